@@ -1,0 +1,47 @@
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m remit_lit
+# Libraries that ask a hub for updates would wait for it on a machine without a network.
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: help quickstart test test-all lint format real lab clean
+
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: .venv/installed ## mid-train the embedded lab's base model with ReMiT (under 3 minutes)
+	$(RUN) fit --config experiments/quickstart.yaml --overwrite=true
+
+test: .venv/installed-dev lint ## lint and run the tests
+	$(BIN)/python -m pytest -m "not slow and not real"
+
+test-all: .venv/installed-dev lint ## all tests, the slow and the real ones too
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+real: .venv/installed-dev ## mid-train a degraded SmolLM2-135M with NTP and ReMiT on MATH (at most 20 minutes)
+	$(BIN)/python -m remit_lit.real --config experiments/real_smollm2.yaml \
+		--arm ntp=baselines/ntp.yaml --arm remit=baselines/remit.yaml
+
+lab: .venv/installed-dev ## rebuild the lab's base and reference from nothing (about 4 minutes)
+	$(BIN)/python -m remit_lit.lab build --seed 0 --output remit_lit/lab/assets
+
+clean: ## remove the environment, caches and runs
+	rm -rf .venv .cache runs

@@ -1,0 +1,24 @@
+"""Errors that a user can mend: each names the field, what it got, and what would be right."""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The command line prints it without a traceback and exits with 2."""
+
+
+class DataError(ValueError):
+    """Data on disk that is malformed, incomplete, or does not belong to this run."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss, gradient or score that is NaN or infinite; names the step and the rows."""
+
+
+def require_range(field: str, value: float, low: float, high: float, *, include_low: bool = False) -> None:
+    """Refuse ``value`` outside ``(low, high]`` (``[low, high]`` with ``include_low``).
+
+    Raises:
+        ConfigError: naming ``field``, the value, and the interval.
+    """
+    if not (low <= value if include_low else low < value) or not value <= high:
+        opening = "[" if include_low else "("
+        raise ConfigError(f"{field}: got {value}; give a number in {opening}{low}, {high}]")
