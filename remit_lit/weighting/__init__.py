@@ -1,0 +1,9 @@
+"""Token-weighting strategies: scores of tokens in, weights of tokens out. They know tensors only."""
+
+from remit_lit.weighting.base import RowScores, TokenSignals, TokenWeighting
+from remit_lit.weighting.miniplm import MiniPLM
+from remit_lit.weighting.ntp import NextTokenPrediction
+from remit_lit.weighting.remit import ReMiT
+from remit_lit.weighting.rho1 import Rho1
+
+__all__ = ["MiniPLM", "NextTokenPrediction", "ReMiT", "Rho1", "RowScores", "TokenSignals", "TokenWeighting"]

@@ -1,0 +1,103 @@
+"""What a strategy sees of a batch (``TokenSignals``) and what it must answer (``TokenWeighting``)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from remit_lit.errors import ConfigError, NonFiniteError
+
+
+@dataclass(frozen=True)
+class TokenSignals:
+    """Per-token scores of one batch. Position ``t`` scores the token *predicted* there.
+
+    Attributes:
+        policy_nll: negative log-likelihood under the model in training, nats, [batch, time].
+        mask: True where a token counts in the loss, [batch, time].
+        reference_nll: the same under the frozen reference, nats, [batch, time]; None where no strategy asked for it.
+        segment_ids: index of the document within its packed row, >= 0, [batch, time].
+        neutral: True where a token counts with weight 1 but is left out of centring and ranking
+            (EOS, BOS, template tokens), [batch, time]. Such tokens have extreme excess losses: they would
+            drag the mean of a row and with it the weight of every other token.
+    """
+
+    policy_nll: Tensor
+    mask: Tensor
+    reference_nll: Tensor | None = None
+    segment_ids: Tensor | None = None
+    neutral: Tensor | None = None
+
+    @property
+    def ranked(self) -> Tensor:
+        """True where a token takes part in centring and ranking: counted and not neutral, [batch, time]."""
+        return self.mask if self.neutral is None else self.mask & ~self.neutral
+
+    def excess_loss(self, *, detach: bool = True) -> Tensor:
+        """``policy_nll - reference_nll`` in float32 nats, 0 where ``mask`` is False, [batch, time].
+
+        Raises:
+            ConfigError: there is no reference.
+            NonFiniteError: the reference score of a counted token is NaN or infinite; names the rows of the batch.
+        """
+        if self.reference_nll is None:
+            raise ConfigError("reference: this strategy compares with a reference model, but none was given")
+        broken = self.mask & ~torch.isfinite(self.reference_nll)
+        if broken.any():
+            rows = broken.any(dim=1).nonzero().flatten().tolist()
+            raise NonFiniteError(f"reference_nll: NaN or infinite at counted tokens of row(s) {rows} of the batch")
+        policy_nll = self.policy_nll.detach() if detach else self.policy_nll
+        return torch.where(self.mask, policy_nll.float() - self.reference_nll.detach().float(), 0.0)
+
+    def settle(self, weights: Tensor) -> Tensor:
+        """Give neutral tokens weight 1 and uncounted tokens weight 0, [batch, time]."""
+        return torch.where(self.ranked, weights, self.mask.to(weights.dtype))
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """Mean NLL of each packed row under two frozen models, for choosing rows before training.
+
+    Attributes:
+        base_nll: under the model before mid-training (MiniPLM's small reference), nats per token, [rows].
+        reference_nll: under the RL-tuned model (MiniPLM's teacher), nats per token, [rows].
+    """
+
+    base_nll: Tensor
+    reference_nll: Tensor
+
+
+class TokenWeighting(ABC):
+    """A token-weighting strategy. To add one, subclass it anywhere and name it by ``class_path``.
+
+    Attributes:
+        needs_reference: ``weights`` reads ``reference_nll``.
+        selects_rows: ``select_rows`` chooses rows before training.
+        scope: what a weight depends on. "row" lets the loss be computed in one pass, row by row;
+            "batch" means that all rows of the micro-batch are ranked together.
+        detach: weights are constants of the loss. False sends gradients through them, at the price of a second pass.
+    """
+
+    needs_reference: ClassVar[bool] = False
+    selects_rows: ClassVar[bool] = False
+    scope: Literal["row", "batch"] = "row"
+    detach: bool = True
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval that weights are clipped to, or None; used for the logged share of clipped tokens."""
+        return None
+
+    @abstractmethod
+    def weights(self, signals: TokenSignals) -> Tensor:
+        """Weights of the tokens' losses, [batch, time]; 0 where ``signals.mask`` is False."""
+
+    def normalizer(self, weights: Tensor, mask: Tensor) -> Tensor:
+        """What the weighted sum is divided by (after summing over ranks and accumulation), a scalar in tokens."""
+        return mask.sum()
+
+    def select_rows(self, scores: RowScores) -> Tensor | None:
+        """Indices of the rows to train on, ascending, int64 [kept]; None keeps all."""
+        return None

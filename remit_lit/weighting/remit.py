@@ -1,0 +1,73 @@
+"""ReMiT: RL-guided mid-training (arXiv:2602.03075)."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.weighting.base import TokenSignals, TokenWeighting
+
+
+class ReMiT(TokenWeighting):
+    """``w[t] = clip(2 * sigmoid(slope * c[t]), 1 - epsilon, 1 + epsilon)``, with ``c`` the centred excess loss.
+
+    ``delta[t] = log p_RL(x_t) - log p_policy(x_t) = policy_nll[t] - reference_nll[t]`` and
+    ``c[t] = delta[t] - mean(delta)`` over the tokens of the sequence. Where the models agree, ``w = 1`` and the
+    objective is next-token prediction.
+
+    Args:
+        epsilon: half-width of the clip, in (0, 1]. The paper does not publish it: 0.2 is our assumption.
+        slope: factor inside the sigmoid, per nat, > 0. Not published: 1 is our assumption.
+        center: over what the mean is taken. Not published whether a "sequence" is the packed row ("row", our
+            assumption) or the document ("segment"); "none" is the ablation without centring.
+        clip: False leaves the weights in (0, 2): the ablation without clipping.
+        detach: weights are constants of the loss (our assumption). False is the ablation that differentiates them.
+    """
+
+    needs_reference: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        epsilon: float = 0.2,
+        slope: float = 1.0,
+        center: Literal["row", "segment", "none"] = "row",
+        clip: bool = True,
+        detach: bool = True,
+    ) -> None:
+        require_range("ReMiT.epsilon", epsilon, 0.0, 1.0)
+        require_range("ReMiT.slope", slope, 0.0, float("inf"))
+        if center not in ("row", "segment", "none"):
+            raise ConfigError(f"ReMiT.center: got {center!r}; give 'row', 'segment' or 'none'")
+        self.epsilon, self.slope, self.center, self.clip, self.detach = epsilon, slope, center, clip, detach
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return (1 - self.epsilon, 1 + self.epsilon) if self.clip else None
+
+    def weights(self, signals: TokenSignals) -> Tensor:
+        """Weights in (0, 2), 1 for neutral and 0 for uncounted tokens, float32 [batch, time].
+
+        Raises:
+            ConfigError: no reference, or ``center="segment"`` without ``segment_ids``.
+            NonFiniteError: a NaN or infinite reference score, naming the row.
+        """
+        delta = signals.excess_loss(detach=self.detach)  # [batch, time]
+        weights = 2 * torch.sigmoid(self.slope * (delta - self._mean(delta, signals)))
+        if self.bounds is not None:
+            weights = weights.clamp(*self.bounds)
+        return signals.settle(weights)
+
+    def _mean(self, delta: Tensor, signals: TokenSignals) -> Tensor:
+        if self.center == "none":
+            return torch.zeros_like(delta[:, :1])
+        ranked = signals.ranked.to(delta.dtype)
+        if self.center == "row":
+            return (delta * ranked).sum(1, keepdim=True) / ranked.sum(1, keepdim=True).clamp(min=1)
+        if signals.segment_ids is None:
+            raise ConfigError("ReMiT.center: 'segment' needs segment_ids, and these rows carry no document boundaries")
+        segments = signals.segment_ids.long()
+        sums = delta.new_zeros(delta.shape[0], int(segments.max()) + 1)  # [batch, segments]
+        totals = sums.scatter_add(1, segments, delta * ranked)
+        counts = sums.scatter_add(1, segments, ranked).clamp(min=1)
+        return (totals / counts).gather(1, segments)
