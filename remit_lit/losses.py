@@ -1,0 +1,211 @@
+"""Cross-entropy from hidden states without the ``[tokens, vocab]`` logits of a whole batch.
+
+``weighted_nll`` makes gradients while the logits of a few rows are at hand, so it needs the weights at that moment.
+``token_nll`` leaves the weighting to the caller and recomputes the logits in backward. Both do their arithmetic
+outside autocast with explicit types: matrix products in the type of autocast (or of ``hidden``), the softmax in
+at least float32.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORE_INDEX = -100
+# Logits of 128 MiB in float32 at a time: large enough for efficient matrix products.
+_CHUNK_LOGITS = 2**25
+# A row of up to 2 GiB of float32 logits is kept whole; a longer one is computed twice, in chunks.
+_ROW_LOGITS = 2**29
+
+Weigh = Callable[[slice, Tensor], Tensor]
+
+
+def token_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    chunk_tokens: int | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    return_log_normalizer: bool = False,
+) -> Any:
+    """Negative log-likelihood of each target, differentiable; logits are recomputed in backward.
+
+    Args:
+        hidden: last hidden states, [batch, time, dim].
+        weight: output embedding, [vocab, dim].
+        targets: token predicted at each position, [batch, time]; ``ignore_index`` where there is none.
+        bias: of the output embedding, [vocab].
+        chunk_tokens: tokens whose logits exist at the same time; peak extra memory is ``chunk_tokens * vocab``.
+            None: as many as give 128 MiB of logits.
+        ignore_index: target of positions that get NLL 0 and no gradient.
+        return_log_normalizer: also return ``logsumexp(logits)``, [batch, time], 0 where ignored (for z-loss).
+
+    Returns:
+        NLL in nats, float32 (float64 for float64 input), [batch, time]; or that and the log-normaliser.
+    """
+    chunk_tokens = chunk_tokens or max(1, _CHUNK_LOGITS // len(weight))
+    nll, log_normalizer = _TokenNLL.apply(_compute_type(hidden), weight, bias, targets, chunk_tokens, ignore_index)
+    return (nll, log_normalizer) if return_log_normalizer else nll
+
+
+def weighted_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weigh: Weigh,
+    *,
+    bias: Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    z_loss: float = 0.0,
+    chunk_tokens: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of NLLs in one pass: logits, NLLs, weights and gradients of some rows, then the logits are gone.
+
+    Args:
+        hidden: last hidden states, [batch, time, dim].
+        weight: output embedding, [vocab, dim].
+        targets: token predicted at each position, [batch, time]; ``ignore_index`` where there is none.
+        weigh: ``weigh(rows, nll [rows, time]) -> weights [rows, time]``; called once for each group of whole rows.
+            The weights are constants of the loss.
+        bias: of the output embedding, [vocab].
+        ignore_index: target of positions that get NLL 0 and no gradient.
+        z_loss: coefficient of ``logsumexp(logits)^2``, added to each token's NLL before weighting (OLMo 2: 1e-5).
+        chunk_tokens: tokens whose logits exist at the same time. A row longer than that is computed in chunks, and
+            its logits a second time once its weights are known. None: at least a row, while that is under 2 GiB.
+
+    Returns:
+        ``sum of weights * (nll + z_loss * log_normalizer^2)``, a scalar with gradient, and the NLL in nats, detached,
+        [batch, time].
+    """
+    if chunk_tokens is None:
+        time, small = targets.shape[1], max(1, _CHUNK_LOGITS // len(weight))
+        chunk_tokens = max(time, small) if time * len(weight) <= _ROW_LOGITS else small
+    # Under no_grad `ctx.needs_input_grad` stays True, so whether gradients are wanted is asked here.
+    options = weigh, ignore_index, z_loss, chunk_tokens, torch.is_grad_enabled()
+    return _WeightedNLL.apply(_compute_type(hidden), weight, bias, targets, *options)
+
+
+def _compute_type(hidden: Tensor) -> Tensor:
+    device = hidden.device.type
+    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
+
+
+class _Head:
+    """Logits, scores and accumulated gradients of an output embedding, for chunks of flattened tokens."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int) -> None:
+        self.hidden, self.targets = hidden.flatten(0, -2), targets.flatten()  # [tokens, dim], [tokens]
+        self.counted = self.targets != ignore_index
+        self.shape, self.parameters = hidden.shape, (weight, bias)
+        self.weight = weight.to(hidden.dtype)
+        self.bias = None if bias is None else bias.to(hidden.dtype)
+
+    def logits(self, tokens: slice) -> Tensor:
+        logits = torch.nn.functional.linear(self.hidden[tokens], self.weight, self.bias)  # [tokens, vocab]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """NLL and log-normaliser, [tokens] each, 0 where ignored."""
+        log_normalizer = logits.logsumexp(-1)
+        nll = log_normalizer - logits.gather(-1, self.targets[tokens].clamp(min=0)[:, None])[:, 0]
+        counted = self.counted[tokens]
+        return torch.where(counted, nll, 0), torch.where(counted, log_normalizer, 0)
+
+    def start_gradients(self) -> None:
+        weight, bias = self.parameters
+        self.d_hidden = torch.zeros_like(self.hidden)
+        # Summing many bf16 chunks in bf16 would lose the small ones.
+        accumulator = torch.promote_types(weight.dtype, torch.float32)
+        self.d_weight = torch.zeros_like(weight, dtype=accumulator)
+        self.d_bias = None if bias is None else torch.zeros_like(bias, dtype=accumulator)
+
+    def add_gradients_(self, tokens: slice, logits: Tensor, d_nll: Tensor, d_log_normalizer: Tensor) -> None:
+        """Add those of one chunk: ``d_nll * (softmax - onehot) + d_log_normalizer * softmax``, over ``logits``."""
+        d_nll, d_log_normalizer = d_nll * self.counted[tokens], d_log_normalizer * self.counted[tokens]
+        softmax = logits.sub_(logits.logsumexp(-1, keepdim=True)).exp_()
+        d_logits = softmax.mul_((d_nll + d_log_normalizer)[:, None])
+        d_logits.scatter_add_(-1, self.targets[tokens].clamp(min=0)[:, None], -d_nll[:, None])
+        if self.d_bias is not None:
+            self.d_bias += d_logits.sum(0)
+        d_logits = d_logits.to(self.hidden.dtype)
+        self.d_hidden[tokens] = d_logits @ self.weight
+        if self.d_weight.dtype == d_logits.dtype:
+            self.d_weight.addmm_(d_logits.T, self.hidden[tokens])
+        else:
+            self.d_weight += d_logits.T @ self.hidden[tokens]
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        weight, bias = self.parameters
+        d_bias = None if bias is None or self.d_bias is None else self.d_bias.to(bias.dtype)
+        return self.d_hidden.view(self.shape), self.d_weight.to(weight.dtype), d_bias
+
+
+class _TokenNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: int) -> Any:
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.chunk_tokens, ctx.ignore_index = options
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _Head(hidden, weight, bias, targets, ctx.ignore_index)
+            scores = [head.score(c, head.logits(c)) for c in _slices(0, targets.numel(), ctx.chunk_tokens)]
+        return tuple(torch.cat(part).view(targets.shape) for part in zip(*scores, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_nll: Tensor, d_log_normalizer: Tensor) -> Any:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _Head(hidden, weight, bias, targets, ctx.ignore_index)
+            head.start_gradients()
+            for c in _slices(0, targets.numel(), ctx.chunk_tokens):
+                head.add_gradients_(c, head.logits(c), d_nll.flatten()[c], d_log_normalizer.flatten()[c])
+        return (*head.gradients(), None, None, None)
+
+
+class _WeightedNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: Any) -> Any:
+        weigh, ignore_index, z_loss, chunk_tokens, needs_gradient = options
+        batch, time = targets.shape
+        sums, all_nll = [], []
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _Head(hidden, weight, bias, targets, ignore_index)
+            if needs_gradient:
+                head.start_gradients()
+            for rows in _slices(0, batch, max(1, chunk_tokens // time)):
+                chunks = list(_slices(rows.start * time, rows.stop * time, chunk_tokens))
+                scores = []
+                for c in chunks:
+                    logits = head.logits(c)
+                    scores.append(head.score(c, logits))
+                nll, log_normalizer = (torch.cat(part).view(-1, time) for part in zip(*scores, strict=True))
+                weights = weigh(rows, nll).to(nll.dtype)  # [rows, time]
+                sums.append((weights * (nll + z_loss * log_normalizer**2)).sum())
+                all_nll.append(nll)
+                if not needs_gradient:
+                    continue
+                d_nll, d_log_normalizer = weights.flatten(), (2 * z_loss * weights * log_normalizer).flatten()
+                for c in chunks:
+                    local = slice(c.start - rows.start * time, c.stop - rows.start * time)
+                    kept = logits if len(chunks) == 1 else head.logits(c)
+                    head.add_gradients_(c, kept, d_nll[local], d_log_normalizer[local])
+        if needs_gradient:
+            ctx.gradients = head.gradients()
+        nll = torch.cat(all_nll)
+        ctx.mark_non_differentiable(nll)
+        return torch.stack(sums).sum(), nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_sum: Tensor, _: Tensor) -> Any:
+        # Not in place: a second backward over the same graph must find the gradients as they were.
+        scaled = (None if g is None else d_sum.to(g.dtype) * g for g in ctx.gradients)
+        return (*scaled, None, None, None, None, None, None)
