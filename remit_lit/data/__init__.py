@@ -1,0 +1,1 @@
+"""From text to packed rows, and from rows to batches."""

@@ -1,0 +1,119 @@
+"""``manifest.json``: what a directory of rows was made from, and the fingerprints by which others refer to it."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from remit_lit import __version__
+from remit_lit.data.sources import Source
+from remit_lit.errors import ConfigError
+from remit_lit.tokenization import tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    import datasets
+
+    from remit_lit.data.prepare import PrepareSettings
+
+SPLITS = ("train", "validation")
+_NAME = "manifest.json"
+# Settings that say how fast, not what: two directories that differ only here hold the same rows.
+_NOT_MEANING = {"num_workers"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Facts of prepared rows.
+
+    Attributes:
+        sequence_length: tokens in a row.
+        tokenizer: fingerprint of the tokenizer.
+        sources: names of the sources of each split; a row's source ids index them.
+        fingerprints: hash of the rows of each split.
+        counts: rows of each split, and documents, tokens, bytes and skipped records per source.
+        settings: of ``prepare``.
+        versions: of the packages that made the rows.
+    """
+
+    sequence_length: int
+    tokenizer: str
+    sources: dict[str, list[str]]
+    fingerprints: dict[str, str]
+    counts: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
+    """The settings as plain JSON values, without those that do not change the rows."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Source):
+            return value.settings()
+        return {name: plain(v) for name, v in value.items()} if isinstance(value, dict) else value
+
+    fields = (f.name for f in dataclasses.fields(settings))
+    whole = {name: plain(getattr(settings, name)) for name in fields if name not in _NOT_MEANING}
+    result: dict[str, Any] = json.loads(json.dumps(whole, default=str))
+    return result
+
+
+def rows_fingerprint(rows: "datasets.Dataset") -> str:
+    """Hash of the tokens and document boundaries of rows, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in rows.with_format("arrow").iter(1024):
+        for name in ("input_ids", "document_lengths", "document_sources"):
+            values = batch.column(name).combine_chunks().flatten()
+            digest.update(np.ascontiguousarray(values.to_numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def write_manifest(
+    directory: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: dict[str, Any],
+    counts: dict[str, dict[str, Any]],
+    fingerprints: dict[str, str],
+) -> None:
+    """Write ``manifest.json`` of the rows in ``directory``."""
+    packages = ("datasets", "tokenizers", "transformers", "numpy", "pyarrow")
+    manifest = Manifest(
+        sequence_length=settings["sequence_length"],
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        sources={split: list(count["sources"]) for split, count in counts.items()},
+        fingerprints=fingerprints,
+        counts=counts,
+        settings=settings,
+        versions={"remit_lit": __version__, **{name: importlib.metadata.version(name) for name in packages}},
+    )
+    (directory / _NAME).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """Read the manifest of prepared rows.
+
+    Raises:
+        ConfigError: ``directory`` holds no complete rows.
+    """
+    path = Path(directory, _NAME)
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(f"rows: {directory} holds no rows; make them with `python -m remit_lit prepare`") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ConfigError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
+
+
+def require_settings(directory: str | Path, settings: "PrepareSettings") -> None:
+    """Raise ConfigError, listing the fields that differ, unless the rows were prepared with ``settings``."""
+    found, wanted = read_manifest(directory).settings, settings_of(settings)
+    different = sorted(name for name in wanted if found.get(name) != wanted[name])
+    if different:
+        details = "; ".join(f"{name}: {found.get(name)!r} on disk, {wanted[name]!r} here" for name in different)
+        raise ConfigError(f"data.prepare: {directory} was made otherwise ({details}); name another data.rows")

@@ -1,0 +1,241 @@
+"""Where documents come from: JSON lines, Parquet, plain text, any ``datasets`` dataset, or a class of your own."""
+
+import glob
+import gzip
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from remit_lit.errors import ConfigError, DataError
+
+OnMalformed = Literal["raise", "skip"]
+# Plain JSON lines are cut into pieces of this many bytes, so that one large file keeps several workers busy.
+_PIECE_BYTES = 64 * 2**20
+_DATASET_PIECES = 64
+
+
+class Source(ABC):
+    """Documents in a fixed order, cut into shards that workers read independently."""
+
+    def check(self) -> None:  # noqa: B027
+        """Refuse what is plainly not there, without reading it."""
+
+    @abstractmethod
+    def shards(self) -> list[str]:
+        """Names of the shards, in order; the same whatever the number of workers."""
+
+    @abstractmethod
+    def read(self, shard: str) -> Iterator[str | None]:
+        """The texts of one shard, in order; None for a record that is empty or skipped as malformed."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest records of this source."""
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **vars(self)}
+
+
+class _Files(Source):
+    def __init__(self, files: str | list[str], on_malformed: OnMalformed) -> None:
+        self.files = [files] if isinstance(files, str) else files
+        self.on_malformed = on_malformed
+
+    def check(self) -> None:
+        """Raise ConfigError where a pattern matches no file."""
+        self._paths()
+
+    def _paths(self) -> list[str]:
+        paths = []
+        for pattern in self.files:
+            found = sorted(glob.glob(pattern, recursive=True))
+            if not found:
+                raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
+            paths += found
+        return paths
+
+    def _malformed(self, where: str, problem: str, cause: Exception | None = None) -> None:
+        if self.on_malformed == "raise":
+            raise DataError(f"{where}: {problem}. Mend it, or set on_malformed: skip to count and skip it") from cause
+
+
+class JsonLines(_Files):
+    """One JSON object a line; ``.gz`` is decompressed.
+
+    Args:
+        files: paths or glob patterns.
+        field: the object's key that holds the text.
+        on_malformed: "raise" stops with file and line; "skip" counts the record in the manifest.
+    """
+
+    def __init__(self, files: str | list[str], field: str = "text", on_malformed: OnMalformed = "raise") -> None:
+        super().__init__(files, on_malformed)
+        self.field = field
+
+    def shards(self) -> list[str]:
+        pieces: list[str] = []
+        for path in self._paths():
+            size = 1 if path.endswith(".gz") else max(1, Path(path).stat().st_size)
+            pieces += [f"{start}:{path}" for start in range(0, size, _PIECE_BYTES)]
+        return pieces
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        offset, path = shard.split(":", 1)
+        compressed = path.endswith(".gz")
+        stop = float("inf") if compressed else int(offset) + _PIECE_BYTES
+        with self._open(path) as stream:
+            if int(offset):
+                stream.seek(int(offset) - 1)
+                stream.readline()  # a line belongs to the piece in which it starts
+            while (start := stream.tell()) < stop:
+                try:
+                    line = stream.readline()
+                except (OSError, EOFError) as error:
+                    raise DataError(f"{path}: cannot be decompressed after byte {start} ({error})") from error
+                if not line:
+                    return
+                if line.strip():
+                    yield self._text(line, path, start)
+
+    @staticmethod
+    def _open(path: str) -> IO[bytes]:
+        return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+
+    def _text(self, line: bytes, path: str, start: int) -> str | None:
+        cause: Exception
+        try:
+            record = json.loads(line.decode("utf-8"))
+            text = record[self.field]
+            if not isinstance(text, str):
+                raise TypeError(f"field {self.field!r} holds {type(text).__name__}, not text")
+            return text or None
+        except UnicodeDecodeError as error:
+            problem, cause = f"bytes that are not UTF-8 ({error.reason})", error
+        except json.JSONDecodeError as error:
+            problem, cause = f"not JSON ({error})", error
+        except KeyError as error:
+            problem, cause = f"no field {self.field!r}; it has {sorted(record)[:8]}", error
+        except TypeError as error:
+            problem, cause = str(error), error
+        self._malformed(self._where(path, start), problem, cause)
+        return None
+
+    def _where(self, path: str, start: int) -> str:
+        with self._open(path) as stream:  # lines are counted only once something is wrong
+            before = sum(block.count(b"\n") for block in _blocks(stream, start))
+        return f"{path}, line {before + 1}"
+
+
+def _blocks(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (block := stream.read(min(size, 2**20))):
+        size -= len(block)
+        yield block
+
+
+class PlainText(_Files):
+    """Plain UTF-8 text; each file is one document, or each line.
+
+    Args:
+        files: paths or glob patterns.
+        document: "file" or "line".
+        on_malformed: what to do with bytes that are not UTF-8.
+    """
+
+    def __init__(
+        self,
+        files: str | list[str],
+        document: Literal["file", "line"] = "file",
+        on_malformed: OnMalformed = "raise",
+    ) -> None:
+        super().__init__(files, on_malformed)
+        self.document = document
+
+    def shards(self) -> list[str]:
+        return self._paths()
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        with open(shard, "rb") as stream:
+            pieces = enumerate(stream, start=1) if self.document == "line" else [(1, stream.read())]
+            for line, piece in pieces:
+                try:
+                    yield piece.decode("utf-8").rstrip("\n") or None
+                except UnicodeDecodeError as error:
+                    self._malformed(f"{shard}, line {line}", f"bytes that are not UTF-8 ({error.reason})", error)
+                    yield None
+
+
+class Parquet(_Files):
+    """Parquet files with a column of text.
+
+    Args:
+        files: paths or glob patterns.
+        field: the column that holds the text.
+        on_malformed: what to do with null or empty values.
+    """
+
+    def __init__(self, files: str | list[str], field: str = "text", on_malformed: OnMalformed = "raise") -> None:
+        super().__init__(files, on_malformed)
+        self.field = field
+
+    def shards(self) -> list[str]:
+        return self._paths()
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            parquet = pyarrow.parquet.ParquetFile(shard)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{shard}: not a readable Parquet file ({error})") from error
+        if self.field not in parquet.schema_arrow.names:
+            raise DataError(f"{shard}: no column {self.field!r}; it has {parquet.schema_arrow.names[:8]}")
+        row = 0
+        for batch in parquet.iter_batches(columns=[self.field]):
+            for text in batch.column(0).to_pylist():
+                row += 1
+                if not isinstance(text, str):
+                    problem = f"column {self.field!r} holds {type(text).__name__}, not text"
+                    self._malformed(f"{shard}, row {row}", problem)
+                    text = None
+                yield text or None
+
+
+class HuggingFaceDataset(Source):
+    """Any ``datasets`` dataset: a hub id, a local directory of data files, or one written by ``save_to_disk``.
+
+    Args:
+        path: hub id or directory.
+        name: configuration of the dataset.
+        split: e.g. ``train`` or ``train[:10%]``.
+        revision: branch, tag or commit on the hub.
+        field: the column that holds the text.
+    """
+
+    def __init__(
+        self, path: str, name: str | None = None, split: str = "train", revision: str | None = None, field: str = "text"
+    ) -> None:
+        self.path, self.name, self.split, self.revision, self.field = path, name, split, revision, field
+
+    def shards(self) -> list[str]:
+        return [str(piece) for piece in range(min(_DATASET_PIECES, max(1, len(self._load()))))]
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        dataset = self._load()
+        pieces = min(_DATASET_PIECES, max(1, len(dataset)))
+        for record in dataset.shard(pieces, int(shard), contiguous=True):
+            yield record[self.field] or None
+
+    def _load(self) -> Any:
+        import datasets
+
+        try:
+            if Path(self.path, "dataset_info.json").exists() or Path(self.path, "dataset_dict.json").exists():
+                loaded = datasets.load_from_disk(self.path)
+                dataset = loaded[self.split] if isinstance(loaded, datasets.DatasetDict) else loaded
+            else:
+                dataset = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
+        except (OSError, ValueError, KeyError, ConnectionError) as error:
+            raise ConfigError(f"path: cannot read split {self.split!r} of dataset {self.path!r} ({error})") from error
+        if self.field not in dataset.column_names:
+            raise ConfigError(f"field: {self.path!r} has no column {self.field!r}; it has {dataset.column_names[:8]}")
+        return dataset
