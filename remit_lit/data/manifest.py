@@ -19,7 +19,7 @@ from remit_lit.tokenization import tokenizer_fingerprint
 if TYPE_CHECKING:
     import datasets
 
-    from remit_lit.data.prepare import PrepareSettings
+    from remit_lit.data.settings import PrepareSettings
 
 SPLITS = ("train", "validation")
 _NAME = "manifest.json"

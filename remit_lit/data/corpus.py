@@ -1,0 +1,134 @@
+"""Tokenised documents of several sources on disk, and which of them are held out or chosen by the mix."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from remit_lit.data.generate import generate
+from remit_lit.data.packing import TokenStore, choose_documents
+from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.sources import Source
+from remit_lit.errors import ConfigError, DataError
+
+# Documents tokenised in one call: enough for the tokenizer's batch speed, few enough to stay small in memory.
+_TOKENIZE_BATCH = 512
+
+
+class Corpus:
+    """Tokenised documents of several sources, numbered through.
+
+    Attributes:
+        names: of the sources.
+        tables: ``input_ids`` and ``bytes`` of each source's documents.
+        lengths: tokens of each document, 0 for a skipped one, int64 [documents].
+        bytes: UTF-8 bytes of each document, int64 [documents].
+        source: index of each document's source, int16 [documents].
+        skipped: number of skipped records of each source.
+    """
+
+    def __init__(self, tables: dict[str, datasets.Dataset]) -> None:
+        self.names, self.tables = list(tables), list(tables.values())
+        lengths = [TokenStore([table.data.table]).lengths() for table in self.tables]
+        self.lengths = np.concatenate(lengths)
+        self.bytes = np.concatenate([table.data.column("bytes").to_numpy() for table in self.tables])
+        self.source = np.repeat(np.arange(len(lengths), dtype=np.int16), [len(part) for part in lengths])
+        self.skipped = [int((part == 0).sum()) for part in lengths]
+
+    def shuffled(self, index: int, seed: int) -> np.ndarray:
+        """Documents of source ``index`` in their seeded order, int64."""
+        documents = np.flatnonzero((self.source == index) & (self.lengths > 0))
+        return np.random.default_rng([seed, index]).permutation(documents)
+
+
+def tokenize(
+    sources: dict[str, Source], tokenizer: PreTrainedTokenizerBase, num_workers: int, directory: Path
+) -> Corpus:
+    """Write the tokens of each source's documents, EOS appended, below ``directory``.
+
+    Raises:
+        DataError: a malformed record, or a source without any text; names the source.
+    """
+    tables = {}
+    features = datasets.Features(
+        {"input_ids": datasets.List(datasets.Value("int32")), "bytes": datasets.Value("int64")}
+    )
+    for name, source in sources.items():
+        shards = source.shards()
+        try:
+            tables[name] = generate(
+                _tokenized_documents,
+                {"shards": shards, "source": source, "tokenizer": tokenizer},
+                features,
+                min(num_workers, len(shards)),
+                directory / name,
+            )
+        except DataError as error:
+            raise DataError(f"source {name!r}: {error}") from error
+        if not TokenStore([tables[name].data.table]).lengths().any():
+            raise DataError(f"source {name!r}: no document with text in it")
+    return Corpus(tables)
+
+
+def _tokenized_documents(
+    shards: list[str], source: Source, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[dict[str, Any]]:
+    """One record per document; a skipped one has no tokens, so that it can be counted."""
+    eos = tokenizer.eos_token_id
+    for shard in shards:
+        texts = source.read(shard)
+        while batch := list(islice(texts, _TOKENIZE_BATCH)):
+            kept = [text for text in batch if text is not None]
+            # verbose=False: documents longer than the model's window are cut into rows later.
+            encoded = iter(tokenizer(kept, verbose=False)["input_ids"] if kept else [])
+            for text in batch:
+                if text is None:
+                    yield {"input_ids": [], "bytes": 0}
+                    continue
+                ids = next(encoded)
+                yield {
+                    "input_ids": ids if ids and ids[-1] == eos else [*ids, eos],
+                    "bytes": len(text.encode("utf-8", errors="replace")),
+                }
+
+
+def hold_out(corpus: Corpus, settings: PrepareSettings) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Training and held-out documents of each source, by ``validation_share``."""
+    orders = [corpus.shuffled(index, settings.seed) for index in range(len(corpus.names))]
+    held_out = [int(len(order) * settings.validation_share + 0.5) for order in orders]
+    return (
+        [order[count:] for order, count in zip(orders, held_out, strict=True)],
+        [order[:count] for order, count in zip(orders, held_out, strict=True)],
+    )
+
+
+def mix(corpus: Corpus, orders: list[np.ndarray], settings: PrepareSettings) -> list[np.ndarray]:
+    """The documents of each source that the mix and ``num_tokens`` take, in their seeded order.
+
+    Raises:
+        ConfigError: a source holds less than its share; names it.
+    """
+    available = [int(corpus.lengths[order].sum()) for order in orders]
+    if settings.mix is None:
+        total = sum(available)
+        wanted = settings.num_tokens
+        shares = [count / total for count in available]
+    else:
+        shares = [settings.mix[name] for name in corpus.names]
+        wanted = settings.num_tokens or int(min(a / s for a, s in zip(available, shares, strict=True)))
+    if wanted is None:
+        return orders
+    for name, count, share in zip(corpus.names, available, shares, strict=True):
+        if count < int(wanted * share):
+            raise ConfigError(
+                f"num_tokens: {wanted} tokens with {share:.3g} of them from {name!r} need {int(wanted * share)}, "
+                f"but it holds {count}; lower num_tokens or change the mix"
+            )
+    return [
+        choose_documents(corpus.lengths, order, int(wanted * share))
+        for order, share in zip(orders, shares, strict=True)
+    ]

@@ -1,0 +1,65 @@
+"""What ``prepare`` is asked to do."""
+
+from dataclasses import dataclass
+
+from remit_lit.data.sources import Source
+from remit_lit.errors import ConfigError, require_range
+
+
+@dataclass
+class PrepareSettings:
+    """What ``prepare`` makes rows from.
+
+    Attributes:
+        tokenizer: hub id or local directory of the tokenizer (``lab/base`` is the embedded one).
+        sources: documents to train on, by name; each a class_path such as JsonLines, Parquet, PlainText,
+            HuggingFaceDataset.
+        sequence_length: tokens in a row.
+        mix: share of tokens of each source, e.g. {web: 0.6, code: 0.4}; null takes every document once.
+        num_tokens: tokens to train on; null takes as many as the mix allows without repeating a document.
+        validation: held-out documents, by name; null holds out validation_share of each training source.
+        validation_share: share of the documents of each training source that is held out, in [0, 1).
+        seed: of the order of documents.
+        num_workers: processes; the rows do not depend on it.
+        tokenizer_revision: branch, tag or commit on the hub.
+    """
+
+    tokenizer: str
+    sources: dict[str, Source]
+    sequence_length: int = 2048
+    mix: dict[str, float] | None = None
+    num_tokens: int | None = None
+    validation: dict[str, Source] | None = None
+    validation_share: float = 0.01
+    seed: int = 0
+    num_workers: int = 1
+    tokenizer_revision: str | None = None
+
+    def check_sources(self) -> None:
+        """Raise ConfigError where a source names files that are not there."""
+        for source in (*self.sources.values(), *(self.validation or {}).values()):
+            source.check()
+
+    def check(self) -> None:
+        """Refuse settings that cannot work, before any file is read.
+
+        Raises:
+            ConfigError: naming the field, what it got and what would be right.
+        """
+        if not self.sources:
+            raise ConfigError("sources: got none; name at least one source of documents")
+        if self.sequence_length < 2:
+            raise ConfigError(f"sequence_length: got {self.sequence_length}; give at least 2 tokens")
+        if self.num_workers < 1:
+            raise ConfigError(f"num_workers: got {self.num_workers}; give at least 1 process")
+        if self.num_tokens is not None and self.num_tokens < self.sequence_length:
+            raise ConfigError(f"num_tokens: got {self.num_tokens}; give at least one row of {self.sequence_length}")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"validation_share: got {self.validation_share}; give a number in [0, 1)")
+        if self.mix is not None:
+            if set(self.mix) != set(self.sources):
+                raise ConfigError(f"mix: names {sorted(self.mix)}, but sources are {sorted(self.sources)}")
+            for name, share in self.mix.items():
+                require_range(f"mix.{name}", share, 0.0, 1.0)
+            if abs(sum(self.mix.values()) - 1) > 1e-6:
+                raise ConfigError(f"mix: shares sum to {sum(self.mix.values()):g}; they must sum to 1")
