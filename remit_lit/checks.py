@@ -1,0 +1,57 @@
+"""What cannot work is refused here, before any weights are loaded."""
+
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.reference import LiveReference, check_window
+from remit_lit.tokenization import require_same_tokenizer, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from remit_lit.module import MidTrainingModule
+
+
+def check_settings(module: "MidTrainingModule") -> None:
+    """Refuse settings of the module that contradict each other.
+
+    Raises:
+        ConfigError: naming the field, what it got and what would be right.
+    """
+    module.spec.check("policy")
+    module.horizon.check()
+    require_range("model.z_loss", module.z_loss, 0.0, float("inf"), include_low=True)
+    name = type(module.weighting).__name__
+    if module.reference is None and (module.weighting.needs_reference or module.weighting.selects_rows):
+        raise ConfigError(
+            f"model.reference: {name} compares with a reference, but got none; give a LiveReference (a frozen model) "
+            "or a CachedReference (a column that `score` wrote)"
+        )
+    if module.distillation is not None and not isinstance(module.reference, LiveReference):
+        given = type(module.reference).__name__ if module.reference else "none"
+        raise ConfigError(
+            f"model.reference: distillation needs the reference's whole distribution; got {given}, give a LiveReference"
+        )
+
+
+def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> None:
+    """Refuse a policy, a reference and rows that do not fit each other.
+
+    Raises:
+        ConfigError: naming the field, what it got and what would be right.
+    """
+    manifest = module.data.manifest
+    assert module.tokenizer is not None
+    require_same_tokenizer("policy", tokenizer_fingerprint(module.tokenizer), "the rows", manifest.tokenizer)
+    check_window("policy", module.spec, manifest.sequence_length)
+    if stage != "fit":
+        return
+    for reference in module.references:
+        reference.check(module.spec, manifest)
+    if str(trainer.precision).startswith("16"):
+        raise ConfigError(f"trainer.precision: got {trainer.precision}; give bf16-mixed, bf16-true or 32-true")
+    if trainer.max_epochs != 1:
+        raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
+    steps = module.horizon.in_steps(module.tokens_per_step)
+    if trainer.max_steps > steps:
+        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")

@@ -1,0 +1,68 @@
+"""Knowledge distillation over the full vocabulary, an optional term beside any weighting."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from remit_lit.errors import require_range
+from remit_lit.losses import IGNORE_INDEX
+
+
+@dataclass
+class Distillation:
+    """``(1 - alpha) * weighted loss + alpha * CE(reference, policy)`` (MiniPLM's baseline, arXiv:2410.17215).
+
+    Attributes:
+        alpha: share of the distillation term, in (0, 1]. MiniPLM's baseline: 0.5.
+        temperature: softmax temperature of both models, > 0. MiniPLM's baseline: 1.
+        chunk_tokens: tokens whose logits of both models exist at the same time.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 1.0
+    chunk_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        require_range("distillation.alpha", self.alpha, 0.0, 1.0)
+        require_range("distillation.temperature", self.temperature, 0.0, float("inf"))
+
+
+def distillation_sum(
+    hidden: Tensor,
+    head: tuple[Tensor, Tensor | None],
+    teacher_hidden: Tensor,
+    teacher_head: tuple[Tensor, Tensor | None],
+    targets: Tensor,
+    settings: Distillation,
+) -> Tensor:
+    """Sum over counted tokens of ``-sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
+
+    The logits of a chunk are dropped after use and computed again in backward. Vocabularies padded to different sizes
+    are compared over their common ids.
+
+    Args:
+        hidden: of the student, [batch, time, dim].
+        head: its output embedding [vocab, dim] and bias [vocab].
+        teacher_hidden: of the frozen teacher, [batch, time, teacher_dim].
+        teacher_head: its output embedding and bias.
+        targets: [batch, time]; -100 where a token does not count.
+        settings: temperature and chunk size.
+    """
+    vocab = min(len(head[0]), len(teacher_head[0]))
+    counted = targets.flatten() != IGNORE_INDEX
+    student, teacher = hidden.flatten(0, -2)[counted], teacher_hidden.flatten(0, -2)[counted]  # [tokens, dim]
+
+    def logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        scores = torch.nn.functional.linear(states, weight[:vocab], None if bias is None else bias[:vocab])
+        return scores.float() / settings.temperature
+
+    def chunk(states: Tensor, teacher_states: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = logits(teacher_states, *teacher_head).softmax(-1)
+        return -(target * logits(states, *head).log_softmax(-1)).sum()
+
+    pieces = zip(student.split(settings.chunk_tokens), teacher.split(settings.chunk_tokens), strict=True)
+    sums = [checkpoint(chunk, s, t, use_reentrant=False) for s, t in pieces]
+    return torch.stack(sums).sum() if sums else hidden.sum() * 0.0

@@ -1,0 +1,230 @@
+"""``MidTrainingModule``: the only training step in the project."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.checks import check_fit, check_settings
+from remit_lit.data.datamodule import PackedData
+from remit_lit.data.rows import PackedRows
+from remit_lit.data.selection import select
+from remit_lit.distillation import Distillation
+from remit_lit.errors import NonFiniteError
+from remit_lit.losses import token_nll
+from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.objective import WeightedLoss, weighted_loss
+from remit_lit.optimization import NoDecay, OptimizerCallable, parameter_groups
+from remit_lit.reference import InitialPolicy, LiveReference, Reference
+from remit_lit.schedules import Horizon, Linear, Schedule
+from remit_lit.weighting import NextTokenPrediction, TokenWeighting
+
+
+class MidTrainingModule(pl.LightningModule):
+    """Mid-trains a causal language model with weighted token losses.
+
+    Args:
+        policy: the model in training.
+        optimizer: any torch optimizer by class_path; lr is the peak learning rate.
+        horizon: length of the run, in steps or tokens; the schedule ends there.
+        weighting: the strategy that weighs tokens.
+        reference: the frozen RL-tuned model: live, or its cached scores. Loaded only if something needs it.
+        base: the frozen model before mid-training, where a strategy compares the reference with that instead of with
+            the policy in training; MiniPLM's choice of rows takes the initial policy by default.
+        distillation: adds a full-vocabulary distillation term; needs a live reference.
+        schedule: how the learning rate anneals.
+        no_decay: parameters without weight decay: embeddings, vectors (norms and biases).
+        z_loss: coefficient of the squared log-normaliser; OLMo 2 takes 1e-5.
+        neutral_special_tokens: BOS and EOS have weight 1 and are left out of centring and ranking.
+        neutral_token_ids: further such tokens, e.g. of a template.
+        activation_checkpointing: recompute activations in backward; less memory, about a third more time.
+        compile: torch.compile the policy's layers.
+    """
+
+    def __init__(
+        self,
+        policy: ModelSpec,
+        optimizer: OptimizerCallable,
+        horizon: Horizon,
+        weighting: TokenWeighting | None = None,
+        reference: Reference | None = None,
+        base: Reference | None = None,
+        distillation: Distillation | None = None,
+        schedule: Schedule | None = None,
+        no_decay: list[NoDecay] | None = None,
+        z_loss: float = 0.0,
+        neutral_special_tokens: bool = True,
+        neutral_token_ids: list[int] | None = None,
+        activation_checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec, self.optimizer, self.horizon = policy, optimizer, horizon
+        self.weighting = weighting or NextTokenPrediction()
+        self.reference, self.distillation = reference, distillation
+        self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
+        self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
+        self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
+        check_settings(self)
+        self.policy: PreTrainedModel | None = None
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+        self.num_steps = 0
+        self.neutral_ids: Tensor
+        self.window: Tensor
+        self.last_loss: WeightedLoss | None = None
+        self.means = nn.ModuleList()
+        self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
+        # Sums over the accumulated micro-batches of one step: weighted losses, and what they are divided by.
+        self.register_buffer("window", torch.zeros(2, dtype=torch.float64), persistent=False)
+
+    @property
+    def data(self) -> PackedData:
+        """The run's data module."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, PackedData), "MidTrainingModule trains on PackedData"
+        return data
+
+    @property
+    def references(self) -> list[Reference]:
+        """The frozen models that this run asks; others of the config are never loaded."""
+        if self.weighting.needs_reference or self.weighting.selects_rows:
+            asked = [self.reference, self.base]
+        else:
+            asked = [self.reference] if self.distillation is not None else []
+        return [reference for reference in asked if reference is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the score columns that training reads."""
+        return [r.column for r in self.references if r.column is not None]
+
+    def setup(self, stage: str) -> None:
+        self.tokenizer = self.spec.load_tokenizer()
+        special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
+        ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
+        self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
+        names = self.data.manifest.sources.get("validation", [])
+        self.means = nn.ModuleList(MeanMetric() for _ in names)
+        check_fit(self, self.trainer, stage)
+        if stage == "fit":
+            self.num_steps = self.horizon.in_steps(self.tokens_per_step)
+            if self.trainer.max_steps == -1:
+                self.trainer.fit_loop.epoch_loop.max_steps = self.num_steps
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all ranks and accumulated micro-batches."""
+        rows = self.data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return rows * self.data.manifest.sequence_length
+
+    def configure_model(self) -> None:
+        if self.policy is not None:
+            return
+        policy = self.spec.load("policy").train()
+        if self.activation_checkpointing:
+            policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.compile_policy:
+            policy.base_model.compile()
+        self.policy = policy
+
+    def configure_optimizers(self) -> Any:
+        assert self.policy is not None
+        optimizer = self.optimizer(parameter_groups(self.policy, self.no_decay))
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, self.num_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        for reference in self.references:
+            reference.load(self.spec, self.device)
+
+    def select_rows(self, rows: PackedRows) -> Any:
+        """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
+        if not self.weighting.selects_rows:
+            return None
+        assert self.base is not None and self.reference is not None
+        data = self.data
+        size = data.validation_batch_size
+        return select(self.weighting, self.base, self.reference, rows, data.collate, size, self.device)
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, [batch, time]."""
+        assert self.policy is not None
+        hidden = hidden_states(self.policy, batch)
+        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch["targets"], bias=b))
+        return nll
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        assert self.policy is not None
+        weighs = self.weighting.needs_reference
+        loss = weighted_loss(
+            self.policy,
+            batch,
+            self.weighting,
+            neutral_ids=self.neutral_ids,
+            reference_nll=self.reference.nll(batch) if weighs and self.reference is not None else None,
+            base_nll=self.base.nll(batch) if weighs and self.base is not None else None,
+            z_loss=self.z_loss,
+            distillation=self.distillation,
+            teacher=self.reference if isinstance(self.reference, LiveReference) else None,
+        )
+        if not torch.isfinite(loss.total):
+            raise NonFiniteError(
+                f"step {self.global_step}: the loss of rows {batch['rows'].tolist()} is {loss.total.item()}; "
+                "training stops before the weights change, and the last checkpoint is kept"
+            )
+        self.window += torch.stack([loss.total.detach(), loss.normalizer]).double()
+        self.last_loss = replace(loss, total=loss.total.detach())
+        return loss.total / loss.weights.numel()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the accumulated gradients by the global normaliser, which is known only now.
+
+        Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
+        """
+        total, normalizer = self.trainer.strategy.reduce(self.window.clone(), reduce_op="sum")
+        scale = self.tokens_per_step / normalizer.clamp(min=1.0)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, scale.item())
+        grad_norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(grad_norm):
+            raise NonFiniteError(
+                f"step {self.global_step}: the gradient norm is {grad_norm.item()}; training stops before the weights "
+                "change, and the last checkpoint is kept"
+            )
+        self.log("train/loss", (total / normalizer.clamp(min=1.0)).float(), prog_bar=True)
+        self.log("train/grad_norm", grad_norm)
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        self.window.zero_()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        nll, counted = self(batch), batch["targets"] >= 0
+        for source, mean in enumerate(self._means()):
+            mean.update(nll[counted & (batch["source_ids"] == source)])
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _means(self) -> list[MeanMetric]:
+        return [mean for mean in self.means if isinstance(mean, MeanMetric)]
+
+    def _log_means(self, prefix: str) -> None:
+        names = self.data.manifest.sources.get("validation", [])
+        means = self._means()
+        totals = torch.stack([torch.stack([m.mean_value, m.weight]) for m in means]) if means else None
+        for name, mean in zip(names, means, strict=True):
+            self.log(f"{prefix}/nll/{name}", mean.compute())
+            mean.reset()
+        if totals is not None:
+            sums, counts = self.trainer.strategy.reduce(totals, reduce_op="sum").sum(0)
+            self.log(f"{prefix}/nll", sums / counts, prog_bar=True)

@@ -1,0 +1,124 @@
+"""One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from remit_lit.distillation import Distillation, distillation_sum
+from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from remit_lit.models import hidden_states, loss_head
+from remit_lit.reference import LiveReference
+from remit_lit.weighting import TokenSignals, TokenWeighting
+
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """The loss of one micro-batch before it is divided.
+
+    Attributes:
+        total: weighted sum of token losses in nats, with gradient, scalar.
+        normalizer: what the sums of all ranks and accumulated micro-batches are divided by, in tokens, scalar.
+        nll: of the policy in nats, detached, [batch, time].
+        weights: of the tokens, detached, [batch, time].
+        signals: what the strategy saw.
+    """
+
+    total: Tensor
+    normalizer: Tensor
+    nll: Tensor
+    weights: Tensor
+    signals: TokenSignals
+
+
+def weighted_loss(
+    model: nn.Module,
+    batch: dict[str, Any],
+    weighting: TokenWeighting,
+    *,
+    neutral_ids: Tensor,
+    reference_nll: Tensor | None = None,
+    base_nll: Tensor | None = None,
+    z_loss: float = 0.0,
+    distillation: Distillation | None = None,
+    teacher: LiveReference | None = None,
+) -> WeightedLoss:
+    """Forward pass, weights, and the weighted sum of losses.
+
+    Weights that are constants and depend on their own row only are computed while the row's logits are at hand
+    (``weighted_nll``). All others need every NLL first, and recompute the logits in backward (``token_nll``).
+
+    Args:
+        model: the policy.
+        batch: from the data module.
+        weighting: the strategy.
+        neutral_ids: ids of tokens that get weight 1, int64 [ids].
+        reference_nll: of the frozen reference, nats, [batch, time].
+        base_nll: stands for the policy's NLL in the strategy's comparison, nats, [batch, time].
+        z_loss: coefficient of the squared log-normaliser.
+        distillation: settings of the distillation term.
+        teacher: the live reference that the policy is distilled from.
+    """
+    targets = batch["targets"]
+    hidden, head = hidden_states(model, batch), loss_head(model)
+    seen = TokenSignals(
+        policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
+        mask=targets != IGNORE_INDEX,
+        reference_nll=reference_nll,
+        segment_ids=batch["segment_ids"],
+        neutral=torch.isin(targets, neutral_ids),
+    )
+    if weighting.scope == "row" and weighting.detach:
+        collected: list[Tensor] = []
+
+        def weigh(rows: slice, nll: Tensor) -> Tensor:
+            signals = _rows(seen, rows)
+            collected.append(weighting.weights(signals if base_nll is not None else replace(signals, policy_nll=nll)))
+            return collected[-1]
+
+        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
+        weights = torch.cat(collected)
+    else:
+        nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
+        compared = nll.detach() if weighting.detach else nll
+        weights = weighting.weights(seen if base_nll is not None else replace(seen, policy_nll=compared))
+        total = (weights * (nll + z_loss * log_normalizer**2)).sum()
+    nll, weights = nll.detach(), weights if weights.requires_grad is False else weights.detach()
+    normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
+    if distillation is not None and teacher is not None:
+        total = _distilled(total, normalizer, hidden, head, batch, seen.mask, distillation, teacher)
+    signals = seen if base_nll is not None else replace(seen, policy_nll=nll)
+    return WeightedLoss(total, normalizer, nll, weights, signals)
+
+
+def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
+    def part(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    return TokenSignals(
+        signals.policy_nll[rows],
+        signals.mask[rows],
+        part(signals.reference_nll),
+        part(signals.segment_ids),
+        part(signals.neutral),
+    )
+
+
+def _distilled(
+    total: Tensor,
+    normalizer: Tensor,
+    hidden: Tensor,
+    head: nn.Module,
+    batch: dict[str, Any],
+    mask: Tensor,
+    settings: Distillation,
+    teacher: LiveReference,
+) -> Tensor:
+    teacher_hidden, teacher_head = teacher.hidden_states(batch)
+    divergence = head(
+        hidden,
+        lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, batch["targets"], settings),
+    )
+    # The distillation term is a mean over all counted tokens; the strategy's normaliser may count fewer (RHO-1).
+    return (1 - settings.alpha) * total + settings.alpha * divergence * normalizer / mask.sum().clamp(min=1)

@@ -1,0 +1,152 @@
+"""Where the NLLs of a frozen model come from: a live model, or a column scored beforehand."""
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.losses import token_nll
+from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.tokenization import require_same_tokenizer, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from remit_lit.data.manifest import Manifest
+
+
+class Reference(ABC):
+    """A frozen model's opinion of each token.
+
+    It is no submodule of the LightningModule: it stays out of the optimizer, of checkpoints and of ZeRO-3's
+    partitioning.
+
+    Attributes:
+        column: the score column to load beside the rows; None where the model is asked live.
+    """
+
+    column: str | None = None
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:  # noqa: B027
+        """Refuse a reference that does not fit the rows, before any weights are loaded."""
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:  # noqa: B027
+        """Load what ``nll`` needs; called once before training."""
+
+    @abstractmethod
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, no gradient, [batch, time]."""
+
+
+class CachedReference(Reference):
+    """NLLs from a column that ``score`` wrote beside the rows.
+
+    Args:
+        column: its name, e.g. nll_rl.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column: str = column
+
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """The column's values, float32 [batch, time].
+
+        Raises:
+            NonFiniteError: NaN or infinity at a counted token; names the rows of the data set.
+        """
+        nll: Tensor = batch["scores"][self.column]
+        broken = (~torch.isfinite(nll) & (batch["targets"] >= 0)).any(dim=1)
+        if broken.any():
+            raise NonFiniteError(
+                f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) "
+                f"{batch['rows'][broken].tolist()}; score them again"
+            )
+        return nll
+
+
+class LiveReference(Reference):
+    """A frozen model that scores each batch: one more forward pass a step.
+
+    Args:
+        model: which, in its own dtype.
+        device: where it runs, e.g. cuda:1; null is the policy's device.
+    """
+
+    def __init__(self, model: ModelSpec, device: str | None = None) -> None:
+        model.check("reference.model")
+        self.spec, self.device = model, device
+        self._model: PreTrainedModel | None = None
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
+        """Raise ConfigError unless the reference reads the rows' tokens and their length."""
+        fingerprint = tokenizer_fingerprint(self.spec.load_tokenizer())
+        require_same_tokenizer("reference.model", fingerprint, "the rows", manifest.tokenizer)
+        check_window("reference.model", self.spec, manifest.sequence_length)
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:
+        if self._model is None:
+            self._model = self.spec.load("reference.model").requires_grad_(False)
+        self._model.to(torch.device(self.device) if self.device else device)  # type: ignore[arg-type]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The frozen model."""
+        assert self._model is not None, "load() comes first"
+        return self._model
+
+    @torch.no_grad()
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, float32 [batch, time], on the batch's device."""
+        device = batch["targets"].device
+        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids", "targets")}
+        with torch.autocast(device.type, enabled=False):
+            hidden = hidden_states(self.model, moved)
+            nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, moved["targets"], bias=b))
+        return nll.to(device)
+
+    @torch.no_grad()
+    def hidden_states(self, batch: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+        """Last hidden states [batch, time, dim] and the output embedding's weight and bias, on the batch's device."""
+        device, head = batch["targets"].device, loss_head(self.model)
+        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
+        with torch.autocast(device.type, enabled=False):
+            hidden = hidden_states(self.model, moved)
+        bias = None if head.bias is None else head.bias.to(device)
+        return hidden.to(device), (head.weight.to(device), bias)
+
+    def fingerprint(self) -> str:
+        """Hash of the model's weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+class InitialPolicy(LiveReference):
+    """A frozen copy of the policy as it is before training."""
+
+    def __init__(self) -> None:
+        self.device, self._model = None, None
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
+        """Raise ConfigError for a fresh policy: its initial weights could not be had again after a resume."""
+        if policy.path is None:
+            raise ConfigError("base: InitialPolicy needs policy.path; a fresh policy's first weights are kept nowhere")
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:
+        self.spec = copy.copy(policy)
+        super().load(policy, device)
+
+
+def check_window(field: str, spec: ModelSpec, sequence_length: int) -> None:
+    """Raise ConfigError if rows are longer than the model's positions reach."""
+    window = getattr(spec.load_config(field), "max_position_embeddings", None)
+    if window is not None and sequence_length > window:
+        raise ConfigError(
+            f"{field}: reads at most {window} tokens (max_position_embeddings), but the rows have a "
+            f"sequence_length of {sequence_length}; prepare shorter rows"
+        )
