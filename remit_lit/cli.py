@@ -1,0 +1,121 @@
+"""The verbs: ``python -m remit_lit VERB --config A.yaml --config B.yaml --field=value``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from remit_lit import __version__
+from remit_lit.errors import ConfigError, DataError, NonFiniteError
+
+VERBS = {
+    "fit": "mid-train a policy with a token-weighting strategy",
+    "validate": "loss per source of a policy or checkpoint on the validation rows",
+    "test": "the same, logged as test",
+    "prepare": "text to packed rows",
+    "score": "NLLs of a frozen model, as a column beside the rows",
+    "export": "a run's checkpoint to a Hugging Face directory",
+}
+_USER_ERRORS = (ConfigError, DataError, NonFiniteError)
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong without the usage text that would hide it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ConfigError(f"{message}\nAll fields are explained by: python -m {self.prog} --help")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one verb. A user's mistake ends with one message and exit code 2."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    verb, rest = arguments[0], [_with_comments(argument) for argument in arguments[1:]]
+    if verb not in VERBS:
+        _fail(f"no verb {verb!r}; give one of {', '.join(VERBS)}")
+    try:
+        _run(verb, rest)
+    except _USER_ERRORS as error:
+        _fail(str(error))
+
+
+def _with_comments(argument: str) -> str:
+    return "--print_config=comments" if argument == "--print_config" else argument
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<10}{purpose}" for verb, purpose in VERBS.items()]
+    head = "usage: python -m remit_lit VERB --config A.yaml [--config B.yaml] [--field=value]\n\nverbs:\n"
+    tail = "\n\nEach verb explains its fields with --help and shows the merged config with --print_config."
+    return head + "\n".join(lines) + tail
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _run(verb: str, arguments: list[str]) -> None:
+    if verb in ("fit", "validate", "test"):
+        from remit_lit.lightning_cli import run_trainer
+
+        run_trainer([verb, *arguments])
+    else:
+        _FUNCTIONS[verb](arguments)
+
+
+def _parser(verb: str) -> Any:
+    parser = Parser(prog=f"remit_lit {verb}", description=VERBS[verb], parser_mode="omegaconf")
+    parser.add_argument("--config", action="config", help="YAML file; several are merged, the last wins")
+    return parser
+
+
+def _prepare(arguments: list[str]) -> None:
+    from remit_lit.data.prepare import prepare
+    from remit_lit.data.settings import PrepareSettings
+
+    parser = _parser("prepare")
+    parser.add_argument("--output", type=str, required=True, help="directory of the rows")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
+    parser.add_class_arguments(PrepareSettings, "rows")
+    config = parser.parse_args(arguments)
+    values = parser.instantiate_classes(config)
+    print(f"rows: {prepare(Path(values.output), values.rows, overwrite=values.overwrite)}")
+
+
+def _function(verb: str, load: Callable[[], Callable[..., Any]]) -> Callable[[list[str]], None]:
+    def run(arguments: list[str]) -> None:
+        parser = _parser(verb)
+        function = load()
+        parser.add_function_arguments(function)
+        values = parser.instantiate_classes(parser.parse_args(arguments)).as_dict()
+        values.pop("config", None)
+        print(f"{verb}: {function(**values)}")
+
+    return run
+
+
+def _score() -> Callable[..., Any]:
+    from remit_lit.data.scoring import score
+
+    return score
+
+
+def _export() -> Callable[..., Any]:
+    from remit_lit.export import export
+
+    return export
+
+
+_FUNCTIONS: dict[str, Callable[[list[str]], None]] = {
+    "prepare": _prepare,
+    "score": _function("score", _score),
+    "export": _function("export", _export),
+}

@@ -1,0 +1,95 @@
+"""A policy as a Hugging Face directory: safetensors, tokenizer, and a model card that says how it was made."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.callbacks.run_record import POLICY, RECORD
+from remit_lit.errors import ConfigError, DataError
+
+_PREFIX = "policy."
+
+
+def write_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str | Path, run: str | Path
+) -> Path:
+    """Write ``output`` as a whole: weights, tokenizer and model card; an earlier one is replaced.
+
+    Args:
+        model: the policy.
+        tokenizer: its tokenizer.
+        output: directory to write.
+        run: the run folder whose config and record the card quotes.
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    (aside / "README.md").write_text(model_card(Path(run)))
+    aside.chmod(0o755)
+    if output.exists():
+        shutil.rmtree(output)
+    aside.rename(output)
+    return output
+
+
+def model_card(run: Path) -> str:
+    """Markdown that says method, data and config of a run."""
+    record: dict[str, Any] = json.loads((run / RECORD).read_text())
+    config = (run / "config.yaml").read_text() if (run / "config.yaml").exists() else "(not run from the command line)"
+    sources = "\n".join(
+        f"- {name}: {count['tokens']:,} tokens in {count['documents']:,} documents"
+        for name, count in record["data"]["counts"]["train"]["sources"].items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return (
+        "---\nlibrary_name: transformers\ntags: [mid-training, remit_lit]\n---\n\n"
+        f"# Mid-trained with {record['weighting']}\n\n"
+        f"Mid-training of {record['steps']:,} steps of {record['tokens_per_step']:,} tokens with remit_lit, "
+        f"token weighting `{record['weighting']}`.\n\n"
+        f"## Data\n\nRows `{record['data']['rows']['train']}`, made from\n\n{sources}\n\n"
+        f"## Versions\n\n{versions}; git {record['git_revision']}\n\n"
+        f"## Config\n\n```yaml\n{config}```\n"
+    )
+
+
+def export(run: str, output: str, checkpoint: str | None = None) -> Path:
+    """Write a Hugging Face directory from a run's checkpoint.
+
+    Args:
+        run: folder of the run.
+        output: directory to write.
+        checkpoint: a checkpoint file; null is the run's last one.
+
+    Returns:
+        The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
+
+    Raises:
+        ConfigError: ``run`` is no run folder, ``output`` exists, or there is no checkpoint.
+        DataError: the checkpoint does not hold this policy's parameters.
+    """
+    if not Path(run, POLICY).is_dir():
+        raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
+    if Path(output).exists():
+        raise ConfigError(f"output: {output} exists; give another directory")
+    path = Path(checkpoint) if checkpoint else Path(run, "checkpoints", "last.ckpt")
+    if not path.is_file():
+        raise ConfigError(f"checkpoint: {path} is no checkpoint file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise DataError(f"checkpoint: {path} cannot be read ({error})") from error
+    weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+    dtype = next(iter(weights.values())).dtype if weights else torch.float32
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(Path(run, POLICY)), dtype=dtype)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(f"checkpoint: {path} is not of the policy in {run} ({error})") from error
+    return write_model(model, AutoTokenizer.from_pretrained(Path(run, POLICY)), output, run)

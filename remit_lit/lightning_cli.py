@@ -1,0 +1,116 @@
+"""``fit``, ``validate`` and ``test`` by LightningCLI: run folders, loggers and callbacks that every run gets."""
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import remit_lit.lab.callback
+import remit_lit.lab.source  # noqa: F401  (imported so that configs find the lab's classes by their short names)
+from remit_lit.callbacks.export_model import ExportModel
+from remit_lit.callbacks.run_record import RECORD, RunRecord
+from remit_lit.callbacks.run_summary import RunSummary
+from remit_lit.callbacks.throughput import Throughput
+from remit_lit.callbacks.weight_statistics import WeightStatistics
+from remit_lit.cli import Parser
+from remit_lit.data.datamodule import PackedData
+from remit_lit.errors import ConfigError
+from remit_lit.module import MidTrainingModule
+
+CONFIG = "config.yaml"
+_CHECKPOINT_DEFAULTS = {"checkpoint.filename": "{step}", "checkpoint.save_last": "link"}
+
+
+def run_trainer(arguments: Sequence[str]) -> None:
+    """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
+    # `main(args)` may be called from Python; old names inside torchdata and Lightning are not the user's doing.
+    for message in (".*args parameter is intended to run from within Python.*", ".*set_vital.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
+    _CLI.default_run_dir = _default_run_dir(arguments)
+    _CLI(
+        MidTrainingModule,
+        PackedData,
+        args=list(arguments),
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=_Parser,
+        save_config_callback=_SaveConfig,
+        parser_kwargs={"parser_mode": "omegaconf"},
+        trainer_defaults={
+            # One run is one epoch, whose length the sampler knows from the horizon.
+            "max_epochs": 1,
+            # The figures before training come from a whole validation pass.
+            "num_sanity_val_steps": -1,
+            "use_distributed_sampler": False,
+            "log_every_n_steps": 10,
+            "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary()],
+        },
+    )
+
+
+def _default_run_dir(arguments: Sequence[str]) -> str:
+    """``runs/`` and the names of the config files, joined: an experiment and its overlays."""
+    pairs = zip(arguments, (*arguments[1:], ""), strict=True)
+    files = [value for name, value in pairs if name == "--config"]
+    files += [argument.split("=", 1)[1] for argument in arguments if argument.startswith("--config=")]
+    return str(Path("runs", "-".join(Path(name).stem for name in files) or "run"))
+
+
+class _Parser(Parser, LightningArgumentParser):
+    """LightningCLI's parser with the errors of the other verbs."""
+
+
+class _CLI(LightningCLI):
+    default_run_dir = "runs/run"
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir", type=str, default=self.default_run_dir, help="of this run; runs/ and the configs' names"
+        )
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Throughput, "throughput")
+        parser.set_defaults(_CHECKPOINT_DEFAULTS)
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoints)
+
+    def before_instantiate_classes(self) -> None:
+        assert self.subcommand is not None
+        config = self.config[self.subcommand]
+        run_dir = Path(config.run_dir)
+        if config.trainer.logger in (None, True):
+            config.trainer.logger = _loggers(run_dir) if self.subcommand == "fit" else False
+        if self.subcommand != "fit" or config.ckpt_path is not None or not (run_dir / RECORD).exists():
+            return
+        if not config.overwrite:
+            raise ConfigError(f"run_dir: {run_dir} holds an earlier run; give another --run_dir, or --overwrite=true")
+        shutil.rmtree(run_dir)
+
+
+def _checkpoints(run_dir: str) -> str:
+    return str(Path(run_dir, "checkpoints"))
+
+
+def _loggers(run_dir: Path) -> list[Namespace]:
+    options = Namespace(save_dir=str(run_dir), name="", version="")
+    names = ("CSVLogger", "TensorBoardLogger")
+    return [Namespace(class_path=f"lightning.pytorch.loggers.{name}", init_args=options.clone()) for name in names]
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Write the resolved config of a ``fit`` to the run folder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            path = Path(trainer.default_root_dir, CONFIG)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
