@@ -1,7 +1,9 @@
 """The verbs: ``python -m remit_lit VERB --config A.yaml --config B.yaml --field=value``."""
 
+import dataclasses
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,13 +21,19 @@ VERBS = {
     "export": "a run's checkpoint to a Hugging Face directory",
 }
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
+# What jsonargparse says of every type that a value was tried as.
+_NOISE = re.compile(
+    r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class 'None|Given value( type|: [{N])|All fields are expl)"
+)
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong without the usage text that would hide it."""
+    """Says what is wrong without the usage text and the list of types tried that would hide it."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(f"{message}\nAll fields are explained by: python -m {self.prog} --help")
+        lines = [line for line in message.splitlines() if not _NOISE.match(line)]
+        verb = self.prog.split()[-1] if self.prog.split()[-1] in VERBS else "VERB"
+        raise ConfigError("\n".join([*lines, f"All fields are explained by: python -m remit_lit {verb} --help"]))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -42,8 +50,18 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(f"no verb {verb!r}; give one of {', '.join(VERBS)}")
     try:
         _run(verb, rest)
-    except _USER_ERRORS as error:
-        _fail(str(error))
+    except Exception as error:
+        # A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
+        mistake = next((e for e in _chain(error) if isinstance(e, _USER_ERRORS)), None)
+        if mistake is None:
+            raise
+        _fail(str(mistake))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _with_comments(argument: str) -> str:
@@ -84,10 +102,10 @@ def _prepare(arguments: list[str]) -> None:
     parser = _parser("prepare")
     parser.add_argument("--output", type=str, required=True, help="directory of the rows")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
-    parser.add_class_arguments(PrepareSettings, "rows")
-    config = parser.parse_args(arguments)
-    values = parser.instantiate_classes(config)
-    print(f"rows: {prepare(Path(values.output), values.rows, overwrite=values.overwrite)}")
+    parser.add_class_arguments(PrepareSettings)
+    values = parser.instantiate_classes(parser.parse_args(arguments))
+    settings = PrepareSettings(**{field.name: values[field.name] for field in dataclasses.fields(PrepareSettings)})
+    print(f"rows: {prepare(Path(values.output), settings, overwrite=values.overwrite)}")
 
 
 def _function(verb: str, load: Callable[[], Callable[..., Any]]) -> Callable[[list[str]], None]:

@@ -1,5 +1,6 @@
 """``fit``, ``validate`` and ``test`` by LightningCLI: run folders, loggers and callbacks that every run gets."""
 
+import logging
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
     # `main(args)` may be called from Python; old names inside torchdata and Lightning are not the user's doing.
     for message in (".*args parameter is intended to run from within Python.*", ".*set_vital.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     _CLI.default_run_dir = _default_run_dir(arguments)
     _CLI(
         MidTrainingModule,
@@ -52,6 +54,10 @@ def run_trainer(arguments: Sequence[str]) -> None:
             "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary()],
         },
     )
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
@@ -86,11 +92,28 @@ class _CLI(LightningCLI):
         run_dir = Path(config.run_dir)
         if config.trainer.logger in (None, True):
             config.trainer.logger = _loggers(run_dir) if self.subcommand == "fit" else False
-        if self.subcommand != "fit" or config.ckpt_path is not None or not (run_dir / RECORD).exists():
+        if self.subcommand != "fit" or not (run_dir / RECORD).exists():
+            return
+        if config.ckpt_path is not None:
+            _keep_metrics(run_dir)
             return
         if not config.overwrite:
             raise ConfigError(f"run_dir: {run_dir} holds an earlier run; give another --run_dir, or --overwrite=true")
         shutil.rmtree(run_dir)
+
+    def after_fit(self) -> None:
+        """Print the summary, now that the progress bar is gone."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            summaries = (c for c in self.trainer.callbacks if isinstance(c, RunSummary))  # type: ignore[attr-defined]
+            for summary in summaries:
+                summary.print(self.trainer, self.model)
+
+
+def _keep_metrics(run_dir: Path) -> None:
+    """Put the metrics of the interrupted part aside: a new CSVLogger starts the file anew."""
+    metrics = run_dir / "metrics.csv"
+    if metrics.exists():
+        metrics.rename(run_dir / f"metrics-{len(list(run_dir.glob('metrics*.csv')))}.csv")
 
 
 def _checkpoints(run_dir: str) -> str:

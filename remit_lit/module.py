@@ -76,12 +76,12 @@ class MidTrainingModule(pl.LightningModule):
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
         self.neutral_ids: Tensor
-        self.window: Tensor
         self.last_loss: WeightedLoss | None = None
         self.means = nn.ModuleList()
         self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
-        # Sums over the accumulated micro-batches of one step: weighted losses, and what they are divided by.
-        self.register_buffer("window", torch.zeros(2, dtype=torch.float64), persistent=False)
+        # Sums over the accumulated micro-batches of one step: weighted losses, and what they are divided by. No buffer:
+        # half-precision plugins would round it.
+        self._window = torch.zeros(2, dtype=torch.float64)
 
     @property
     def data(self) -> PackedData:
@@ -140,6 +140,7 @@ class MidTrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        self._window = torch.zeros(2, dtype=torch.float64, device=self.device)
         for reference in self.references:
             reference.load(self.spec, self.device)
 
@@ -148,9 +149,12 @@ class MidTrainingModule(pl.LightningModule):
         if not self.weighting.selects_rows:
             return None
         assert self.base is not None and self.reference is not None
-        data = self.data
-        size = data.validation_batch_size
-        return select(self.weighting, self.base, self.reference, rows, data.collate, size, self.device)
+        size = self.data.validation_batch_size
+        kept = select(self.weighting, self.base, self.reference, rows, self.data.collate, size, self.device)
+        if not self.weighting.needs_reference and self.distillation is None:
+            for reference in self.references:
+                reference.release()
+        return kept
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """NLL of each target in nats, [batch, time]."""
@@ -178,7 +182,7 @@ class MidTrainingModule(pl.LightningModule):
                 f"step {self.global_step}: the loss of rows {batch['rows'].tolist()} is {loss.total.item()}; "
                 "training stops before the weights change, and the last checkpoint is kept"
             )
-        self.window += torch.stack([loss.total.detach(), loss.normalizer]).double()
+        self._window += torch.stack([loss.total.detach(), loss.normalizer]).double()
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
 
@@ -187,7 +191,7 @@ class MidTrainingModule(pl.LightningModule):
 
         Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
         """
-        total, normalizer = self.trainer.strategy.reduce(self.window.clone(), reduce_op="sum")
+        total, normalizer = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
         scale = self.tokens_per_step / normalizer.clamp(min=1.0)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, scale.item())
@@ -200,7 +204,7 @@ class MidTrainingModule(pl.LightningModule):
         self.log("train/loss", (total / normalizer.clamp(min=1.0)).float(), prog_bar=True)
         self.log("train/grad_norm", grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        self.window.zero_()
+        self._window.zero_()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         nll, counted = self(batch), batch["targets"] >= 0

@@ -36,6 +36,9 @@ class Reference(ABC):
     def load(self, policy: ModelSpec, device: torch.device) -> None:  # noqa: B027
         """Load what ``nll`` needs; called once before training."""
 
+    def release(self) -> None:  # noqa: B027
+        """Give back the memory of what ``load`` loaded."""
+
     @abstractmethod
     def nll(self, batch: dict[str, Any]) -> Tensor:
         """NLL of each target in nats, no gradient, [batch, time]."""
@@ -57,7 +60,7 @@ class CachedReference(Reference):
         Raises:
             NonFiniteError: NaN or infinity at a counted token; names the rows of the data set.
         """
-        nll: Tensor = batch["scores"][self.column]
+        nll: Tensor = batch["scores"][self.column].view(torch.float32)
         broken = (~torch.isfinite(nll) & (batch["targets"] >= 0)).any(dim=1)
         if broken.any():
             raise NonFiniteError(
@@ -90,6 +93,9 @@ class LiveReference(Reference):
         if self._model is None:
             self._model = self.spec.load("reference.model").requires_grad_(False)
         self._model.to(torch.device(self.device) if self.device else device)  # type: ignore[arg-type]
+
+    def release(self) -> None:
+        self._model = None
 
     @property
     def model(self) -> PreTrainedModel:

@@ -13,12 +13,12 @@ from remit_lit.callbacks.export_model import MODEL
 
 
 class RunSummary(pl.Callback):
-    """Print validation figures before and after training; other callbacks add lines through :meth:`summary`."""
+    """Keep the validation figures from before and after training, for :meth:`print`."""
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
-        self._started = 0.0
+        self._started = self._seconds = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -30,25 +30,33 @@ class RunSummary(pl.Callback):
         else:
             self.after = figures
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        module, seconds = mid_training(pl_module), time.perf_counter() - self._started
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds = time.perf_counter() - self._started
+
+    def print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the summary; a callback with a method ``summary() -> list[str]`` adds its lines."""
+        module = mid_training(pl_module)
         assert module.policy is not None
         size, tokens = sum(p.numel() for p in module.policy.parameters()), trainer.global_step * module.tokens_per_step
         console = Console()
         console.print(
             f"{type(module.weighting).__name__} on {type(module.policy).__name__} of {size:,} parameters: "
-            f"{trainer.global_step:,} steps, {tokens:,} tokens, {seconds:.0f} s"
+            f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s"
         )
-        table = Table("validation", "before", "after")
-        for name in self.after:
-            table.add_row(name, _figure(self.before.get(name)), _figure(self.after[name]))
-        console.print(table)
+        if self.after:
+            console.print(self._table())
+        elif "train/loss" in trainer.callback_metrics:
+            console.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             for line in getattr(callback, "summary", lambda: [])():
                 console.print(line)
         console.print(f"model: {Path(trainer.default_root_dir, MODEL)}")
+
+    def _table(self) -> Table:
+        table = Table("validation", "before", "after")
+        for name in self.after:
+            table.add_row(name, _figure(self.before.get(name)), _figure(self.after[name]))
+        return table
 
 
 def _is_validation(name: str) -> bool:

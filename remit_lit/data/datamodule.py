@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
-import numpy as np
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
@@ -110,8 +109,8 @@ class PackedData(pl.LightningDataModule):
     def train_dataloader(self) -> StatefulDataLoader:
         """As many batches as the horizon takes; one Lightning epoch is the whole run."""
         assert self.trainer is not None and self.train_rows is not None
-        selection: np.ndarray | None = self._module.select_rows(self.train_rows)
-        self.train_rows.selection = selection
+        self.train_rows.selection = None
+        self.train_rows.selection = self._module.select_rows(self.train_rows)
         batches = ShuffledBatches(
             len(self.train_rows),
             self.batch_size,

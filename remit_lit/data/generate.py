@@ -1,6 +1,7 @@
 """A ``datasets`` dataset on disk from a generator, in parallel, with the user's errors intact."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def generate(
             functools.partial(_complaining, generator, complaint),
             features=features,
             cache_dir=str(directory),
+            split=datasets.NamedSplit(re.sub(r"\W", "_", directory.name)),  # what the progress bar shows
             gen_kwargs=arguments,
             num_proc=num_workers if num_workers > 1 else None,
             fingerprint="generated",  # else all arguments are pickled and hashed for a cache that is never reused

@@ -69,7 +69,7 @@ def _write(partial: Path, tokenizer: PreTrainedTokenizerBase, settings: PrepareS
                 tokens = int(packing.ends[-1]) if len(packing.ends) else 0
                 raise DataError(f"sources: {tokens} tokens in all, less than one row of {settings.sequence_length}")
             continue
-        table = _write_rows(packing, corpus, partial / f"packing-{split}", settings.num_workers)
+        table = _write_rows(packing, corpus, partial / f"{split}-rows", settings.num_workers)
         table.save_to_disk(rows / split)
         counts[split] = {"rows": packing.num_rows, "sources": _count(corpus, documents)}
         fingerprints[split] = rows_fingerprint(table)

@@ -47,7 +47,7 @@ class PackedRows(Dataset[Row]):
 
 
 class Collate:
-    """Rows to a batch of tensors, all [batch, time] but for ``rows`` [batch].
+    """Rows to a batch of tensors, all [batch, time] but for ``rows`` [batch]; ``scores`` are float32 seen as int32.
 
     ``targets[t]`` is token ``t + 1`` of the row; -100 at the row's end and, with document attention, where the next
     token opens another document, which this one says nothing about. ``segment_ids`` and ``source_ids`` are those of
@@ -81,8 +81,9 @@ class Collate:
         }
         tensors = {name: torch.from_numpy(np.array(value, dtype=np.int64)) for name, value in batch.items()}
         names = rows[0]["scores"]
-        scores = {name: torch.from_numpy(np.stack([row["scores"][name] for row in rows])).float() for name in names}
-        return {**tensors, "scores": scores}
+        scores = {name: np.stack([row["scores"][name] for row in rows]).astype(np.float32) for name in names}
+        # As integers: half-precision plugins cast every float tensor of a batch.
+        return {**tensors, "scores": {name: torch.from_numpy(v).view(torch.int32) for name, v in scores.items()}}
 
 
 def _of_target(values: np.ndarray) -> np.ndarray:
