@@ -1,0 +1,51 @@
+"""The lab's tokenizer: 32 single-character tokens, as an ordinary transformers fast tokenizer.
+
+A document of 31 characters becomes 33 tokens: BOS, added by the tokenizer, the characters, and EOS, which
+``prepare`` appends. Four documents therefore fill a row of 132 tokens.
+"""
+
+import string
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from remit_lit.errors import ConfigError
+
+BOS, EOS, PAD = "^", "\n", "_"
+ALPHABET = string.digits + "+-*" + "Q:=#" + "abcdefghijkl"
+DOCUMENT_CHARACTERS = 31
+DOCUMENT_TOKENS = DOCUMENT_CHARACTERS + 2
+
+
+def lab_vocabulary() -> dict[str, int]:
+    """Token to id, all 32 of them."""
+    return {token: index for index, token in enumerate(BOS + EOS + PAD + ALPHABET)}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Build the tokenizer. A character outside its alphabet is an error, there being no unknown token."""
+    vocabulary = lab_vocabulary()
+    tokenizer = Tokenizer(models.WordLevel(vocabulary))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, vocabulary[BOS])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError unless ``tokenizer`` has exactly the lab's vocabulary."""
+    vocabulary = tokenizer.get_vocab()
+    if vocabulary != lab_vocabulary():
+        raise ConfigError(
+            f"the lab's evaluation needs the lab's tokenizer ({len(lab_vocabulary())} single characters); "
+            f"this policy's has {len(vocabulary)} tokens. Set the policy to lab/base, or drop the lab's callback"
+        )
