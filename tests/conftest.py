@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from remit_lit.lab.tokenizer import build_tokenizer
+from tests.helpers import TIME, make_rows, save_model
+
+# The models are tiny: threads that wait for each other would take most of the time.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's tokenizer alone."""
+    directory = tmp_path_factory.mktemp("tokenizer")
+    build_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with tied embeddings and the lab's tokenizer."""
+    return save_model(tmp_path_factory.mktemp("policy"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_reference_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another random Llama with the same tokenizer."""
+    return save_model(tmp_path_factory.mktemp("reference"), seed=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_rows(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """Rows of 132 tokens: exactly four documents each."""
+    return make_rows(tmp_path_factory.mktemp("rows") / "whole", tiny_tokenizer_dir, TIME)
+
+
+@pytest.fixture(scope="session")
+def tiny_rows_split(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """Rows of 50 tokens, which cut documents, so that rows count different numbers of tokens."""
+    return make_rows(tmp_path_factory.mktemp("rows") / "split", tiny_tokenizer_dir, 50)

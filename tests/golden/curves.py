@@ -1,0 +1,51 @@
+"""Loss curves of tiny runs, one per strategy, as they are kept in this directory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from remit_lit.distillation import Distillation
+from remit_lit.models import ModelSpec
+from remit_lit.reference import LiveReference
+from remit_lit.schedules import Linear
+from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, TokenWeighting
+from tests.helpers import fit
+
+DIRECTORY = Path(__file__).parent
+STEPS = 20
+STRATEGIES: dict[str, TokenWeighting] = {
+    "ntp": NextTokenPrediction(),
+    "remit": ReMiT(),
+    "rho1": Rho1(),
+    "miniplm": MiniPLM(),
+    "distillation": NextTokenPrediction(),
+}
+
+
+def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -> dict[str, Any]:
+    """Loss of each step of a run on the CPU, and the rows that it trained on."""
+    run = fit(
+        rows,
+        policy,
+        run_dir,
+        steps=STEPS,
+        weighting=STRATEGIES[name],
+        reference=LiveReference(ModelSpec(str(reference))),
+        distillation=Distillation() if name == "distillation" else None,
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=3e-3, weight_decay=0.1),
+        schedule=Linear(warmup_steps=2),
+        no_decay=["embeddings", "vectors"],
+        accumulate=2,
+    )
+    return {"rows": run.recorder.rows, "losses": run.losses}
+
+
+def golden_path(name: str) -> Path:
+    return DIRECTORY / f"{name}.json"
+
+
+def read_golden(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(golden_path(name).read_text())
+    return result

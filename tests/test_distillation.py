@@ -1,0 +1,173 @@
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from remit_lit.distillation import Distillation, distillation_sum
+from remit_lit.errors import ConfigError
+from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.objective import weighted_loss
+from remit_lit.reference import LiveReference
+from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1
+from tests.helpers import get_batch, save_model
+
+BATCH, TIME = 3, 6
+NO_NEUTRAL = torch.zeros(0, dtype=torch.long)
+
+
+def slow_divergence(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> float:
+    """Sum of cross-entropies over counted tokens, from logits [batch, time, vocab], as loops over floats."""
+    vocab = min(student.shape[-1], teacher.shape[-1])
+    total = 0.0
+    for place in (targets != -100).nonzero().tolist():
+        s = [value / temperature for value in student[tuple(place)].tolist()[:vocab]]
+        t = [value / temperature for value in teacher[tuple(place)].tolist()[:vocab]]
+        s_normalizer = math.log(math.fsum(math.exp(value) for value in s))
+        t_sum = math.fsum(math.exp(value) for value in t)
+        total += math.fsum(math.exp(b) / t_sum * (s_normalizer - a) for a, b in zip(s, t, strict=True))
+    return total
+
+
+class Outputs(NamedTuple):
+    """Last hidden states of a model, and its output embedding."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return [value for value in self if value is not None]
+
+    def logits(self) -> Tensor:
+        bias = None if self.bias is None else self.bias.double()
+        return torch.nn.functional.linear(self.hidden.double(), self.weight.double(), bias)
+
+
+def make(seed: int, vocab: int, dim: int, bias: bool) -> Outputs:
+    generator = torch.Generator().manual_seed(seed)
+    shapes: list[tuple[int, ...]] = [(BATCH, TIME, dim), (vocab, dim), (vocab,)]
+    hidden, weight, last = (torch.randn(s, generator=generator).requires_grad_() for s in shapes)
+    return Outputs(hidden, weight, last if bias else None)
+
+
+def divergence_sum(student: Outputs, teacher: Outputs, targets: Tensor, settings: Distillation) -> Tensor:
+    return distillation_sum(student.hidden, student[1:], teacher.hidden, teacher[1:], targets, settings)
+
+
+def make_targets() -> Tensor:
+    targets = torch.arange(BATCH * TIME).view(BATCH, TIME) % 5
+    targets[0, 2:4] = targets[1] = -100
+    return targets
+
+
+@pytest.mark.parametrize(("student_vocab", "teacher_vocab"), [(11, 11), (11, 16), (16, 11)])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("chunk_tokens", [1, 5, 1024])
+@pytest.mark.parametrize("bias", [False, True])
+def test_value_and_gradient_equal_full_logits(student_vocab, teacher_vocab, temperature, chunk_tokens, bias):
+    student, teacher = make(0, student_vocab, 4, bias), make(1, teacher_vocab, 7, bias)
+    targets = make_targets()
+
+    settings = Distillation(temperature=temperature, chunk_tokens=chunk_tokens)
+    found = divergence_sum(student, teacher, targets, settings)
+    logits, other = student.logits(), teacher.logits().detach()
+    assert found.item() == pytest.approx(slow_divergence(logits, other, targets, temperature), rel=1e-6)
+
+    vocab = min(student_vocab, teacher_vocab)
+    target = (other[..., :vocab] / temperature).softmax(-1)
+    log_probabilities = (logits[..., :vocab] / temperature).log_softmax(-1)
+    expected = -(target * log_probabilities).sum(-1)[targets != -100].sum()
+    gradients = torch.autograd.grad(found, student.inputs)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, student.inputs), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_receives_no_gradient():
+    student, teacher = make(0, 11, 4, True), make(1, 11, 7, True)
+    total = divergence_sum(student, teacher, make_targets(), Distillation())
+    assert torch.autograd.grad(total, teacher.inputs, allow_unused=True) == (None, None, None)
+
+
+def test_no_counted_token_gives_nothing():
+    student, teacher = make(0, 11, 4, False), make(1, 11, 7, False)
+    targets = torch.full((BATCH, TIME), -100)
+    total = divergence_sum(student, teacher, targets, Distillation())
+    (gradient,) = torch.autograd.grad(total, student.hidden)
+    assert total == 0 and not gradient.any()
+
+
+def test_a_teacher_that_agrees_leaves_its_entropy_and_no_gradient():
+    student, targets = make(0, 11, 4, False), make_targets()
+    teacher = Outputs(student.hidden.detach(), student.weight.detach(), None)
+    total = divergence_sum(student, teacher, targets, Distillation())
+    probabilities = (student.hidden @ student.weight.T).softmax(-1)[targets != -100]
+    assert total.item() == pytest.approx(torch.special.entr(probabilities).sum().item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(total, student.hidden)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [*(("alpha", v) for v in (0.0, -0.1, 1.5, math.nan)), *(("temperature", v) for v in (0.0, -1.0, math.nan))],
+)
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(ConfigError, match=rf"distillation\.{field}: got"):
+        Distillation(**{field: value})
+
+
+@pytest.fixture
+def batch(tiny_rows_split):
+    return get_batch(tiny_rows_split, range(4))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+@pytest.mark.parametrize("teacher_vocab", [32, 40])
+@pytest.mark.parametrize("weighting", [NextTokenPrediction(), ReMiT(), Rho1()], ids=["ntp", "remit", "rho1"])
+def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weighting, alpha, teacher_vocab):
+    teacher = LiveReference(ModelSpec(str(save_model(tmp_path, 3, vocab_size=teacher_vocab))))
+    teacher.load(ModelSpec(str(tiny_policy_dir)), torch.device("cpu"))
+    policy = ModelSpec(str(tiny_policy_dir)).load()
+    settings = Distillation(alpha, temperature=2.0, chunk_tokens=64)
+    loss = weighted_loss(
+        policy,
+        batch,
+        weighting,
+        neutral_ids=NO_NEUTRAL,
+        reference_nll=teacher.nll(batch),
+        distillation=settings,
+        teacher=teacher,
+    )
+    given = {name: batch[name] for name in ("input_ids", "position_ids")}
+    logits, targets = policy(**given, use_cache=False).logits, batch["targets"]
+    with torch.no_grad():
+        other = teacher.model(**given, use_cache=False).logits[..., :32]
+    counted = targets != -100
+    nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    divergence = -((other / 2).softmax(-1) * (logits / 2).log_softmax(-1)).sum(-1)[counted].mean()
+    hard = (loss.weights * nll).sum() / loss.weights.sum() if isinstance(weighting, Rho1) else None
+    hard = (loss.weights * nll).sum() / counted.sum() if hard is None else hard
+    expected = (1 - alpha) * hard + alpha * divergence
+    found = loss.total / loss.normalizer
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    parameters = list(policy.parameters())
+    gradients = torch.autograd.grad(found, parameters, retain_graph=True)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, parameters), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
+    assert all(p.grad is None and not p.requires_grad for p in teacher.model.parameters())
+
+
+def test_under_autocast_the_loss_is_that_of_the_logits_in_bfloat16(tiny_policy_dir, tiny_reference_dir, batch):
+    policy, teacher = (ModelSpec(str(path)).load() for path in (tiny_policy_dir, tiny_reference_dir))
+    head, other_head = loss_head(policy), loss_head(teacher)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        student, frozen = hidden_states(policy, batch), hidden_states(teacher, batch).detach()
+        found = distillation_sum(
+            student, (head.weight, None), frozen, (other_head.weight, None), batch["targets"], Distillation()
+        )
+        logits, other = head(student), other_head(frozen)
+    assert logits.dtype == torch.bfloat16
+    expected = -(other.float().softmax(-1) * logits.float().log_softmax(-1)).sum(-1)[batch["targets"] != -100].sum()
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)

@@ -1,0 +1,183 @@
+"""A run's checkpoint as a Hugging Face directory."""
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import yaml  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from remit_lit.cli import main
+from remit_lit.errors import ConfigError, DataError
+from remit_lit.export import export
+from tests.data.conftest import slow_nll
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path
+) -> Path:
+    """The run folder of a ReMiT run of 6 steps with a checkpoint every 3."""
+    directory = tmp_path_factory.mktemp("export")
+    config = {
+        "model": {
+            "policy": {"path": str(tiny_policy_dir)},
+            "weighting": {"class_path": "ReMiT", "init_args": {"epsilon": 0.37}},
+            "reference": {"class_path": "LiveReference", "init_args": {"model": {"path": str(tiny_reference_dir)}}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+            "horizon": {"steps": 6},
+        },
+        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+        "checkpoint": {"every_n_train_steps": 3, "save_top_k": -1},
+        "run_dir": str(directory / "run"),
+    }
+    (directory / "remit.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(directory / "remit.yaml")])
+    return directory / "run"
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_an_export_gives_the_last_validation_loss_of_the_run(finished: Path, tiny_rows: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(export(str(finished), str(tmp_path / "out")))
+    rows = datasets.load_from_disk(str(tiny_rows / "validation"))
+    losses = [value for row in rows for value in slow_nll(model, row, True) if value is not None]
+    with open(finished / "metrics.csv", newline="") as stream:
+        logged = [float(row["val/nll"]) for row in csv.DictReader(stream) if row.get("val/nll")]
+    assert math.fsum(losses) / len(losses) == pytest.approx(logged[-1], abs=1e-5)
+
+
+def test_an_export_is_the_model_that_the_run_wrote(finished: Path, tmp_path: Path) -> None:
+    main(["export", f"--run={finished}", f"--output={tmp_path / 'out'}"])
+    assert files_of(tmp_path / "out") == files_of(finished / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_trained_model_is_not_the_one_it_started_from(finished: Path, tiny_policy_dir: Path) -> None:
+    before, after = (AutoModelForCausalLM.from_pretrained(path) for path in (tiny_policy_dir, finished / "model"))
+    old, new = before.state_dict(), after.state_dict()
+    assert old.keys() == new.keys()
+    assert all(not torch.equal(old[name], new[name]) for name in old)
+
+
+def test_an_export_brings_the_tokenizer(finished: Path, tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
+    ours = AutoTokenizer.from_pretrained(export(str(finished), str(tmp_path / "out")))
+    theirs = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    text = "Q:1+2*3=abc"
+    assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+    assert (ours.bos_token_id, ours.eos_token_id) == (theirs.bos_token_id, theirs.eos_token_id)
+
+
+def test_a_run_that_has_not_ended_can_be_exported(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    shutil.rmtree(tmp_path / "run" / "model")
+    export(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert files_of(tmp_path / "out") == files_of(finished / "model")
+
+
+def test_an_earlier_checkpoint_can_be_exported(finished: Path, tmp_path: Path) -> None:
+    (checkpoint,) = (finished / "checkpoints").glob("*step=3*")
+    model = AutoModelForCausalLM.from_pretrained(export(str(finished), str(tmp_path / "out"), str(checkpoint)))
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[f"policy.{name}"])
+    assert files_of(tmp_path / "out")["model.safetensors"] != files_of(finished / "model")["model.safetensors"]
+
+
+def test_the_card_says_method_data_and_config(finished: Path, tiny_rows: Path) -> None:
+    card = (finished / "model" / "README.md").read_text()
+    manifest = json.loads((tiny_rows / "manifest.json").read_text())
+    assert "ReMiT" in card
+    assert manifest["fingerprints"]["train"] in card
+    for name, count in manifest["counts"]["train"]["sources"].items():
+        assert f"{name}: {count['tokens']:,} tokens in {count['documents']:,} documents" in card
+    assert (finished / "config.yaml").read_text() in card
+    assert "epsilon: 0.37" in card
+    front = card.split("---\n")[1]
+    assert yaml.safe_load(front)["library_name"] == "transformers"
+
+
+@pytest.mark.parametrize("content", ["nothing", "files", "absent"])
+def test_what_is_no_run_folder_is_refused(content: str, tmp_path: Path) -> None:
+    if content != "absent":
+        (tmp_path / "run").mkdir()
+    if content == "files":
+        (tmp_path / "run" / "config.yaml").write_text("a: 1\n")
+    with pytest.raises(ConfigError, match=r"run: .*run is no run folder.*run_dir of a fit"):
+        export(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_refused(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConfigError, match=r"output: .*out exists"):
+        export(str(finished), str(tmp_path / "out"))
+
+
+def test_a_missing_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint: .*absent\.ckpt"):
+        export(str(finished), str(tmp_path / "out"), str(tmp_path / "absent.ckpt"))
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ConfigError, match=r"checkpoint: .*last\.ckpt"):
+        export(str(tmp_path / "run"), str(tmp_path / "out"))
+
+
+def truncated(path: Path, state: dict) -> None:
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def nonsense(path: Path, state: dict) -> None:
+    path.write_bytes(b"not a checkpoint" * 100)
+
+
+def empty(path: Path, state: dict) -> None:
+    path.write_bytes(b"")
+
+
+def without_state(path: Path, state: dict) -> None:
+    torch.save({"epoch": 1}, path)
+
+
+def without_policy(path: Path, state: dict) -> None:
+    torch.save({"state_dict": {}}, path)
+
+
+def of_another_policy(path: Path, state: dict) -> None:
+    name = "policy.model.norm.weight"
+    torch.save({"state_dict": state["state_dict"] | {name: torch.ones(7)}}, path)
+
+
+def without_a_parameter(path: Path, state: dict) -> None:
+    weights = dict(state["state_dict"])
+    del weights["policy.model.norm.weight"]
+    torch.save({"state_dict": weights}, path)
+
+
+DAMAGES = [truncated, nonsense, empty, without_state, without_policy, of_another_policy, without_a_parameter]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_and_leaves_nothing(
+    damage: Callable[[Path, dict], None], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    path = tmp_path / "damaged.ckpt"
+    damage(path, state)
+    with pytest.raises(DataError, match=r"checkpoint: .*damaged\.ckpt"):
+        export(str(finished), str(tmp_path / "out"), str(path))
+    with pytest.raises(SystemExit) as raised:
+        main(["export", f"--run={finished}", f"--output={tmp_path / 'out'}", f"--checkpoint={path}"])
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.startswith("error: checkpoint: ")
+    assert [file.name for file in tmp_path.iterdir()] == ["damaged.ckpt"]
