@@ -40,8 +40,9 @@ real: .venv/installed-dev ## mid-train a degraded SmolLM2-135M with NTP and ReMi
 	$(BIN)/python -m remit_lit.real --config experiments/real_smollm2.yaml \
 		--arm ntp=baselines/ntp.yaml --arm remit=baselines/remit.yaml
 
-lab: .venv/installed-dev ## rebuild the lab's base and reference from nothing (about 4 minutes)
-	$(BIN)/python -m remit_lit.lab build --seed 0 --output remit_lit/lab/assets
+SEED ?= 0
+lab: .venv/installed-dev ## build the lab's models from nothing, in .cache/lab/models-SEED (about 4 minutes)
+	$(BIN)/python -m remit_lit.lab build --seed $(SEED) --output .cache/lab/models-$(SEED)
 
 clean: ## remove the environment, caches and runs
 	rm -rf .venv .cache runs

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
+import torch
 
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.reference import LiveReference, check_window
@@ -21,6 +22,10 @@ def check_settings(module: "MidTrainingModule") -> None:
     module.spec.check("policy")
     module.horizon.check()
     require_range("model.z_loss", module.z_loss, 0.0, float("inf"), include_low=True)
+    try:
+        module.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.optimizer: {error}") from error
     name = type(module.weighting).__name__
     if module.reference is None and (module.weighting.needs_reference or module.weighting.selects_rows):
         raise ConfigError(
@@ -34,6 +39,12 @@ def check_settings(module: "MidTrainingModule") -> None:
         )
 
 
+def check_precision(precision: object) -> None:
+    """Raise ConfigError for fp16: with its loss scaling the gradients stored in the forward pass would underflow."""
+    if str(precision).startswith("16"):
+        raise ConfigError(f"trainer.precision: got {precision}; give bf16-mixed, bf16-true or 32-true")
+
+
 def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> None:
     """Refuse a policy, a reference and rows that do not fit each other.
 
@@ -41,17 +52,19 @@ def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> N
         ConfigError: naming the field, what it got and what would be right.
     """
     manifest = module.data.manifest
-    assert module.tokenizer is not None
-    require_same_tokenizer("policy", tokenizer_fingerprint(module.tokenizer), "the rows", manifest.tokenizer)
+    tokenizer = module.tokenizer or module.spec.load_tokenizer()
+    require_same_tokenizer("policy", tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
     check_window("policy", module.spec, manifest.sequence_length)
     if stage != "fit":
         return
     for reference in module.references:
         reference.check(module.spec, manifest)
-    if str(trainer.precision).startswith("16"):
-        raise ConfigError(f"trainer.precision: got {trainer.precision}; give bf16-mixed, bf16-true or 32-true")
+    check_precision(trainer.precision)
     if trainer.max_epochs != 1:
         raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
     steps = module.horizon.in_steps(module.tokens_per_step)
+    warmup = module.schedule.warmup_steps
+    if warmup >= steps:
+        raise ConfigError(f"model.schedule.warmup_steps: got {warmup}; give less than the horizon of {steps} steps")
     if trainer.max_steps > steps:
         raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")

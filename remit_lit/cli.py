@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from remit_lit import __version__
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
@@ -29,6 +32,9 @@ _NOISE = re.compile(
 
 class Parser(ArgumentParser):
     """Says what is wrong without the usage text and the list of types tried that would hide it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         lines = [line for line in message.splitlines() if not _NOISE.match(line)]
@@ -52,10 +58,32 @@ def main(args: Sequence[str] | None = None) -> None:
         _run(verb, rest)
     except Exception as error:
         # A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
-        mistake = next((e for e in _chain(error) if isinstance(e, _USER_ERRORS)), None)
-        if mistake is None:
-            raise
-        _fail(str(mistake))
+        for cause in _chain(error):
+            if isinstance(cause, _USER_ERRORS):
+                _fail(f"{cause}{_unreadable(rest)}")
+            if isinstance(cause, OmegaConfBaseException):
+                _fail(f"config: {cause.full_key}: {str(cause).splitlines()[0]}")
+        raise
+
+
+def _unreadable(arguments: Sequence[str]) -> str:
+    """Names the config file that is no YAML, which jsonargparse's message does not."""
+    for path in config_files(arguments):
+        try:
+            OmegaConf.load(path)
+        except (YAMLError, OSError) as error:
+            return f"\n{path}: {type(error).__name__}"
+    return ""
+
+
+def config_files(arguments: Sequence[str]) -> list[str]:
+    """The values of ``--config``, in order."""
+    pairs = zip(arguments, (*arguments[1:], ""), strict=True)
+    return [
+        value if name == "--config" else name.removeprefix("--config=")
+        for name, value in pairs
+        if name.startswith("--config=") or name == "--config"
+    ]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

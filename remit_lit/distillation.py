@@ -7,12 +7,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from remit_lit.errors import require_range
-from remit_lit.losses import IGNORE_INDEX
 
 
 @dataclass
 class Distillation:
-    """``(1 - alpha) * weighted loss + alpha * CE(reference, policy)`` (MiniPLM's baseline, arXiv:2410.17215).
+    """Each token's loss becomes ``(1 - alpha) * nll + alpha * CE(reference, policy)``, and is weighed as it was.
+
+    With next-token prediction this is MiniPLM's baseline (arXiv:2410.17215).
 
     Attributes:
         alpha: share of the distillation term, in (0, 1]. MiniPLM's baseline: 0.5.
@@ -34,10 +35,10 @@ def distillation_sum(
     head: tuple[Tensor, Tensor | None],
     teacher_hidden: Tensor,
     teacher_head: tuple[Tensor, Tensor | None],
-    targets: Tensor,
+    weights: Tensor,
     settings: Distillation,
 ) -> Tensor:
-    """Sum over counted tokens of ``-sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
+    """Weighted sum of ``-sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
 
     The logits of a chunk are dropped after use and computed again in backward. Vocabularies padded to different sizes
     are compared over their common ids.
@@ -47,22 +48,23 @@ def distillation_sum(
         head: its output embedding [vocab, dim] and bias [vocab].
         teacher_hidden: of the frozen teacher, [batch, time, teacher_dim].
         teacher_head: its output embedding and bias.
-        targets: [batch, time]; -100 where a token does not count.
+        weights: of the tokens, constants, [batch, time]; those of weight 0 cost nothing.
         settings: temperature and chunk size.
     """
     vocab = min(len(head[0]), len(teacher_head[0]))
-    counted = targets.flatten() != IGNORE_INDEX
-    student, teacher = hidden.flatten(0, -2)[counted], teacher_hidden.flatten(0, -2)[counted]  # [tokens, dim]
+    weighed = weights.flatten().nonzero()[:, 0]
+    student, teacher = hidden.flatten(0, -2)[weighed], teacher_hidden.flatten(0, -2)[weighed]  # [tokens, dim]
+    weights = weights.flatten()[weighed]
 
     def logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         scores = torch.nn.functional.linear(states, weight[:vocab], None if bias is None else bias[:vocab])
         return scores.float() / settings.temperature
 
-    def chunk(states: Tensor, teacher_states: Tensor) -> Tensor:
+    def chunk(states: Tensor, teacher_states: Tensor, weights: Tensor) -> Tensor:
         with torch.no_grad():
             target = logits(teacher_states, *teacher_head).softmax(-1)
-        return -(target * logits(states, *head).log_softmax(-1)).sum()
+        return -(weights * (target * logits(states, *head).log_softmax(-1)).sum(-1)).sum()
 
-    pieces = zip(student.split(settings.chunk_tokens), teacher.split(settings.chunk_tokens), strict=True)
-    sums = [checkpoint(chunk, s, t, use_reentrant=False) for s, t in pieces]
+    pieces = zip(*(values.split(settings.chunk_tokens) for values in (student, teacher, weights)), strict=True)
+    sums = [checkpoint(chunk, *piece, use_reentrant=False) for piece in pieces]
     return torch.stack(sums).sum() if sums else hidden.sum() * 0.0

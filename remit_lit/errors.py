@@ -1,5 +1,7 @@
 """Errors that a user can mend: each names the field, what it got, and what would be right."""
 
+import math
+
 
 class ConfigError(ValueError):
     """A setting that cannot work. The command line prints it without a traceback and exits with 2."""
@@ -19,6 +21,6 @@ def require_range(field: str, value: float, low: float, high: float, *, include_
     Raises:
         ConfigError: naming ``field``, the value, and the interval.
     """
-    if not (low <= value if include_low else low < value) or not value <= high:
+    if not math.isfinite(value) or not (low <= value if include_low else low < value) or not value <= high:
         opening = "[" if include_low else "("
         raise ConfigError(f"{field}: got {value}; give a number in {opening}{low}, {high}]")

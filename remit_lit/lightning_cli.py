@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 import remit_lit.lab.callback
 import remit_lit.lab.source  # noqa: F401  (imported so that configs find the lab's classes by their short names)
+from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.export_model import ExportModel
 from remit_lit.callbacks.run_record import RECORD, RunRecord
 from remit_lit.callbacks.run_summary import RunSummary
 from remit_lit.callbacks.throughput import Throughput
 from remit_lit.callbacks.weight_statistics import WeightStatistics
-from remit_lit.cli import Parser
+from remit_lit.checks import check_fit, check_precision
+from remit_lit.cli import Parser, config_files
 from remit_lit.data.datamodule import PackedData
 from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
@@ -62,10 +64,7 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
     """``runs/`` and the names of the config files, joined: an experiment and its overlays."""
-    pairs = zip(arguments, (*arguments[1:], ""), strict=True)
-    files = [value for name, value in pairs if name == "--config"]
-    files += [argument.split("=", 1)[1] for argument in arguments if argument.startswith("--config=")]
-    return str(Path("runs", "-".join(Path(name).stem for name in files) or "run"))
+    return str(Path("runs", "-".join(Path(name).stem for name in config_files(arguments)) or "run"))
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -89,17 +88,22 @@ class _CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         assert self.subcommand is not None
         config = self.config[self.subcommand]
-        run_dir = Path(config.run_dir)
+        checkpoint, earlier = config.ckpt_path, Path(config.run_dir, RECORD).exists()
+        if checkpoint is not None and "/" in checkpoint and not Path(checkpoint).exists():
+            raise ConfigError(f"ckpt_path: no checkpoint {checkpoint!r}; give a file, or last")
+        check_precision(config.trainer.precision)
+        if self.subcommand == "fit" and earlier and checkpoint is None and not config.overwrite:
+            raise ConfigError(
+                f"run_dir: {config.run_dir} holds an earlier run; give another --run_dir, or --overwrite=true"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
+        assert self.subcommand is not None
+        config = self.config[self.subcommand]
         if config.trainer.logger in (None, True):
-            config.trainer.logger = _loggers(run_dir) if self.subcommand == "fit" else False
-        if self.subcommand != "fit" or not (run_dir / RECORD).exists():
-            return
-        if config.ckpt_path is not None:
-            _keep_metrics(run_dir)
-            return
-        if not config.overwrite:
-            raise ConfigError(f"run_dir: {run_dir} holds an earlier run; give another --run_dir, or --overwrite=true")
-        shutil.rmtree(run_dir)
+            kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
+        return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
         """Print the summary, now that the progress bar is gone."""
@@ -120,20 +124,24 @@ def _checkpoints(run_dir: str) -> str:
     return str(Path(run_dir, "checkpoints"))
 
 
-def _loggers(run_dir: Path) -> list[Namespace]:
-    options = Namespace(save_dir=str(run_dir), name="", version="")
-    names = ("CSVLogger", "TensorBoardLogger")
-    return [Namespace(class_path=f"lightning.pytorch.loggers.{name}", init_args=options.clone()) for name in names]
+def _loggers(run_dir: str) -> list[Logger]:
+    return [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="")]
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Write the resolved config of a ``fit`` to the run folder."""
+    """Write the resolved config of a ``fit`` to its folder; an earlier run there goes only once this one can start."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            path = Path(trainer.default_root_dir, CONFIG)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        if stage != "fit":
+            return
+        check_fit(mid_training(pl_module), trainer, stage)
+        run_dir = Path(trainer.default_root_dir)
+        if self.config.ckpt_path is not None:
+            _keep_metrics(run_dir)
+        elif (run_dir / RECORD).exists():
+            shutil.rmtree(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, run_dir / CONFIG, skip_none=False, overwrite=True, multifile=False)

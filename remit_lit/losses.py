@@ -102,8 +102,9 @@ class _Head:
     """Logits, scores and accumulated gradients of an output embedding, for chunks of flattened tokens."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int) -> None:
-        self.hidden, self.targets = hidden.flatten(0, -2), targets.flatten()  # [tokens, dim], [tokens]
-        self.counted = self.targets != ignore_index
+        self.hidden = hidden.flatten(0, -2)  # [tokens, dim]
+        self.counted = targets.flatten() != ignore_index  # [tokens]
+        self.targets = torch.where(self.counted, targets.flatten(), 0)
         self.shape, self.parameters = hidden.shape, (weight, bias)
         self.weight = weight.to(hidden.dtype)
         self.bias = None if bias is None else bias.to(hidden.dtype)
@@ -115,7 +116,7 @@ class _Head:
     def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         """NLL and log-normaliser, [tokens] each, 0 where ignored."""
         log_normalizer = logits.logsumexp(-1)
-        nll = log_normalizer - logits.gather(-1, self.targets[tokens].clamp(min=0)[:, None])[:, 0]
+        nll = log_normalizer - logits.gather(-1, self.targets[tokens, None])[:, 0]
         counted = self.counted[tokens]
         return torch.where(counted, nll, 0), torch.where(counted, log_normalizer, 0)
 
@@ -132,7 +133,7 @@ class _Head:
         d_nll, d_log_normalizer = d_nll * self.counted[tokens], d_log_normalizer * self.counted[tokens]
         softmax = logits.sub_(logits.logsumexp(-1, keepdim=True)).exp_()
         d_logits = softmax.mul_((d_nll + d_log_normalizer)[:, None])
-        d_logits.scatter_add_(-1, self.targets[tokens].clamp(min=0)[:, None], -d_nll[:, None])
+        d_logits.scatter_add_(-1, self.targets[tokens, None], -d_nll[:, None])
         if self.d_bias is not None:
             self.d_bias += d_logits.sum(0)
         d_logits = d_logits.to(self.hidden.dtype)

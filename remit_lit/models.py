@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -84,17 +85,25 @@ class ModelSpec:
             "trust_remote_code": self.trust_remote_code,
         }
         dtype = getattr(torch, self.dtype)
+        wrong: list[str] = []
         try:
             if self.config is not None:
                 model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
             else:
-                model = AutoModelForCausalLM.from_pretrained(
-                    resolve(self.path or ""), revision=self.revision, dtype=dtype, **options
-                )
-        except (OSError, ValueError, ImportError) as error:
+                # transformers would fill what is missing with random values, and hides which shapes differ.
+                options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+                options |= {"revision": self.revision, "dtype": dtype}
+                loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(self.path or ""), **options)
+                model = loaded[0]
+                wrong = sorted(map(str, (*loaded[1]["missing_keys"], *loaded[1]["mismatched_keys"])))
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded ({error})") from error
-        attach_loss_head(model, field)
-        return model.eval()
+        if wrong:
+            raise ConfigError(
+                f"{field}: {self.path} lacks weights or has others' shapes: {wrong[:4]}; give a whole model"
+            )
+        attach_loss_head(model.eval(), field)
+        return model
 
 
 class LossHead(nn.Linear):
@@ -112,16 +121,30 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
     """Turn the model's output embedding into a :class:`LossHead`; keys, tying and saving stay as they were.
 
     Raises:
-        ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
+        ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones),
+            or not finite.
     """
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
     head.__class__ = LossHead
-    probe = torch.zeros(1, 2, dtype=torch.long)
+    planted = torch.linspace(-100, 100, head.out_features)  # large enough for a cap to show
+    received: list[Tensor] = []
+
+    def plant(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        received.append(arguments[0])
+        return planted.to(output).expand_as(output)
+
+    probe = torch.arange(min(8, head.out_features))[None]
+    hook = head.register_forward_hook(plant)
     with torch.no_grad():
-        expected, found = model(input_ids=probe).logits, head(hidden_states(model, {"input_ids": probe}))
-    if not torch.allclose(expected.float(), found.float(), rtol=1e-3, atol=1e-3):
+        logits, hidden = model(input_ids=probe, use_cache=False).logits, hidden_states(model, {"input_ids": probe})
+    hook.remove()
+    if not torch.isfinite(hidden).all():
+        raise ConfigError(
+            f"{field}: {type(model).__name__} gives NaN or infinite hidden states; its weights are broken"
+        )
+    if not torch.equal(logits, planted.to(logits).expand_as(logits)) or not torch.allclose(received[0], hidden):
         raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
 
 

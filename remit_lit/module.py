@@ -82,6 +82,7 @@ class MidTrainingModule(pl.LightningModule):
         # Sums over the accumulated micro-batches of one step: weighted losses, and what they are divided by. No buffer:
         # half-precision plugins would round it.
         self._window = torch.zeros(2, dtype=torch.float64)
+        self._window_rows: list[int] = []
 
     @property
     def data(self) -> PackedData:
@@ -182,6 +183,7 @@ class MidTrainingModule(pl.LightningModule):
                 f"step {self.global_step}: the loss of rows {batch['rows'].tolist()} is {loss.total.item()}; "
                 "training stops before the weights change, and the last checkpoint is kept"
             )
+        self._window_rows += batch["rows"].tolist()
         self._window += torch.stack([loss.total.detach(), loss.normalizer]).double()
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
@@ -198,13 +200,14 @@ class MidTrainingModule(pl.LightningModule):
         grad_norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(grad_norm):
             raise NonFiniteError(
-                f"step {self.global_step}: the gradient norm is {grad_norm.item()}; training stops before the weights "
-                "change, and the last checkpoint is kept"
+                f"step {self.global_step}: the gradient norm of rows {self._window_rows} is {grad_norm.item()}; "
+                "training stops before the weights change, and the last checkpoint is kept"
             )
         self.log("train/loss", (total / normalizer.clamp(min=1.0)).float(), prog_bar=True)
         self.log("train/grad_norm", grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self._window.zero_()
+        self._window_rows.clear()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         nll, counted = self(batch), batch["targets"] >= 0

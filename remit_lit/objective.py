@@ -84,10 +84,10 @@ def weighted_loss(
         compared = nll.detach() if weighting.detach else nll
         weights = weighting.weights(seen if base_nll is not None else replace(seen, policy_nll=compared))
         total = (weights * (nll + z_loss * log_normalizer**2)).sum()
-    nll, weights = nll.detach(), weights if weights.requires_grad is False else weights.detach()
+    nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and teacher is not None:
-        total = _distilled(total, normalizer, hidden, head, batch, seen.mask, distillation, teacher)
+        total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
     signals = seen if base_nll is not None else replace(seen, policy_nll=nll)
     return WeightedLoss(total, normalizer, nll, weights, signals)
 
@@ -107,18 +107,15 @@ def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
 
 def _distilled(
     total: Tensor,
-    normalizer: Tensor,
+    weights: Tensor,
     hidden: Tensor,
     head: nn.Module,
     batch: dict[str, Any],
-    mask: Tensor,
     settings: Distillation,
     teacher: LiveReference,
 ) -> Tensor:
     teacher_hidden, teacher_head = teacher.hidden_states(batch)
-    divergence = head(
-        hidden,
-        lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, batch["targets"], settings),
+    divergence: Tensor = head(
+        hidden, lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, weights, settings)
     )
-    # The distillation term is a mean over all counted tokens; the strategy's normaliser may count fewer (RHO-1).
-    return (1 - settings.alpha) * total + settings.alpha * divergence * normalizer / mask.sum().clamp(min=1)
+    return (1 - settings.alpha) * total + settings.alpha * divergence

@@ -16,6 +16,7 @@ from remit_lit.data.datamodule import PackedData
 from remit_lit.data.prepare import prepare
 from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.sources import Source
 from remit_lit.lab.source import LabDocuments
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models import ModelSpec
@@ -57,7 +58,7 @@ def save_model(directory: Path, seed: int, **changes: Any) -> Path:
 
 def make_rows(directory: Path, tokenizer: Path, sequence_length: int, documents: int = 120, **settings: Any) -> Path:
     """Rows of web documents and of problems with correct solutions, a tenth of them held out."""
-    sources = {"web": LabDocuments("web", documents), "correct": LabDocuments("correct", documents)}
+    sources: dict[str, Source] = {"web": LabDocuments("web", documents), "correct": LabDocuments("correct", documents)}
     options = {"validation_share": 0.1, **settings}
     return prepare(directory, PrepareSettings(str(tokenizer), sources, sequence_length, **options))
 

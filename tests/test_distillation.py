@@ -17,16 +17,17 @@ BATCH, TIME = 3, 6
 NO_NEUTRAL = torch.zeros(0, dtype=torch.long)
 
 
-def slow_divergence(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> float:
-    """Sum of cross-entropies over counted tokens, from logits [batch, time, vocab], as loops over floats."""
+def slow_divergence(student: Tensor, teacher: Tensor, weights: Tensor, temperature: float) -> float:
+    """Weighted sum of cross-entropies, from logits [batch, time, vocab], as loops over floats."""
     vocab = min(student.shape[-1], teacher.shape[-1])
     total = 0.0
-    for place in (targets != -100).nonzero().tolist():
+    for place in weights.nonzero().tolist():
         s = [value / temperature for value in student[tuple(place)].tolist()[:vocab]]
         t = [value / temperature for value in teacher[tuple(place)].tolist()[:vocab]]
         s_normalizer = math.log(math.fsum(math.exp(value) for value in s))
         t_sum = math.fsum(math.exp(value) for value in t)
-        total += math.fsum(math.exp(b) / t_sum * (s_normalizer - a) for a, b in zip(s, t, strict=True))
+        divergence = math.fsum(math.exp(b) / t_sum * (s_normalizer - a) for a, b in zip(s, t, strict=True))
+        total += weights[tuple(place)].item() * divergence
     return total
 
 
@@ -53,14 +54,14 @@ def make(seed: int, vocab: int, dim: int, bias: bool) -> Outputs:
     return Outputs(hidden, weight, last if bias else None)
 
 
-def divergence_sum(student: Outputs, teacher: Outputs, targets: Tensor, settings: Distillation) -> Tensor:
-    return distillation_sum(student.hidden, student[1:], teacher.hidden, teacher[1:], targets, settings)
+def divergence_sum(student: Outputs, teacher: Outputs, weights: Tensor, settings: Distillation) -> Tensor:
+    return distillation_sum(student.hidden, student[1:], teacher.hidden, teacher[1:], weights, settings)
 
 
-def make_targets() -> Tensor:
-    targets = torch.arange(BATCH * TIME).view(BATCH, TIME) % 5
-    targets[0, 2:4] = targets[1] = -100
-    return targets
+def make_weights() -> Tensor:
+    weights = 0.5 + torch.arange(BATCH * TIME).view(BATCH, TIME) % 5
+    weights[0, 2:4] = weights[1] = 0
+    return weights
 
 
 @pytest.mark.parametrize(("student_vocab", "teacher_vocab"), [(11, 11), (11, 16), (16, 11)])
@@ -69,17 +70,17 @@ def make_targets() -> Tensor:
 @pytest.mark.parametrize("bias", [False, True])
 def test_value_and_gradient_equal_full_logits(student_vocab, teacher_vocab, temperature, chunk_tokens, bias):
     student, teacher = make(0, student_vocab, 4, bias), make(1, teacher_vocab, 7, bias)
-    targets = make_targets()
+    weights = make_weights()
 
     settings = Distillation(temperature=temperature, chunk_tokens=chunk_tokens)
-    found = divergence_sum(student, teacher, targets, settings)
+    found = divergence_sum(student, teacher, weights, settings)
     logits, other = student.logits(), teacher.logits().detach()
-    assert found.item() == pytest.approx(slow_divergence(logits, other, targets, temperature), rel=1e-6)
+    assert found.item() == pytest.approx(slow_divergence(logits, other, weights, temperature), rel=1e-6)
 
     vocab = min(student_vocab, teacher_vocab)
     target = (other[..., :vocab] / temperature).softmax(-1)
     log_probabilities = (logits[..., :vocab] / temperature).log_softmax(-1)
-    expected = -(target * log_probabilities).sum(-1)[targets != -100].sum()
+    expected = -(weights * (target * log_probabilities).sum(-1)).sum()
     gradients = torch.autograd.grad(found, student.inputs)
     for gradient, wanted in zip(gradients, torch.autograd.grad(expected, student.inputs), strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
@@ -87,24 +88,24 @@ def test_value_and_gradient_equal_full_logits(student_vocab, teacher_vocab, temp
 
 def test_the_teacher_receives_no_gradient():
     student, teacher = make(0, 11, 4, True), make(1, 11, 7, True)
-    total = divergence_sum(student, teacher, make_targets(), Distillation())
-    assert torch.autograd.grad(total, teacher.inputs, allow_unused=True) == (None, None, None)
+    total = divergence_sum(student, teacher, make_weights(), Distillation())
+    gradients = torch.autograd.grad(total, teacher.inputs, allow_unused=True)
+    assert [gradient is None for gradient in gradients] == [True, True, True]
 
 
-def test_no_counted_token_gives_nothing():
+def test_no_weighed_token_gives_nothing():
     student, teacher = make(0, 11, 4, False), make(1, 11, 7, False)
-    targets = torch.full((BATCH, TIME), -100)
-    total = divergence_sum(student, teacher, targets, Distillation())
+    total = divergence_sum(student, teacher, torch.zeros(BATCH, TIME), Distillation())
     (gradient,) = torch.autograd.grad(total, student.hidden)
     assert total == 0 and not gradient.any()
 
 
 def test_a_teacher_that_agrees_leaves_its_entropy_and_no_gradient():
-    student, targets = make(0, 11, 4, False), make_targets()
+    student, weights = make(0, 11, 4, False), make_weights()
     teacher = Outputs(student.hidden.detach(), student.weight.detach(), None)
-    total = divergence_sum(student, teacher, targets, Distillation())
-    probabilities = (student.hidden @ student.weight.T).softmax(-1)[targets != -100]
-    assert total.item() == pytest.approx(torch.special.entr(probabilities).sum().item(), rel=1e-6)
+    total = divergence_sum(student, teacher, weights, Distillation())
+    entropies = torch.special.entr((student.hidden @ student.weight.T).softmax(-1)).sum(-1)
+    assert total.item() == pytest.approx((weights * entropies).sum().item(), rel=1e-6)
     (gradient,) = torch.autograd.grad(total, student.hidden)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
 
@@ -144,12 +145,10 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
     logits, targets = policy(**given, use_cache=False).logits, batch["targets"]
     with torch.no_grad():
         other = teacher.model(**given, use_cache=False).logits[..., :32]
-    counted = targets != -100
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    divergence = -((other / 2).softmax(-1) * (logits / 2).log_softmax(-1)).sum(-1)[counted].mean()
-    hard = (loss.weights * nll).sum() / loss.weights.sum() if isinstance(weighting, Rho1) else None
-    hard = (loss.weights * nll).sum() / counted.sum() if hard is None else hard
-    expected = (1 - alpha) * hard + alpha * divergence
+    divergence = -((other / 2).softmax(-1) * (logits / 2).log_softmax(-1)).sum(-1)
+    tokens = loss.weights.sum() if isinstance(weighting, Rho1) else (targets != -100).sum()
+    expected = (loss.weights * ((1 - alpha) * nll + alpha * divergence)).sum() / tokens
     found = loss.total / loss.normalizer
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     parameters = list(policy.parameters())
@@ -162,12 +161,13 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
 def test_under_autocast_the_loss_is_that_of_the_logits_in_bfloat16(tiny_policy_dir, tiny_reference_dir, batch):
     policy, teacher = (ModelSpec(str(path)).load() for path in (tiny_policy_dir, tiny_reference_dir))
     head, other_head = loss_head(policy), loss_head(teacher)
+    counted = batch["targets"] != -100
     with torch.autocast("cpu", dtype=torch.bfloat16):
         student, frozen = hidden_states(policy, batch), hidden_states(teacher, batch).detach()
         found = distillation_sum(
-            student, (head.weight, None), frozen, (other_head.weight, None), batch["targets"], Distillation()
+            student, (head.weight, None), frozen, (other_head.weight, None), counted.float(), Distillation()
         )
         logits, other = head(student), other_head(frozen)
     assert logits.dtype == torch.bfloat16
-    expected = -(other.float().softmax(-1) * logits.float().log_softmax(-1)).sum(-1)[batch["targets"] != -100].sum()
+    expected = -(other.float().softmax(-1) * logits.float().log_softmax(-1)).sum(-1)[counted].sum()
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)

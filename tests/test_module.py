@@ -180,19 +180,22 @@ def train_slowly(
         scale = 1.0 if clip is None else min(1.0, clip / norm.item())
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter -= rate * (scale * gradient + weight_decay * parameter)
+                parameter.sub_(rate * (scale * gradient + weight_decay * parameter))
     return {name: value.detach() for name, value in model.named_parameters()}
 
 
+STRATEGIES: dict[str, tuple[TokenWeighting, Callable[[TokenSignals], slow.Rows]]] = {
+    "ntp": (NextTokenPrediction(), slow.ntp),
+    "remit": (ReMiT(epsilon=0.4), partial(slow.remit, epsilon=0.4)),
+    "rho1": (Rho1(0.5), partial(slow.rho1, keep=0.5)),
+    "rho1-row": (Rho1(0.5, "row"), partial(slow.rho1, keep=0.5, scope="row")),
+}
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
-@pytest.mark.parametrize("name", ["ntp", "remit", "rho1", "rho1-row"])
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_a_run_equals_a_plain_loop(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, name, clip):
-    weighting, weigh = {
-        "ntp": (NextTokenPrediction(), slow.ntp),
-        "remit": (ReMiT(epsilon=0.4), partial(slow.remit, epsilon=0.4)),
-        "rho1": (Rho1(0.5), partial(slow.rho1, keep=0.5)),
-        "rho1-row": (Rho1(0.5, "row"), partial(slow.rho1, keep=0.5, scope="row")),
-    }[name]
+    weighting, weigh = STRATEGIES[name]
     run = fit(
         tiny_rows_split,
         tiny_policy_dir,

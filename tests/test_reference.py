@@ -137,7 +137,7 @@ def test_a_broken_live_reference_stops_the_run(tiny_rows_split, tiny_policy_dir,
     broken = save_model(tmp_path / "broken", 2, tie_word_embeddings=False)
     model = AutoModelForCausalLM.from_pretrained(broken)
     with torch.no_grad():
-        model.get_input_embeddings().weight[20] = float("nan")
+        model.model.embed_tokens.weight[20] = float("nan")
     model.save_pretrained(broken)
     with pytest.raises(NonFiniteError, match="row"):
         fit(tiny_rows_split, tiny_policy_dir, tmp_path, weighting=weighting, reference=live(broken))
@@ -215,7 +215,7 @@ def test_miniplm_trains_on_the_rows_of_the_largest_difference(
         [nll[mask].double().mean().item() for nll, mask in zip(full_logit_nll(path, batch), counted, strict=True)]
         for path in (tiny_policy_dir, tiny_reference_dir)
     ]
-    chosen = slow.miniplm(*means, keep=0.2)
+    chosen = slow.miniplm(means[0], means[1], 0.2)
     trained = [row for rows in run.recorder.rows for row in rows]
     assert len(chosen) == 28
     assert sorted(trained) == sorted(2 * chosen)

@@ -11,7 +11,7 @@ MODEL = "model"
 
 
 class ExportModel(pl.Callback):
-    """Write ``run_dir/model`` when training has reached its horizon."""
+    """Write ``run_dir/model`` when training ends."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]

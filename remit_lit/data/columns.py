@@ -26,6 +26,7 @@ class ColumnFacts:
         dtype: float16 or float32, nats.
         num_rows: rows in the column.
         rows_per_shard: rows in each shard but the last.
+        sequence_length: tokens in a row.
     """
 
     rows: str
@@ -35,6 +36,7 @@ class ColumnFacts:
     dtype: str
     num_rows: int
     rows_per_shard: int
+    sequence_length: int
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
@@ -52,23 +54,30 @@ class ScoreColumn:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.facts = directory, read_facts(directory)
-        self._shards = [self._open(index, rows) for index, rows in self.facts.shards()]
+        self._shards = [open_shard(directory, self.facts, index, len(rows)) for index, rows in self.facts.shards()]
 
     def __getitem__(self, row: int) -> np.ndarray:
         index, offset = divmod(row, self.facts.rows_per_shard)
         return self._shards[index][offset]
 
-    def _open(self, index: int, rows: range) -> np.ndarray:
-        path, name = shard_path(self.directory, index), self.directory.name
-        try:
-            shard: np.ndarray = np.load(path, mmap_mode="r")
-        except FileNotFoundError:
-            raise ConfigError(f"column {name!r}: not complete, {path.name} is missing; run `score` again") from None
-        except (ValueError, OSError) as error:
-            raise DataError(f"column {name!r}: {path} is damaged ({error}); run `score` again") from error
-        if len(shard) != len(rows) or shard.dtype != np.dtype(self.facts.dtype):
-            raise DataError(f"column {name!r}: {path} holds {shard.shape} {shard.dtype}; run `score` again")
-        return shard
+
+def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -> np.ndarray:
+    """One shard, memory-mapped, [rows, time].
+
+    Raises:
+        ConfigError: it is missing.
+        DataError: it is damaged.
+    """
+    path, name = shard_path(directory, index), directory.name
+    try:
+        shard: np.ndarray = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise ConfigError(f"column {name!r}: not complete, {path.name} is missing; run `score` again") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"column {name!r}: {path} is damaged ({error}); run `score` again") from error
+    if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != np.dtype(facts.dtype):
+        raise DataError(f"column {name!r}: {path} holds {shard.shape} {shard.dtype}; run `score` again")
+    return shard
 
 
 def column_directory(rows: str | Path, split: str, name: str) -> Path:
@@ -97,6 +106,11 @@ def read_facts(directory: Path) -> ColumnFacts:
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise DataError(f"column: {directory / _NAME} is damaged ({error}); run `score` again") from error
+
+
+def has_facts(directory: Path) -> bool:
+    """Whether scoring of a column has begun."""
+    return (directory / _NAME).exists()
 
 
 def write_facts(directory: Path, facts: ColumnFacts) -> None:

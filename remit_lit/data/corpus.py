@@ -58,8 +58,10 @@ def tokenize(
         {"input_ids": datasets.List(datasets.Value("int32")), "bytes": datasets.Value("int64")}
     )
     for name, source in sources.items():
-        shards = source.shards()
         try:
+            shards = source.shards()
+            if not shards:
+                raise DataError("no document with text in it")
             tables[name] = generate(
                 _tokenized_documents,
                 {"shards": shards, "source": source, "tokenizer": tokenizer},
@@ -83,8 +85,7 @@ def _tokenized_documents(
         texts = source.read(shard)
         while batch := list(islice(texts, _TOKENIZE_BATCH)):
             kept = [text for text in batch if text is not None]
-            # verbose=False: documents longer than the model's window are cut into rows later.
-            encoded = iter(tokenizer(kept, verbose=False)["input_ids"] if kept else [])
+            encoded = iter(_encode(tokenizer, kept) if kept else [])
             for text in batch:
                 if text is None:
                     yield {"input_ids": [], "bytes": 0}
@@ -94,6 +95,15 @@ def _tokenized_documents(
                     "input_ids": ids if ids and ids[-1] == eos else [*ids, eos],
                     "bytes": len(text.encode("utf-8", errors="replace")),
                 }
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    try:
+        # verbose=False: documents longer than the model's window are cut into rows later.
+        ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
+    except Exception as error:  # the Rust tokenizers raise nothing narrower
+        raise DataError(f"a text that the tokenizer cannot read ({error}); has it the right vocabulary?") from error
+    return ids
 
 
 def hold_out(corpus: Corpus, settings: PrepareSettings) -> tuple[list[np.ndarray], list[np.ndarray]]:

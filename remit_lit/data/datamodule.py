@@ -45,7 +45,7 @@ class PackedData(pl.LightningDataModule):
         for field, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
-            ("validation_batch_size", validation_batch_size or batch_size, 1),
+            ("validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size, 1),
         ):
             if value < least:
                 raise ConfigError(f"data.{field}: got {value}; give at least {least}")

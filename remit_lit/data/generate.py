@@ -47,6 +47,10 @@ def generate(
         if complaint.exists():
             raise DataError(complaint.read_text()) from None
         raise
+    except ValueError as error:
+        if "corresponds to no data" in str(error):  # what `datasets` says of a generator that yields nothing
+            raise DataError("no document with text in it") from None
+        raise
     assert isinstance(dataset, datasets.Dataset)
     return dataset
 

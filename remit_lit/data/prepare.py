@@ -1,5 +1,6 @@
 """Text to packed rows on disk: tokenise, choose documents by the mix, pack, write a manifest, rename into place."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,16 +39,37 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
     tokenizer = load_tokenizer(settings.tokenizer, settings.tokenizer_revision)
     output.parent.mkdir(parents=True, exist_ok=True)
     for stale in output.parent.glob(f".{output.name}.partial-*"):
-        shutil.rmtree(stale)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
+        if not _is_alive(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-{os.getpid()}-", dir=output.parent))
     try:
         _write(partial, tokenizer, settings)
-        if output.exists():
+        if output.exists() and overwrite:
             shutil.rmtree(output)
-        (partial / "rows").rename(output)
+        _move(partial / "rows", output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output
+
+
+def _move(rows: Path, output: Path) -> None:
+    try:
+        rows.rename(output)
+    except OSError:
+        if not output.exists():
+            raise
+        raise ConfigError(f"output: {output} exists, made by another process meanwhile; its rows are kept") from None
+
+
+def _is_alive(partial: Path) -> bool:
+    """Whether the process that writes this directory still runs, on this machine."""
+    try:
+        os.kill(int(partial.name.rsplit("-", 2)[1]), 0)
+    except (ValueError, IndexError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write(partial: Path, tokenizer: PreTrainedTokenizerBase, settings: PrepareSettings) -> None:

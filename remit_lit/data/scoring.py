@@ -8,10 +8,18 @@ import torch
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from remit_lit.data.columns import ColumnFacts, column_directory, read_facts, shard_path, write_facts, write_shard
+from remit_lit.data.columns import (
+    ColumnFacts,
+    column_directory,
+    has_facts,
+    open_shard,
+    read_facts,
+    write_facts,
+    write_shard,
+)
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, PackedRows, batch_to
-from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models import ModelSpec
 from remit_lit.reference import LiveReference
 
@@ -67,9 +75,10 @@ def score(
         dtype=dtype,
         num_rows=len(packed),
         rows_per_shard=_ROWS_PER_SHARD,
+        sequence_length=manifest.sequence_length,
     )
     directory = column_directory(rows, split, column)
-    if directory.exists() and read_facts(directory) != facts:
+    if has_facts(directory) and read_facts(directory) != facts:
         raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
     write_facts(directory, facts)
     collate = Collate(document_attention)
@@ -77,12 +86,20 @@ def score(
     with bar:
         task = bar.add_task(f"scoring {column}", total=len(packed))
         for index, shard in facts.shards():
-            if not shard_path(directory, index).exists():
+            if not _is_whole(directory, facts, index, len(shard)):
                 pieces = (shard[start : start + batch_size] for start in range(0, len(shard), batch_size))
                 values = [_nll(reference, packed, piece, collate, place).numpy() for piece in pieces]
                 write_shard(directory, index, np.concatenate(values).astype(dtype))
             bar.update(task, completed=shard.stop)
     return directory
+
+
+def _is_whole(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -> bool:
+    try:
+        open_shard(directory, facts, index, num_rows)
+    except (ConfigError, DataError):
+        return False
+    return True
 
 
 def _nll(reference: LiveReference, packed: PackedRows, rows: range, collate: Collate, device: torch.device) -> Tensor:

@@ -107,9 +107,10 @@ class JsonLines(_Files):
             text = record[self.field]
             if not isinstance(text, str):
                 raise TypeError(f"field {self.field!r} holds {type(text).__name__}, not text")
+            text.encode("utf-8")  # JSON can escape half of a surrogate pair, which is no character
             return text or None
-        except UnicodeDecodeError as error:
-            problem, cause = f"bytes that are not UTF-8 ({error.reason})", error
+        except UnicodeError as error:
+            problem, cause = f"text that is not UTF-8 ({error})", error
         except json.JSONDecodeError as error:
             problem, cause = f"not JSON ({error})", error
         except KeyError as error:
@@ -157,7 +158,7 @@ class PlainText(_Files):
             pieces = enumerate(stream, start=1) if self.document == "line" else [(1, stream.read())]
             for line, piece in pieces:
                 try:
-                    yield piece.decode("utf-8").rstrip("\n") or None
+                    yield piece.decode("utf-8").rstrip("\r\n") or None
                 except UnicodeDecodeError as error:
                     self._malformed(f"{shard}, line {line}", f"bytes that are not UTF-8 ({error.reason})", error)
                     yield None
@@ -185,19 +186,21 @@ class Parquet(_Files):
 
         try:
             parquet = pyarrow.parquet.ParquetFile(shard)
+            if self.field not in parquet.schema_arrow.names:
+                raise DataError(f"{shard}: no column {self.field!r}; it has {parquet.schema_arrow.names[:8]}")
+            row = 0
+            for batch in parquet.iter_batches(columns=[self.field]):
+                for text in batch.column(0).to_pylist():
+                    row += 1
+                    yield self._text(text, f"{shard}, row {row}")
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{shard}: not a readable Parquet file ({error})") from error
-        if self.field not in parquet.schema_arrow.names:
-            raise DataError(f"{shard}: no column {self.field!r}; it has {parquet.schema_arrow.names[:8]}")
-        row = 0
-        for batch in parquet.iter_batches(columns=[self.field]):
-            for text in batch.column(0).to_pylist():
-                row += 1
-                if not isinstance(text, str):
-                    problem = f"column {self.field!r} holds {type(text).__name__}, not text"
-                    self._malformed(f"{shard}, row {row}", problem)
-                    text = None
-                yield text or None
+
+    def _text(self, value: object, where: str) -> str | None:
+        if isinstance(value, str):
+            return value or None
+        self._malformed(where, f"column {self.field!r} holds {type(value).__name__}, not text")
+        return None
 
 
 class HuggingFaceDataset(Source):
@@ -217,23 +220,33 @@ class HuggingFaceDataset(Source):
         self.path, self.name, self.split, self.revision, self.field = path, name, split, revision, field
 
     def shards(self) -> list[str]:
-        return [str(piece) for piece in range(min(_DATASET_PIECES, max(1, len(self._load()))))]
+        return [str(piece) for piece in range(min(_DATASET_PIECES, len(self._load())))]
 
     def read(self, shard: str) -> Iterator[str | None]:
         dataset = self._load()
-        pieces = min(_DATASET_PIECES, max(1, len(dataset)))
+        pieces = min(_DATASET_PIECES, len(dataset))
         for record in dataset.shard(pieces, int(shard), contiguous=True):
-            yield record[self.field] or None
+            text = record[self.field]
+            if text is not None and not isinstance(text, str):
+                raise DataError(f"{self.path}: column {self.field!r} holds {type(text).__name__}, not text")
+            yield text or None
+
+    def _saved(self, loaded: Any) -> Any:
+        splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+        if self.split not in splits:
+            raise ConfigError(f"split: got {self.split!r}; {self.path!r}, a saved dataset, has {sorted(splits)}")
+        return splits[self.split]
 
     def _load(self) -> Any:
         import datasets
 
         try:
             if Path(self.path, "dataset_info.json").exists() or Path(self.path, "dataset_dict.json").exists():
-                loaded = datasets.load_from_disk(self.path)
-                dataset = loaded[self.split] if isinstance(loaded, datasets.DatasetDict) else loaded
+                dataset = self._saved(datasets.load_from_disk(self.path))
             else:
                 dataset = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
+        except IndexError:  # what `datasets` says of a saved dataset without any row
+            raise DataError(f"{self.path}: an empty dataset") from None
         except (OSError, ValueError, KeyError, ConnectionError) as error:
             raise ConfigError(f"path: cannot read split {self.split!r} of dataset {self.path!r} ({error})") from error
         if self.field not in dataset.column_names:

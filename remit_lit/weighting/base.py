@@ -36,7 +36,7 @@ class TokenSignals:
         return self.mask if self.neutral is None else self.mask & ~self.neutral
 
     def excess_loss(self, *, detach: bool = True) -> Tensor:
-        """``policy_nll - reference_nll`` in float32 nats, 0 where ``mask`` is False, [batch, time].
+        """``policy_nll - reference_nll`` in nats, at least float32, 0 where ``mask`` is False, [batch, time].
 
         Raises:
             ConfigError: there is no reference.
@@ -49,7 +49,8 @@ class TokenSignals:
             rows = broken.any(dim=1).nonzero().flatten().tolist()
             raise NonFiniteError(f"reference_nll: NaN or infinite at counted tokens of row(s) {rows} of the batch")
         policy_nll = self.policy_nll.detach() if detach else self.policy_nll
-        return torch.where(self.mask, policy_nll.float() - self.reference_nll.detach().float(), 0.0)
+        dtype = torch.promote_types(policy_nll.dtype, torch.float32)
+        return torch.where(self.mask, policy_nll.to(dtype) - self.reference_nll.detach().to(dtype), 0.0)
 
     def settle(self, weights: Tensor) -> Tensor:
         """Give neutral tokens weight 1 and uncounted tokens weight 0, [batch, time]."""

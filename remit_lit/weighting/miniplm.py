@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from remit_lit.errors import require_range
+from remit_lit.errors import NonFiniteError, require_range
 from remit_lit.weighting.base import RowScores, TokenSignals, TokenWeighting
 
 
@@ -29,7 +30,14 @@ class MiniPLM(TokenWeighting):
         return signals.mask.float()
 
     def select_rows(self, scores: RowScores) -> Tensor:
-        """Ascending indices of the kept rows, int64 [kept]; at least one row is kept."""
+        """Ascending indices of the kept rows, int64 [kept]; at least one row is kept.
+
+        Raises:
+            NonFiniteError: a NaN or infinite score; names the rows.
+        """
         difference = scores.base_nll.double() - scores.reference_nll.double()  # [rows]
+        broken = (~torch.isfinite(difference)).nonzero().flatten().tolist()
+        if broken:
+            raise NonFiniteError(f"row scores: NaN or infinite in {len(broken)} row(s), the first of them {broken[:8]}")
         kept = max(1, int(self.keep * len(difference) + 0.5))
         return difference.argsort(descending=True, stable=True)[:kept].sort().values

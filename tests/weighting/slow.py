@@ -2,6 +2,7 @@
 
 import math
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,11 @@ Rows = list[list[float]]
 
 def random_signals(
     seed: int, *, rows: int = 6, time: int = 23, dtype: torch.dtype = torch.float32, ties: bool = False
-) -> TokenSignals:
-    """Scores of rows with several documents.
+) -> Any:
+    """TokenSignals with every field, of rows with several documents.
 
-    One row has no counted token, one no ranked token, one a single ranked token. With ``ties`` the scores are small whole numbers, so that many excess losses are equal.
+    One row has no counted token, one no ranked token, one a single ranked token. With ``ties`` the scores are small
+    whole numbers, so that many excess losses are equal.
     """
     generator = torch.Generator().manual_seed(seed)
 

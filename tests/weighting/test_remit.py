@@ -71,7 +71,7 @@ def test_bounds_are_those_of_the_clip():
     assert ReMiT(epsilon=0.25).bounds == (0.75, 1.25)
     assert ReMiT(clip=False).bounds is None
     weights = ReMiT(epsilon=0.25).weights(slow.random_signals(0))
-    assert (weights[weights > 0].min(), weights.max()) == (0.75, 1.25)
+    assert (weights[weights > 0].min().item(), weights.max().item()) == (0.75, 1.25)
 
 
 def test_only_undetached_weights_have_a_gradient():
