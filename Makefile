@@ -9,8 +9,13 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# The registry's torch for Linux brings several GB of CUDA. Without an NVIDIA driver the CPU build is taken from
+# PyTorch's own index; where that cannot be reached, the next line installs whatever the registry has.
+CPU_TORCH := $(if $(shell command -v nvidia-smi),,--no-deps --retries 0 --index-url https://download.pytorch.org/whl/cpu)
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(if $(CPU_TORCH),-$(BIN)/python -m pip install --quiet --constraint constraints.txt $(CPU_TORCH) torch)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

@@ -78,11 +78,15 @@ class PretrainingStage:
 
 @dataclass(frozen=True)
 class SFTStage:
-    """Supervised fine-tuning on correct completions: one epoch, learning rate linear to zero, loss on completions."""
+    """Supervised fine-tuning on correct completions: one epoch, learning rate linear to zero, loss on completions.
 
-    problems: int = 6144
+    Long enough that RLVR starts well above chance even where mid-training ended at 20 % (seed 2): from there 6,144
+    problems reach 0.43 on dev problems, and 8,192 reach 0.70. After less, at 0.32, GRPO ended at 0.27.
+    """
+
+    problems: int = 8192
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 5
 
 
@@ -90,8 +94,7 @@ class SFTStage:
 class RLVRStage:
     """GRPO with the verifier as reward, without a KL term; learning rate linear to zero.
 
-    It mostly moves what it optimises, the accuracy of samples at temperature 1: in 120 steps from 0.70 to 0.79 on dev
-    problems, the greedy one from 0.85 to 0.87. A rate of 1e-3 first falls by 7 points and ends no higher.
+    From the SFT model it goes from 0.990 to 1.000 on test problems with seed 0, from 0.733 to 0.810 with seed 2.
     """
 
     steps: int = 160
