@@ -124,6 +124,7 @@ def _parser(verb: str) -> Any:
 
 
 def _prepare(arguments: list[str]) -> None:
+    import remit_lit.lab.source  # noqa: F401  (so that configs find LabDocuments by its short name)
     from remit_lit.data.prepare import prepare
     from remit_lit.data.settings import PrepareSettings
 

@@ -27,14 +27,19 @@ from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
 
 CONFIG = "config.yaml"
+_NOT_THE_USERS_DOING = (
+    "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
+    "set_vital",  # an old name inside torchdata
+    "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
+    "Total length of `list` across ranks is zero",  # rows without a validation split
+)
 _CHECKPOINT_DEFAULTS = {"checkpoint.filename": "{step}", "checkpoint.save_last": "link"}
 
 
 def run_trainer(arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
-    # `main(args)` may be called from Python; old names inside torchdata and Lightning are not the user's doing.
-    for message in (".*args parameter is intended to run from within Python.*", ".*set_vital.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=message)
+    for message in _NOT_THE_USERS_DOING:
+        warnings.filterwarnings("ignore", message=f".*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     _CLI.default_run_dir = _default_run_dir(arguments)
     _CLI(

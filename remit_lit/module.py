@@ -194,7 +194,8 @@ class MidTrainingModule(pl.LightningModule):
         Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
         """
         total, normalizer = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
-        scale = self.tokens_per_step / normalizer.clamp(min=1.0)
+        normalizer = torch.where(normalizer > 0, normalizer, 1.0)
+        scale = self.tokens_per_step / normalizer
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, scale.item())
         grad_norm = torch.nn.utils.get_total_norm(gradients)
@@ -203,7 +204,7 @@ class MidTrainingModule(pl.LightningModule):
                 f"step {self.global_step}: the gradient norm of rows {self._window_rows} is {grad_norm.item()}; "
                 "training stops before the weights change, and the last checkpoint is kept"
             )
-        self.log("train/loss", (total / normalizer.clamp(min=1.0)).float(), prog_bar=True)
+        self.log("train/loss", (total / normalizer).float(), prog_bar=True)
         self.log("train/grad_norm", grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self._window.zero_()

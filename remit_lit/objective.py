@@ -1,6 +1,6 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -69,40 +69,33 @@ def weighted_loss(
         segment_ids=batch["segment_ids"],
         neutral=torch.isin(targets, neutral_ids),
     )
+
+    def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
+        return signals if base_nll is not None else replace(signals, policy_nll=nll)
+
     if weighting.scope == "row" and weighting.detach:
         collected: list[Tensor] = []
 
         def weigh(rows: slice, nll: Tensor) -> Tensor:
-            signals = _rows(seen, rows)
-            collected.append(weighting.weights(signals if base_nll is not None else replace(signals, policy_nll=nll)))
+            collected.append(weighting.weights(compared(_rows(seen, rows), nll)))
             return collected[-1]
 
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
         weights = torch.cat(collected)
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
-        compared = nll.detach() if weighting.detach else nll
-        weights = weighting.weights(seen if base_nll is not None else replace(seen, policy_nll=compared))
+        weights = weighting.weights(compared(seen, nll.detach() if weighting.detach else nll))
         total = (weights * (nll + z_loss * log_normalizer**2)).sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and teacher is not None:
         total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
-    signals = seen if base_nll is not None else replace(seen, policy_nll=nll)
-    return WeightedLoss(total, normalizer, nll, weights, signals)
+    return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
-    def part(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows]
-
-    return TokenSignals(
-        signals.policy_nll[rows],
-        signals.mask[rows],
-        part(signals.reference_nll),
-        part(signals.segment_ids),
-        part(signals.neutral),
-    )
+    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    return TokenSignals(**{name: None if value is None else value[rows] for name, value in values.items()})
 
 
 def _distilled(
