@@ -94,8 +94,8 @@ def weighted_loss(
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
-    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
-    return TokenSignals(**{name: None if value is None else value[rows] for name, value in values.items()})
+    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
 def _distilled(

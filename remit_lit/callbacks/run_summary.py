@@ -41,7 +41,8 @@ class RunSummary(pl.Callback):
         console = Console()
         console.print(
             f"{type(module.weighting).__name__} on {type(module.policy).__name__} of {size:,} parameters: "
-            f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s"
+            f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s",
+            soft_wrap=True,
         )
         if self.after:
             console.print(self._table())
