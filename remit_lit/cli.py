@@ -78,7 +78,7 @@ def _unreadable(arguments: Sequence[str]) -> str:
 
 def config_files(arguments: Sequence[str]) -> list[str]:
     """The values of ``--config``, in order."""
-    pairs = zip(arguments, (*arguments[1:], ""), strict=True)
+    pairs = zip(arguments, (*arguments[1:], ""), strict=False)
     return [
         value if name == "--config" else name.removeprefix("--config=")
         for name, value in pairs
