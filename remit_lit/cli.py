@@ -1,9 +1,10 @@
 """The verbs: ``python -m remit_lit VERB --config A.yaml --config B.yaml --field=value``."""
 
 import dataclasses
+import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,8 @@ VERBS = {
     "score": "NLLs of a frozen model, as a column beside the rows",
     "export": "a run's checkpoint to a Hugging Face directory",
 }
+# Verbs that are a function, whose parameters are the fields.
+_FUNCTIONS = {"score": "remit_lit.data.scoring:score", "export": "remit_lit.export:export"}
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 # What jsonargparse says of every type that a value was tried as.
 _NOISE = re.compile(
@@ -113,8 +116,10 @@ def _run(verb: str, arguments: list[str]) -> None:
         from remit_lit.lightning_cli import run_trainer
 
         run_trainer([verb, *arguments])
+    elif verb == "prepare":
+        _prepare(arguments)
     else:
-        _FUNCTIONS[verb](arguments)
+        _call(verb, arguments)
 
 
 def _parser(verb: str) -> Any:
@@ -137,32 +142,11 @@ def _prepare(arguments: list[str]) -> None:
     print(f"rows: {prepare(Path(values.output), settings, overwrite=values.overwrite)}")
 
 
-def _function(verb: str, load: Callable[[], Callable[..., Any]]) -> Callable[[list[str]], None]:
-    def run(arguments: list[str]) -> None:
-        parser = _parser(verb)
-        function = load()
-        parser.add_function_arguments(function)
-        values = parser.instantiate_classes(parser.parse_args(arguments)).as_dict()
-        values.pop("config", None)
-        print(f"{verb}: {function(**values)}")
-
-    return run
-
-
-def _score() -> Callable[..., Any]:
-    from remit_lit.data.scoring import score
-
-    return score
-
-
-def _export() -> Callable[..., Any]:
-    from remit_lit.export import export
-
-    return export
-
-
-_FUNCTIONS: dict[str, Callable[[list[str]], None]] = {
-    "prepare": _prepare,
-    "score": _function("score", _score),
-    "export": _function("export", _export),
-}
+def _call(verb: str, arguments: list[str]) -> None:
+    module, name = _FUNCTIONS[verb].split(":")
+    function = getattr(importlib.import_module(module), name)
+    parser = _parser(verb)
+    parser.add_function_arguments(function)
+    values = parser.instantiate_classes(parser.parse_args(arguments)).as_dict()
+    values.pop("config", None)
+    print(f"{verb}: {function(**values)}")
