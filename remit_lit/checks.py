@@ -52,9 +52,9 @@ def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> N
         ConfigError: naming the field, what it got and what would be right.
     """
     manifest = module.data.manifest
-    tokenizer = module.tokenizer or module.spec.load_tokenizer()
-    require_same_tokenizer("policy", tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
     check_window("policy", module.spec, manifest.sequence_length)
+    fingerprint = tokenizer_fingerprint(module.spec.load_tokenizer())
+    require_same_tokenizer("policy", fingerprint, "the rows", manifest.tokenizer)
     if stage != "fit":
         return
     for reference in module.references:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -42,7 +43,9 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         lines = [line for line in message.splitlines() if not _NOISE.match(line)]
         verb = self.prog.split()[-1] if self.prog.split()[-1] in VERBS else "VERB"
-        raise ConfigError("\n".join([*lines, f"All fields are explained by: python -m remit_lit {verb} --help"]))
+        key = re.match(r'Parser key "([\w.]+)"', message)
+        field = f"--{key[1]}.help=CLASS" if key and "is not accepted" in message else "--help"
+        raise ConfigError("\n".join([*lines, f"All fields are explained by: python -m remit_lit {verb} {field}"]))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -57,6 +60,9 @@ def main(args: Sequence[str] | None = None) -> None:
     verb, rest = arguments[0], [_with_comments(argument) for argument in arguments[1:]]
     if verb not in VERBS:
         _fail(f"no verb {verb!r}; give one of {', '.join(VERBS)}")
+    if not sys.stderr.isatty():
+        # In a log file, a bar is a line for each of its steps.
+        os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     try:
         _run(verb, rest)
     except Exception as error:
@@ -65,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> None:
             if isinstance(cause, _USER_ERRORS):
                 _fail(f"{cause}{_unreadable(rest)}")
             if isinstance(cause, OmegaConfBaseException):
-                _fail(f"config: {cause.full_key}: {str(cause).splitlines()[0]}")
+                _fail(f"config: {cause.full_key}: {str(cause).splitlines()[0]} (a file sees only its own fields)")
         raise
 
 
@@ -74,9 +80,18 @@ def _unreadable(arguments: Sequence[str]) -> str:
     for path in config_files(arguments):
         try:
             OmegaConf.load(path)
-        except (YAMLError, OSError) as error:
+        except YAMLError as error:
             return f"\n{path}: {type(error).__name__}"
+        except (OSError, OmegaConfBaseException):
+            continue
     return ""
+
+
+def refuse_unresolved(config: Namespace) -> None:
+    """Raise ConfigError for an interpolation that was given where nothing resolves it: on the command line."""
+    for name, value in config.items():
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{name}: got {value!r}; interpolation works inside a config file, give a plain value")
 
 
 def config_files(arguments: Sequence[str]) -> list[str]:
@@ -122,14 +137,21 @@ def _run(verb: str, arguments: list[str]) -> None:
         _call(verb, arguments)
 
 
-def _parser(verb: str) -> Any:
+def _parser(verb: str) -> Parser:
     parser = Parser(prog=f"remit_lit {verb}", description=VERBS[verb], parser_mode="omegaconf")
     parser.add_argument("--config", action="config", help="YAML file; several are merged, the last wins")
     return parser
 
 
+def _parse(parser: Parser, arguments: list[str]) -> Namespace:
+    config = parser.parse_args(arguments)
+    refuse_unresolved(config)
+    return config
+
+
 def _prepare(arguments: list[str]) -> None:
     import remit_lit.lab.source  # noqa: F401  (so that configs find LabDocuments by its short name)
+    from remit_lit.data.manifest import read_manifest
     from remit_lit.data.prepare import prepare
     from remit_lit.data.settings import PrepareSettings
 
@@ -137,9 +159,10 @@ def _prepare(arguments: list[str]) -> None:
     parser.add_argument("--output", type=str, required=True, help="directory of the rows")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
     parser.add_class_arguments(PrepareSettings)
-    values = parser.instantiate_classes(parser.parse_args(arguments))
+    values = parser.instantiate_classes(_parse(parser, arguments))
     settings = PrepareSettings(**{field.name: values[field.name] for field in dataclasses.fields(PrepareSettings)})
-    print(f"rows: {prepare(Path(values.output), settings, overwrite=values.overwrite)}")
+    rows = prepare(Path(values.output), settings, overwrite=values.overwrite)
+    print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))
 
 
 def _call(verb: str, arguments: list[str]) -> None:
@@ -147,6 +170,6 @@ def _call(verb: str, arguments: list[str]) -> None:
     function = getattr(importlib.import_module(module), name)
     parser = _parser(verb)
     parser.add_function_arguments(function)
-    values = parser.instantiate_classes(parser.parse_args(arguments)).as_dict()
+    values = parser.instantiate_classes(_parse(parser, arguments)).as_dict()
     values.pop("config", None)
     print(f"{verb}: {function(**values)}")

@@ -33,6 +33,8 @@ def write_model(
     tokenizer.save_pretrained(aside)
     (aside / "README.md").write_text(model_card(Path(run)))
     aside.chmod(0o755)
+    for file in aside.iterdir():  # safetensors are written for the owner's eyes only
+        file.chmod(0o644)
     if output.exists():
         shutil.rmtree(output)
     aside.rename(output)
@@ -52,11 +54,18 @@ def model_card(run: Path) -> str:
         "---\nlibrary_name: transformers\ntags: [mid-training, remit_lit]\n---\n\n"
         f"# Mid-trained with {record['weighting']}\n\n"
         f"Mid-training of {record['steps']:,} steps of {record['tokens_per_step']:,} tokens with remit_lit, "
-        f"token weighting `{record['weighting']}`.\n\n"
+        f"token weighting `{record['weighting']}` {json.dumps(record['weighting_settings'])}.\n\n"
+        f"- policy: `{record['policy']}`\n- reference: `{record['reference']}`\n\n"
+        f"## Results at the end of the run\n\n{_results(record)}\n\n"
         f"## Data\n\nRows `{record['data']['rows']['train']}`, made from\n\n{sources}\n\n"
         f"## Versions\n\n{versions}; git {record['git_revision']}\n\n"
         f"## Config\n\n```yaml\n{config}```\n"
     )
+
+
+def _results(record: dict[str, Any]) -> str:
+    figures = record.get("results", {})
+    return "\n".join(f"- {name}: {value:.4f}" for name, value in figures.items()) or "None were measured."
 
 
 def export(run: str, output: str, checkpoint: str | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from remit_lit.callbacks.run_summary import RunSummary
 from remit_lit.callbacks.throughput import Throughput
 from remit_lit.callbacks.weight_statistics import WeightStatistics
 from remit_lit.checks import check_fit, check_precision
-from remit_lit.cli import Parser, config_files
+from remit_lit.cli import Parser, config_files, refuse_unresolved
 from remit_lit.data.datamodule import PackedData
 from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
@@ -32,6 +33,7 @@ _NOT_THE_USERS_DOING = (
     "set_vital",  # an old name inside torchdata
     "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
     "Total length of `list` across ranks is zero",  # rows without a validation split
+    "directory .* exists and is not empty",  # whether a run may go there has been checked
 )
 _CHECKPOINT_DEFAULTS = {"checkpoint.filename": "{step}", "checkpoint.save_last": "link"}
 
@@ -50,7 +52,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
         auto_configure_optimizers=False,
         parser_class=_Parser,
         save_config_callback=_SaveConfig,
-        parser_kwargs={"parser_mode": "omegaconf"},
+        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m remit_lit"},
         trainer_defaults={
             # One run is one epoch, whose length the sampler knows from the horizon.
             "max_epochs": 1,
@@ -96,6 +98,7 @@ class _CLI(LightningCLI):
         checkpoint, earlier = config.ckpt_path, Path(config.run_dir, RECORD).exists()
         if checkpoint is not None and "/" in checkpoint and not Path(checkpoint).exists():
             raise ConfigError(f"ckpt_path: no checkpoint {checkpoint!r}; give a file, or last")
+        refuse_unresolved(config)
         check_precision(config.trainer.precision)
         if self.subcommand == "fit" and earlier and checkpoint is None and not config.overwrite:
             raise ConfigError(
@@ -138,6 +141,7 @@ class _SaveConfig(SaveConfigCallback):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+        self._started = time.time()
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -147,6 +151,12 @@ class _SaveConfig(SaveConfigCallback):
         if self.config.ckpt_path is not None:
             _keep_metrics(run_dir)
         elif (run_dir / RECORD).exists():
-            shutil.rmtree(run_dir)
+            self._clear(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, run_dir / CONFIG, skip_none=False, overwrite=True, multifile=False)
+
+    def _clear(self, run_dir: Path) -> None:
+        """Remove what is older than this run; its own loggers have opened their files already."""
+        for path in run_dir.iterdir():
+            if path.stat().st_mtime < self._started:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

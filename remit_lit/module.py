@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
@@ -106,13 +107,13 @@ class MidTrainingModule(pl.LightningModule):
         return [r.column for r in self.references if r.column is not None]
 
     def setup(self, stage: str) -> None:
+        check_fit(self, self.trainer, stage)
         self.tokenizer = self.spec.load_tokenizer()
         special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
         ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
         self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
         names = self.data.manifest.sources.get("validation", [])
         self.means = nn.ModuleList(MeanMetric() for _ in names)
-        check_fit(self, self.trainer, stage)
         if stage == "fit":
             self.num_steps = self.horizon.in_steps(self.tokens_per_step)
             if self.trainer.max_steps == -1:
@@ -152,6 +153,9 @@ class MidTrainingModule(pl.LightningModule):
         assert self.base is not None and self.reference is not None
         size = self.data.validation_batch_size
         kept = select(self.weighting, self.base, self.reference, rows, self.data.collate, size, self.device)
+        rank_zero_info(
+            f"{type(self.weighting).__name__}: {'all' if kept is None else len(kept)} of {len(rows)} rows kept"
+        )
         if not self.weighting.needs_reference and self.distillation is None:
             for reference in self.references:
                 reference.release()

@@ -54,6 +54,9 @@ class CachedReference(Reference):
     def __init__(self, column: str) -> None:
         self.column: str = column
 
+    def __str__(self) -> str:
+        return f"column {self.column}"
+
     def nll(self, batch: dict[str, Any]) -> Tensor:
         """The column's values, float32 [batch, time].
 
@@ -82,6 +85,9 @@ class LiveReference(Reference):
         model.check("reference.model")
         self.spec, self.device = model, device
         self._model: PreTrainedModel | None = None
+
+    def __str__(self) -> str:
+        return self.spec.path or "a fresh model"
 
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
         """Raise ConfigError unless the reference reads the rows' tokens and their length."""
@@ -137,6 +143,9 @@ class InitialPolicy(LiveReference):
 
     def __init__(self) -> None:
         self.device, self._model = None, None
+
+    def __str__(self) -> str:
+        return "the initial policy"
 
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
         """Raise ConfigError for a fresh policy: its initial weights could not be had again after a resume."""

@@ -1,5 +1,6 @@
 """``run.json``: what is needed to say where a run's numbers come from."""
 
+import datetime
 import importlib.metadata
 import json
 import platform
@@ -38,7 +39,10 @@ class RunRecord(pl.Callback):
             "machine": {"platform": platform.platform(), "device": str(module.device), "ranks": trainer.world_size},
             "data": {"rows": manifest.fingerprints, "tokenizer": manifest.tokenizer, "counts": manifest.counts},
             "data_seed": module.data.seed,
+            "policy": module.spec.path or "a fresh model",
+            "reference": str(module.reference) if module.reference in module.references else "none",
             "weighting": type(module.weighting).__name__,
+            "weighting_settings": {name: value for name, value in vars(module.weighting).items() if _is_plain(value)},
             "steps": module.num_steps,
             "tokens_per_step": module.tokens_per_step,
         }
@@ -46,6 +50,20 @@ class RunRecord(pl.Callback):
         (run / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         module.policy.config.save_pretrained(run / POLICY)
         module.tokenizer.save_pretrained(run / POLICY)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the last validation figures and when the run ended."""
+        path = Path(trainer.default_root_dir, RECORD)
+        if not trainer.is_global_zero or not path.exists():
+            return
+        results = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("val/", "lab/"))}
+        ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record = json.loads(path.read_text()) | {"results": results, "ended": ended}
+        path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str))
 
 
 def _git_revision() -> str | None:

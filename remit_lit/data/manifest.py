@@ -49,6 +49,18 @@ class Manifest:
     settings: dict[str, Any]
     versions: dict[str, str]
 
+    def summary(self) -> list[str]:
+        """Rows, documents, tokens and skipped records of each split and source, a line each."""
+        lines = []
+        for split, count in self.counts.items():
+            lines.append(f"{split}: {count['rows']:,} rows of {self.sequence_length:,} tokens")
+            lines += [
+                f"  {name}: {facts['documents']:,} documents, {facts['tokens']:,} tokens, {facts['bytes']:,} bytes, "
+                f"{facts['skipped']:,} skipped"
+                for name, facts in count["sources"].items()
+            ]
+        return lines
+
 
 def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
     """The settings as plain JSON values, without those that do not change the rows."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,10 @@ def _write(partial: Path, tokenizer: PreTrainedTokenizerBase, settings: PrepareS
             if split == "train":
                 tokens = int(packing.ends[-1]) if len(packing.ends) else 0
                 raise DataError(f"sources: {tokens} tokens in all, less than one row of {settings.sequence_length}")
+            if settings.validation is not None or settings.validation_share > 0:
+                warnings.warn(
+                    "validation: the held-out documents fill no row; there is no validation split", stacklevel=3
+                )
             continue
         table = _write_rows(packing, corpus, partial / f"{split}-rows", settings.num_workers)
         table.save_to_disk(rows / split)

@@ -37,8 +37,11 @@ class PrepareSettings:
 
     def check_sources(self) -> None:
         """Raise ConfigError where a source names files that are not there."""
-        for source in (*self.sources.values(), *(self.validation or {}).values()):
-            source.check()
+        for name, source in (*self.sources.items(), *(self.validation or {}).items()):
+            try:
+                source.check()
+            except ConfigError as error:
+                raise ConfigError(f"source {name!r}: {error}") from error
 
     def check(self) -> None:
         """Refuse settings that cannot work, before any file is read.
