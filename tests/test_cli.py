@@ -177,6 +177,23 @@ def test_interpolations_within_a_file_are_resolved(base: str, capsys: pytest.Cap
     assert config["throughput"]["peak_flops"] == STEPS
 
 
+def test_interpolations_that_nothing_resolves_are_refused(
+    base: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, "fit", "--config", base, "--model.policy.path=${seed_everything}")
+    assert "model.policy.path: got '${seed_everything}'" in message and "inside a config file" in message
+    (workplace / "overlay.yaml").write_text("run_dir: runs/${seed_everything}\n")
+    message = refused(capsys, "fit", "--config", base, "--config", "overlay.yaml")
+    assert "run_dir" in message and "a file sees only its own fields" in message
+
+
+def test_a_misspelt_field_of_a_class_points_to_the_help_of_that_class(
+    base: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, "fit", "--config", base, "--model.weighting.init_args.epsilom=1")
+    assert "'epsilom' is not accepted" in message and "--model.weighting.help=CLASS" in message
+
+
 def test_a_later_config_replaces_the_strategy_and_leaves_the_rest(
     base: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -505,6 +522,14 @@ def test_an_earlier_run_is_refused_or_replaced(base: str, workplace: Path, capsy
     assert (workplace / "run" / "model" / "model.safetensors").read_bytes() != before
     assert len(list((workplace / "run").glob("events.out.tfevents*"))) == 1
     assert json.loads((workplace / "run" / "run.json").read_text())["steps"] == STEPS
+
+
+def test_the_record_and_the_card_end_with_the_last_validation(finished: Path) -> None:
+    after = [row for row in metrics_of(finished) if "val/nll" in row][-1]
+    results = json.loads((finished / "run.json").read_text())["results"]
+    assert results == pytest.approx({name: after[name] for name in results}, rel=1e-6)
+    assert {"val/nll", "val/nll/web"} <= set(results)
+    assert f"- val/nll: {after['val/nll']:.4f}" in (finished / "model" / "README.md").read_text()
 
 
 def test_a_run_ends_with_losses_before_and_after_and_the_model(

@@ -265,9 +265,17 @@ def test_less_text_than_a_row_is_refused(tokens: int, byte_tokenizer_dir: Path, 
 
 def test_less_validation_text_than_a_row_leaves_no_validation(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     texts = ["0123456789"] * 100
-    rows = prepare(tmp_path / "rows", settings_for(byte_tokenizer_dir, {"web": texts}, validation_share=0.02))
+    settings = settings_for(byte_tokenizer_dir, {"web": texts}, validation_share=0.02)
+    with pytest.warns(UserWarning, match="held-out documents fill no row"):
+        rows = prepare(tmp_path / "rows", settings)
     assert list(read_manifest(rows).fingerprints) == ["train"]
     assert not (rows / "validation").exists()
+
+
+def test_the_summary_counts_each_source(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
+    settings = settings_for(byte_tokenizer_dir, {"a": ["xy", "z"]}, sequence_length=2)
+    summary = read_manifest(prepare(tmp_path / "rows", settings)).summary()
+    assert summary == ["train: 2 rows of 2 tokens", "  a: 2 documents, 5 tokens, 3 bytes, 0 skipped"]
 
 
 def test_an_existing_output_is_refused_or_replaced_as_a_whole(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
