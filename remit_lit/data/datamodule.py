@@ -8,7 +8,6 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
-from remit_lit.data.prepare import prepare
 from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
@@ -67,6 +66,8 @@ class PackedData(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make the rows, once, where they are missing."""
+        from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
+
         if self.settings is not None and not self.rows_directory.exists():
             prepare(self.rows_directory, self.settings)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +31,8 @@ class PackedRows(Dataset[Row]):
         columns: dict[str, ScoreColumn] | None = None,
         selection: np.ndarray | None = None,
     ) -> None:
+        import datasets  # only here: it takes half a second, which a mistake in a config should not wait for
+
         if not Path(directory).is_dir():
             raise ConfigError(f"rows: {directory} does not exist; prepare a split {Path(directory).name!r}")
         self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
