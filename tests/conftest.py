@@ -1,7 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from remit_lit.lab.tokenizer import build_tokenizer
 from tests.helpers import TIME, make_rows, save_model
@@ -40,3 +42,14 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path
 def tiny_rows_split(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
     """Rows of 50 tokens, which cut documents, so that rows count different numbers of tokens."""
     return make_rows(tmp_path_factory.mktemp("rows") / "split", tiny_tokenizer_dir, 50)
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading or making any model fails the test."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", refuse)

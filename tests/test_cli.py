@@ -67,15 +67,6 @@ def base(workplace: Path, tiny_rows: Path, tiny_policy_dir: Path, tiny_reference
     return write_yaml(workplace / "base.yaml", base_config(tiny_rows, tiny_policy_dir, tiny_reference_dir))
 
 
-@pytest.fixture
-def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("weights were loaded")
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_config", refuse)
-
-
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The message with which the command line refuses ``arguments``."""
     with pytest.raises(SystemExit) as raised:
