@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 IGNORE_INDEX = -100
 # Logits of 128 MiB in float32 at a time: large enough for efficient matrix products.
 _CHUNK_LOGITS = 2**25
+# Copied at a time within a chunk: 1 MiB, which fits a cache.
+_COPIED_LOGITS = 2**18
 # A row of up to 2 GiB of float32 logits is kept whole; a longer one is computed twice, in chunks.
 _ROW_LOGITS = 2**29
 
@@ -114,11 +116,11 @@ class _Head:
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """NLL and log-normaliser, [tokens] each, 0 where ignored."""
-        log_normalizer = logits.logsumexp(-1)
-        nll = log_normalizer - logits.gather(-1, self.targets[tokens, None])[:, 0]
-        counted = self.counted[tokens]
-        return torch.where(counted, nll, 0), torch.where(counted, log_normalizer, 0)
+        """NLL and log-normaliser, [tokens] each, also where ignored."""
+        # `logsumexp` copies its input, so it gets a little at a time.
+        parts = logits.split(max(1, _COPIED_LOGITS // logits.shape[1]))
+        log_normalizer = torch.cat([part.logsumexp(-1) for part in parts])
+        return log_normalizer - logits.gather(-1, self.targets[tokens, None])[:, 0], log_normalizer
 
     def start_gradients(self) -> None:
         weight, bias = self.parameters
@@ -128,10 +130,12 @@ class _Head:
         self.d_weight = torch.zeros_like(weight, dtype=accumulator)
         self.d_bias = None if bias is None else torch.zeros_like(bias, dtype=accumulator)
 
-    def add_gradients_(self, tokens: slice, logits: Tensor, d_nll: Tensor, d_log_normalizer: Tensor) -> None:
+    def add_gradients_(
+        self, tokens: slice, logits: Tensor, log_normalizer: Tensor, d_nll: Tensor, d_log_normalizer: Tensor
+    ) -> None:
         """Add those of one chunk: ``d_nll * (softmax - onehot) + d_log_normalizer * softmax``, over ``logits``."""
         d_nll, d_log_normalizer = d_nll * self.counted[tokens], d_log_normalizer * self.counted[tokens]
-        softmax = logits.sub_(logits.logsumexp(-1, keepdim=True)).exp_()
+        softmax = logits.sub_(log_normalizer[:, None]).exp_()
         d_logits = softmax.mul_((d_nll + d_log_normalizer)[:, None])
         d_logits.scatter_add_(-1, self.targets[tokens, None], -d_nll[:, None])
         if self.d_bias is not None:
@@ -152,22 +156,24 @@ class _Head:
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: int) -> Any:
-        ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.chunk_tokens, ctx.ignore_index = options
         with torch.autocast(hidden.device.type, enabled=False):
             head = _Head(hidden, weight, bias, targets, ctx.ignore_index)
             scores = [head.score(c, head.logits(c)) for c in _slices(0, targets.numel(), ctx.chunk_tokens)]
-        return tuple(torch.cat(part).view(targets.shape) for part in zip(*scores, strict=True))
+        nll, log_normalizer = (torch.cat(part) for part in zip(*scores, strict=True))  # [tokens]
+        ctx.save_for_backward(hidden, weight, bias, targets, log_normalizer)
+        return tuple(torch.where(head.counted, part, 0).view(targets.shape) for part in (nll, log_normalizer))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_nll: Tensor, d_log_normalizer: Tensor) -> Any:
-        hidden, weight, bias, targets = ctx.saved_tensors
+        hidden, weight, bias, targets, log_normalizer = ctx.saved_tensors
+        d_nll, d_log_normalizer = d_nll.flatten(), d_log_normalizer.flatten()
         with torch.autocast(hidden.device.type, enabled=False):
             head = _Head(hidden, weight, bias, targets, ctx.ignore_index)
             head.start_gradients()
             for c in _slices(0, targets.numel(), ctx.chunk_tokens):
-                head.add_gradients_(c, head.logits(c), d_nll.flatten()[c], d_log_normalizer.flatten()[c])
+                head.add_gradients_(c, head.logits(c), log_normalizer[c], d_nll[c], d_log_normalizer[c])
         return (*head.gradients(), None, None, None)
 
 
@@ -176,31 +182,16 @@ class _WeightedNLL(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: Any) -> Any:
         weigh, ignore_index, z_loss, chunk_tokens, needs_gradient = options
         batch, time = targets.shape
-        sums, all_nll = [], []
         with torch.autocast(hidden.device.type, enabled=False):
             head = _Head(hidden, weight, bias, targets, ignore_index)
             if needs_gradient:
                 head.start_gradients()
-            for rows in _slices(0, batch, max(1, chunk_tokens // time)):
-                chunks = list(_slices(rows.start * time, rows.stop * time, chunk_tokens))
-                scores = []
-                for c in chunks:
-                    logits = head.logits(c)
-                    scores.append(head.score(c, logits))
-                nll, log_normalizer = (torch.cat(part).view(-1, time) for part in zip(*scores, strict=True))
-                weights = weigh(rows, nll).to(nll.dtype)  # [rows, time]
-                sums.append((weights * (nll + z_loss * log_normalizer**2)).sum())
-                all_nll.append(nll)
-                if not needs_gradient:
-                    continue
-                d_nll, d_log_normalizer = weights.flatten(), (2 * z_loss * weights * log_normalizer).flatten()
-                for c in chunks:
-                    local = slice(c.start - rows.start * time, c.stop - rows.start * time)
-                    kept = logits if len(chunks) == 1 else head.logits(c)
-                    head.add_gradients_(c, kept, d_nll[local], d_log_normalizer[local])
+            groups = _slices(0, batch, max(1, chunk_tokens // time))
+            results = [_weigh_rows(head, rows, time, weigh, z_loss, chunk_tokens, needs_gradient) for rows in groups]
         if needs_gradient:
             ctx.gradients = head.gradients()
-        nll = torch.cat(all_nll)
+        sums, nlls = zip(*results, strict=True)
+        nll = torch.cat(nlls)
         ctx.mark_non_differentiable(nll)
         return torch.stack(sums).sum(), nll
 
@@ -210,3 +201,31 @@ class _WeightedNLL(torch.autograd.Function):
         # Not in place: a second backward over the same graph must find the gradients as they were.
         scaled = (None if g is None else d_sum.to(g.dtype) * g for g in ctx.gradients)
         return (*scaled, None, None, None, None, None, None)
+
+
+def _weigh_rows(
+    head: _Head, rows: slice, time: int, weigh: Weigh, z_loss: float, chunk_tokens: int, needs_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum and NLL [rows, time] of some whole rows, whose gradients are added to those of the head."""
+    start, stop = rows.start * time, rows.stop * time
+    chunks = list(_slices(start, stop, chunk_tokens))
+    kept, scores = None, []
+    for c in chunks:
+        logits = head.logits(c)
+        scores.append(head.score(c, logits))
+        kept = logits if len(chunks) == 1 else None
+        del logits  # before the next are made
+    raw_nll, log_normalizer = (torch.cat(part) for part in zip(*scores, strict=True))  # [tokens]
+    counted = head.counted[start:stop]
+    nll = torch.where(counted, raw_nll, 0).view(-1, time)
+    weights = weigh(rows, nll).to(nll.dtype)  # [rows, time]
+    squared = torch.where(counted, log_normalizer, 0).view(-1, time) ** 2
+    if needs_gradient:
+        d_nll = weights.flatten()
+        d_log_normalizer = 2 * z_loss * d_nll * log_normalizer
+        for c in chunks:
+            local = slice(c.start - start, c.stop - start)
+            logits = head.logits(c) if kept is None else kept
+            head.add_gradients_(c, logits, log_normalizer[local], d_nll[local], d_log_normalizer[local])
+            del logits
+    return (weights * (nll + z_loss * squared)).sum(), nll
