@@ -6,8 +6,7 @@ import lightning.pytorch as pl
 import torch
 
 from remit_lit.errors import ConfigError, require_range
-from remit_lit.reference import LiveReference, check_window
-from remit_lit.tokenization import require_same_tokenizer, tokenizer_fingerprint
+from remit_lit.reference import LiveReference, check_reads
 
 if TYPE_CHECKING:
     from remit_lit.module import MidTrainingModule
@@ -52,9 +51,7 @@ def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> N
         ConfigError: naming the field, what it got and what would be right.
     """
     manifest = module.data.manifest
-    check_window("policy", module.spec, manifest.sequence_length)
-    fingerprint = tokenizer_fingerprint(module.spec.load_tokenizer())
-    require_same_tokenizer("policy", fingerprint, "the rows", manifest.tokenizer)
+    check_reads("policy", module.spec, manifest)
     if stage != "fit":
         return
     for reference in module.references:

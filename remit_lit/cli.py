@@ -23,10 +23,15 @@ VERBS = {
     "test": "the same, logged as test",
     "prepare": "text to packed rows",
     "score": "NLLs of a frozen model, as a column beside the rows",
+    "select": "rows to train on by two such columns (MiniPLM), as a subset beside the rows",
     "export": "a run's checkpoint to a Hugging Face directory",
 }
 # Verbs that are a function, whose parameters are the fields.
-_FUNCTIONS = {"score": "remit_lit.data.scoring:score", "export": "remit_lit.export:export"}
+_FUNCTIONS = {
+    "score": "remit_lit.data.scoring:score",
+    "select": "remit_lit.data.subsets:select",
+    "export": "remit_lit.export:export",
+}
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 # What jsonargparse says of every type that a value was tried as.
 _NOISE = re.compile(

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.checks import check_fit, check_settings
 from remit_lit.data.datamodule import PackedData
 from remit_lit.data.rows import PackedRows
-from remit_lit.data.selection import select
+from remit_lit.data.selection import choose
 from remit_lit.distillation import Distillation
 from remit_lit.errors import NonFiniteError
 from remit_lit.losses import token_nll
@@ -95,7 +95,7 @@ class MidTrainingModule(pl.LightningModule):
     @property
     def references(self) -> list[Reference]:
         """The frozen models that this run asks; others of the config are never loaded."""
-        if self.weighting.needs_reference or self.weighting.selects_rows:
+        if self.weighting.needs_reference or (self.weighting.selects_rows and self.data.subset is None):
             asked = [self.reference, self.base]
         else:
             asked = [self.reference] if self.distillation is not None else []
@@ -151,15 +151,22 @@ class MidTrainingModule(pl.LightningModule):
         if not self.weighting.selects_rows:
             return None
         assert self.base is not None and self.reference is not None
-        size = self.data.validation_batch_size
-        kept = select(self.weighting, self.base, self.reference, rows, self.data.collate, size, self.device)
-        rank_zero_info(
-            f"{type(self.weighting).__name__}: {'all' if kept is None else len(kept)} of {len(rows)} rows kept"
+        choice = choose(
+            self.weighting,
+            self.base,
+            self.reference,
+            rows,
+            self.data.manifest.sources["train"],
+            self.data.collate,
+            self.data.validation_batch_size,
+            self.device,
         )
+        report = ["all rows kept"] if choice is None else choice.summary()
+        rank_zero_info("\n".join([f"{type(self.weighting).__name__}: {report[0]}", *report[1:]]))
         if not self.weighting.needs_reference and self.distillation is None:
             for reference in self.references:
                 reference.release()
-        return kept
+        return None if choice is None else choice.rows
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """NLL of each target in nats, [batch, time]."""

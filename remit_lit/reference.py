@@ -91,9 +91,7 @@ class LiveReference(Reference):
 
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
         """Raise ConfigError unless the reference reads the rows' tokens and their length."""
-        fingerprint = tokenizer_fingerprint(self.spec.load_tokenizer())
-        require_same_tokenizer("reference.model", fingerprint, "the rows", manifest.tokenizer)
-        check_window("reference.model", self.spec, manifest.sequence_length)
+        check_reads("reference.model", self.spec, manifest)
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
         if self._model is None:
@@ -109,25 +107,25 @@ class LiveReference(Reference):
         assert self._model is not None, "load() comes first"
         return self._model
 
-    @torch.no_grad()
     def nll(self, batch: dict[str, Any]) -> Tensor:
-        """NLL of each target in nats, float32 [batch, time], on the batch's device."""
-        device = batch["targets"].device
-        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids", "targets")}
-        with torch.autocast(device.type, enabled=False):
-            hidden = hidden_states(self.model, moved)
-            nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, moved["targets"], bias=b))
-        return nll.to(device)
+        """NLL of each target in nats, float32 [batch, time], on the batch's device; no logits of the batch are held."""
+        device, targets = batch["targets"].device, batch["targets"].to(self.model.device)
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            hidden = self._hidden_states(batch)
+            nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b))
+        return nll.to(device, copy=True)  # a tensor made in inference mode could not be saved for a backward pass
 
-    @torch.no_grad()
     def hidden_states(self, batch: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
         """Last hidden states [batch, time, dim] and the output embedding's weight and bias, on the batch's device."""
         device, head = batch["targets"].device, loss_head(self.model)
-        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
-        with torch.autocast(device.type, enabled=False):
-            hidden = hidden_states(self.model, moved)
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            hidden = self._hidden_states(batch)
         bias = None if head.bias is None else head.bias.to(device)
-        return hidden.to(device), (head.weight.to(device), bias)
+        return hidden.to(device, copy=True), (head.weight.to(device), bias)
+
+    def _hidden_states(self, batch: dict[str, Any]) -> Tensor:
+        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
+        return hidden_states(self.model, moved)
 
     def fingerprint(self) -> str:
         """Hash of the model's weights."""
@@ -157,11 +155,24 @@ class InitialPolicy(LiveReference):
         super().load(policy, device)
 
 
-def check_window(field: str, spec: ModelSpec, sequence_length: int) -> None:
-    """Raise ConfigError if rows are longer than the model's positions reach."""
-    window = getattr(spec.load_config(field), "max_position_embeddings", None)
-    if window is not None and sequence_length > window:
+def check_reads(field: str, spec: ModelSpec, manifest: "Manifest") -> None:
+    """Refuse, before any weights are loaded, a model that cannot read the rows.
+
+    Raises:
+        ConfigError: another tokenizer, an embedding with fewer tokens than the tokenizer has, or positions that reach
+            less far than a row.
+    """
+    tokenizer, config = spec.load_tokenizer(), spec.load_config(field)
+    require_same_tokenizer(field, tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is not None and vocabulary < len(tokenizer):
+        raise ConfigError(
+            f"{field}: has a vocabulary of {vocabulary} tokens (vocab_size), but the tokenizer has {len(tokenizer)}; "
+            "give the model that belongs to it"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if window is not None and manifest.sequence_length > window:
         raise ConfigError(
             f"{field}: reads at most {window} tokens (max_position_embeddings), but the rows have a "
-            f"sequence_length of {sequence_length}; prepare shorter rows"
+            f"sequence_length of {manifest.sequence_length}; prepare shorter rows"
         )

@@ -124,7 +124,7 @@ def test_every_verb_explains_its_fields(
     text = shown(capsys, verb, "--help")
     expected = {
         "prepare": ["sequence_length", "tokens in a row", "in [0, 1)"],
-        "score": ["in nats", "rows scored at a time"],
+        "score": ["in nats", "tokens scored at a time"],
         "export": ["folder of the run"],
     }.get(verb, ["rows of a micro-batch on each device", "optimizer steps", "tokens over all ranks", "FLOP/s"])
     for part in expected:
@@ -381,7 +381,7 @@ def test_a_mistake_does_not_cost_an_earlier_run(base: str, workplace: Path, caps
         (["score", "--rows=/no/such", "--model.path=lab/base", "--column=nll"], ["/no/such", "prepare"]),
         (["score", "--rows=ROWS", "--model.path=/no/such", "--column=nll"], ["model.path", "/no/such"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--dtype=int8"], ["dtype", "float16"]),
-        (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--batch_size=0"], ["batch_size: got 0"]),
+        (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--batch_tokens=0"], ["batch_tokens: got 0"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--colum=n"], ["colum"]),
         (["export", "--run=/no/such", "--output=x"], ["run: /no/such is no run folder"]),
     ],

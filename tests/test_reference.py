@@ -95,7 +95,7 @@ def test_a_fingerprint_tells_models_apart(tiny_policy_dir, tiny_reference_dir, t
 def test_a_cached_reference_trains_as_the_live_one(
     scored_rows, tiny_policy_dir, tiny_reference_dir, tmp_path, weighting
 ):
-    score(str(scored_rows), ModelSpec(str(tiny_reference_dir)), "nll_rl", dtype="float32", device="cpu")
+    score(str(scored_rows), ModelSpec(str(tiny_reference_dir)), "nll_rl", dtype="float32")
     asked, cached = (
         fit(scored_rows, tiny_policy_dir, tmp_path, weighting=weighting, reference=reference)
         for reference in (live(tiny_reference_dir), CachedReference("nll_rl"))
@@ -122,7 +122,7 @@ def test_a_broken_column_names_the_row_where_a_token_counts(
     def run() -> Run:
         return fit(scored_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=CachedReference("nll_rl"))
 
-    score(str(scored_rows), ModelSpec(str(tiny_reference_dir)), "nll_rl", device="cpu")
+    score(str(scored_rows), ModelSpec(str(tiny_reference_dir)), "nll_rl")
     clean = run()
     row = clean.recorder.rows[2][1]
     poison(scored_rows, row, value, counted=False)
@@ -197,7 +197,7 @@ def test_miniplm_trains_on_the_rows_of_the_largest_difference(
 ):
     if cached:
         for column, directory in (("nll_base", tiny_policy_dir), ("nll_rl", tiny_reference_dir)):
-            score(str(scored_rows), ModelSpec(str(directory)), column, dtype="float32", device="cpu")
+            score(str(scored_rows), ModelSpec(str(directory)), column, dtype="float32")
     run = fit(
         scored_rows,
         tiny_policy_dir,

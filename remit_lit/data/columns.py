@@ -1,17 +1,25 @@
-"""Score columns: per-token NLLs of a frozen model, stored beside the rows and bound to them by fingerprints."""
+"""Score columns: per-token NLLs of a frozen model, stored beside the rows and bound to them by fingerprints.
 
+A shard is a ``.npy`` file and, after it, the CRC-32 of all its bytes: whole or damaged can be told from the file alone.
+"""
+
+import errno
+import fcntl
+import io
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from remit_lit.errors import ConfigError, DataError
 
 _NAME = "column.json"
+_CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,15 @@ class ScoreColumn:
         self.directory, self.facts = directory, read_facts(directory)
         self._shards = [open_shard(directory, self.facts, index, len(rows)) for index, rows in self.facts.shards()]
 
+    def verify(self) -> None:
+        """Read every byte once and compare the checksums.
+
+        Raises:
+            DataError: a shard is damaged.
+        """
+        for index in range(len(self._shards)):
+            verify_shard(self.directory, index)
+
     def __getitem__(self, row: int) -> np.ndarray:
         index, offset = divmod(row, self.facts.rows_per_shard)
         return self._shards[index][offset]
@@ -68,16 +85,46 @@ def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -
         ConfigError: it is missing.
         DataError: it is damaged.
     """
-    path, name = shard_path(directory, index), directory.name
+    path = shard_path(directory, index)
     try:
-        shard: np.ndarray = np.load(path, mmap_mode="r")
+        shard: np.memmap = np.load(path, mmap_mode="r")
     except FileNotFoundError:
-        raise ConfigError(f"column {name!r}: not complete, {path.name} is missing; run `score` again") from None
+        raise ConfigError(
+            f"column {directory.name!r}: not complete, {path.name} is missing; run `score` again"
+        ) from None
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"column {name!r}: {path} is damaged ({error}); run `score` again") from error
+        raise _damaged(path, str(error)) from error
     if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != np.dtype(facts.dtype):
-        raise DataError(f"column {name!r}: {path} holds {shard.shape} {shard.dtype}; run `score` again")
+        raise _damaged(path, f"it holds {shard.shape} {shard.dtype}")
+    if path.stat().st_size != shard.offset + shard.nbytes + _CHECKSUM_BYTES:
+        raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
     return shard
+
+
+def verify_shard(directory: Path, index: int) -> None:
+    """Compare the bytes of a shard with its checksum.
+
+    Raises:
+        DataError: they differ.
+    """
+    path = shard_path(directory, index)
+    content = memoryview(path.read_bytes())
+    if zlib.crc32(content[:-_CHECKSUM_BYTES]) != int.from_bytes(content[-_CHECKSUM_BYTES:], "little"):
+        raise _damaged(path, "its checksum differs")
+
+
+def is_whole(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -> bool:
+    """Whether a shard is there and undamaged."""
+    try:
+        open_shard(directory, facts, index, num_rows)
+        verify_shard(directory, index)
+    except (ConfigError, DataError):
+        return False
+    return True
+
+
+def _damaged(path: Path, how: str) -> DataError:
+    return DataError(f"column {path.parent.name!r}: {path} is damaged ({how}); run `score` again, which replaces it")
 
 
 def column_directory(rows: str | Path, split: str, name: str) -> Path:
@@ -99,13 +146,13 @@ def read_facts(directory: Path) -> ColumnFacts:
     try:
         return ColumnFacts(**json.loads((directory / _NAME).read_text()))
     except FileNotFoundError:
-        names = sorted(path.name for path in directory.parent.glob("*")) if directory.parent.is_dir() else []
+        names = sorted(path.parent.name for path in directory.parent.glob(f"*/{_NAME}"))
         have = f"these rows have {names}" if names else "these rows have none"
         raise ConfigError(
             f"column: no score column {directory.name!r} ({have}); write it with `python -m remit_lit score`"
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
-        raise DataError(f"column: {directory / _NAME} is damaged ({error}); run `score` again") from error
+        raise DataError(f"column: {directory / _NAME} is damaged ({error}); remove the column") from error
 
 
 def has_facts(directory: Path) -> bool:
@@ -115,24 +162,60 @@ def has_facts(directory: Path) -> bool:
 
 def write_facts(directory: Path, facts: ColumnFacts) -> None:
     """Bind a column to what it is scored from, before its first shard."""
-    directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / _NAME, lambda path: path.write_text(json.dumps(asdict(facts), indent=2) + "\n"))
+    content = json.dumps(asdict(facts), indent=2) + "\n"
+    _replace(directory / _NAME, lambda path: path.write_text(content))
 
 
 def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
-    """Write one shard aside and rename it into place, so that a shard that is there is whole."""
+    """Write one shard aside and rename it into place, so that a shard that is there was written whole.
 
-    def save(path: Path) -> None:
-        with open(path, "wb") as stream:
-            np.save(stream, values)
+    Raises:
+        DataError: the disk is full; the shards written before are kept.
+    """
+    stream = io.BytesIO()
+    np.save(stream, values)
+    checksum = zlib.crc32(stream.getbuffer()).to_bytes(_CHECKSUM_BYTES, "little")
+    _replace(shard_path(directory, index), lambda path: path.write_bytes(stream.getvalue() + checksum))
 
-    _replace(shard_path(directory, index), save)
 
-
-def _replace(path: Path, write: Any) -> None:
+def _replace(path: Path, write: Callable[[Path], int]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    write(aside)
-    aside.replace(path)
+    try:
+        write(aside)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"column {path.parent.name!r}: no space left to write {path.name} ({error.strerror}); "
+            "finished shards are kept, so make room and run `score` again"
+        ) from error
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Create a column's directory and hold it, so that one `score` at a time writes there.
+
+    The lock ends with the process, however that ends. What a killed one left half written is removed.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"column: another `score` is writing {directory}; wait until it ends, or name another column"
+            ) from None
+        for aside in directory.glob(".*.npy.*"):
+            aside.unlink()
+        yield
+    finally:
+        os.close(handle)
 
 
 def require_facts(found: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:

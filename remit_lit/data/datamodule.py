@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
-from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches
+from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.subsets import read_subset
 from remit_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class PackedData(pl.LightningDataModule):
         rows: directory that ``prepare`` wrote.
         batch_size: rows of a micro-batch on each device.
         prepare: how to make the rows where the directory does not exist yet; where it does, its settings must agree.
+        subset: train on these rows only, which `select` chose; null is all, or those that the strategy chooses.
         num_workers: processes that load batches.
         document_attention: documents in a row do not see each other and positions start again at each. The paper does
             not say; SmolLM3 was pre-trained so.
@@ -35,6 +36,7 @@ class PackedData(pl.LightningDataModule):
         rows: str,
         batch_size: int,
         prepare: PrepareSettings | None = None,
+        subset: str | None = None,
         num_workers: int = 1,
         document_attention: bool = True,
         seed: int = 0,
@@ -48,7 +50,7 @@ class PackedData(pl.LightningDataModule):
         ):
             if value < least:
                 raise ConfigError(f"data.{field}: got {value}; give at least {least}")
-        self.rows_directory, self.settings = Path(rows), prepare
+        self.rows_directory, self.settings, self.subset = Path(rows), prepare, subset
         self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
         self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
         self.collate = Collate(document_attention)
@@ -65,42 +67,28 @@ class PackedData(pl.LightningDataModule):
         self.train_rows: PackedRows | None = None
 
     def prepare_data(self) -> None:
-        """Make the rows, once, where they are missing."""
+        """Once on each node: make missing rows, and compare the score columns with their checksums."""
         from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
 
         if self.settings is not None and not self.rows_directory.exists():
             prepare(self.rows_directory, self.settings)
+        if self.trainer is not None and self.trainer.training:
+            for column in self.load_rows("train", self._module.columns).columns.values():
+                column.verify()
 
     @property
     def manifest(self) -> Manifest:
         """Facts of the rows."""
         return read_manifest(self.rows_directory)
 
-    def load_rows(self, split: str, columns: list[str]) -> PackedRows:
-        """The rows of a split with score columns.
-
-        Raises:
-            ConfigError: a column is missing or was scored from something else.
-        """
-        manifest = self.manifest
-        if split not in manifest.fingerprints:
-            raise ConfigError(f"data.rows: {self.rows_directory} has no split {split!r}")
-        loaded = {}
-        for name in columns:
-            loaded[name] = ScoreColumn(column_directory(self.rows_directory, split, name))
-            require_facts(
-                loaded[name].facts,
-                name,
-                rows=manifest.fingerprints[split],
-                tokenizer=manifest.tokenizer,
-                document_attention=self.document_attention,
-            )
-        return PackedRows(self.rows_directory / split, loaded)
-
     def setup(self, stage: str) -> None:
         """Open the rows; which columns are needed, the module knows."""
         if stage == "fit":
             self.train_rows = self.load_rows("train", self._module.columns)
+
+    def load_rows(self, split: str, columns: list[str]) -> PackedRows:
+        """The rows of a split with score columns, see :func:`remit_lit.data.rows.open_rows`."""
+        return open_rows(self.rows_directory, split, columns, self.document_attention)
 
     @property
     def _module(self) -> "MidTrainingModule":
@@ -111,7 +99,11 @@ class PackedData(pl.LightningDataModule):
         """As many batches as the horizon takes; one Lightning epoch is the whole run."""
         assert self.trainer is not None and self.train_rows is not None
         self.train_rows.selection = None
-        self.train_rows.selection = self._module.select_rows(self.train_rows)
+        if self.subset is None:
+            self.train_rows.selection = self._module.select_rows(self.train_rows)
+        else:
+            weighting = self._module.weighting
+            self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
         batches = ShuffledBatches(
             len(self.train_rows),
             self.batch_size,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from remit_lit.data.columns import ScoreColumn
+from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
+from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError
 from remit_lit.losses import IGNORE_INDEX
 
@@ -45,6 +46,28 @@ class PackedRows(Dataset[Row]):
         row = index if self.selection is None else int(self.selection[index])
         scores = {name: column[row] for name, column in self.columns.items()}
         return {**self.rows[row], "row": row, "scores": scores}
+
+
+def open_rows(directory: str | Path, split: str, columns: Sequence[str], document_attention: bool) -> PackedRows:
+    """The rows of a split with score columns.
+
+    Raises:
+        ConfigError: there is no such split, or a column is missing or was scored from something else.
+    """
+    manifest = read_manifest(directory)
+    if split not in manifest.fingerprints:
+        raise ConfigError(f"data.rows: {directory} has no split {split!r}")
+    loaded = {}
+    for name in columns:
+        loaded[name] = ScoreColumn(column_directory(directory, split, name))
+        require_facts(
+            loaded[name].facts,
+            name,
+            rows=manifest.fingerprints[split],
+            tokenizer=manifest.tokenizer,
+            document_attention=document_attention,
+        )
+    return PackedRows(Path(directory, split), loaded)
 
 
 class Collate:

@@ -69,6 +69,11 @@ class RowScores:
     base_nll: Tensor
     reference_nll: Tensor
 
+    @property
+    def difference(self) -> Tensor:
+        """``base_nll - reference_nll``, nats per token, float64 [rows]: how much easier the reference finds a row."""
+        return self.base_nll.double() - self.reference_nll.double()
+
 
 class TokenWeighting(ABC):
     """A token-weighting strategy. To add one, subclass it anywhere and name it by ``class_path``.

@@ -35,7 +35,7 @@ class MiniPLM(TokenWeighting):
         Raises:
             NonFiniteError: a NaN or infinite score; names the rows.
         """
-        difference = scores.base_nll.double() - scores.reference_nll.double()  # [rows]
+        difference = scores.difference
         broken = (~torch.isfinite(difference)).nonzero().flatten().tolist()
         if broken:
             raise NonFiniteError(f"row scores: NaN or infinite in {len(broken)} row(s), the first of them {broken[:8]}")

@@ -51,7 +51,7 @@ def test_scores_are_the_nlls_of_whole_logits(
 ) -> None:
     shutil.copytree(tiny_rows_split, tmp_path / "rows")
     spec = ModelSpec(str(tiny_reference_dir))
-    score(str(tmp_path / "rows"), spec, "nll", split, 3, "float32", document_attention)
+    score(str(tmp_path / "rows"), spec, "nll", split, "float32", document_attention, batch_tokens=150)
     found = stored(tmp_path / "rows", "nll", split)
     model = AutoModelForCausalLM.from_pretrained(tiny_reference_dir)
     packed = datasets.load_from_disk(str(tmp_path / "rows" / split))
@@ -72,16 +72,16 @@ def test_float16_is_float32_rounded_once(rows: Path, tiny_reference_dir: Path) -
 def test_scores_hardly_depend_on_the_batch(rows: Path, tiny_reference_dir: Path) -> None:
     spec = ModelSpec(str(tiny_reference_dir))
     for batch_size in (1, 7):
-        score(str(rows), spec, f"by{batch_size}", batch_size=batch_size, dtype="float32")
+        score(str(rows), spec, f"by{batch_size}", batch_tokens=50 * batch_size, dtype="float32")
     assert np.abs(stored(rows, "by1") - stored(rows, "by7")).max() < 1e-5
 
 
 def test_an_interrupted_column_is_refused_and_finished_to_the_same_bytes(
     rows: Path, tiny_reference_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring_module, "_ROWS_PER_SHARD", 8)
+
     spec = ModelSpec(str(tiny_reference_dir))
-    score(str(rows), spec, "whole", batch_size=3)
+    score(str(rows), spec, "whole", batch_tokens=150, rows_per_shard=8)
     write, written = write_shard, []
 
     def interrupted(directory: Path, index: int, values: np.ndarray) -> None:
@@ -91,7 +91,7 @@ def test_an_interrupted_column_is_refused_and_finished_to_the_same_bytes(
 
     monkeypatch.setattr(scoring_module, "write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        score(str(rows), spec, "cut", batch_size=3)
+        score(str(rows), spec, "cut", batch_tokens=150, rows_per_shard=8)
     with pytest.raises(ConfigError, match=r"'cut': not complete.*shard-00003"):
         ScoreColumn(column_directory(rows, "train", "cut"))
 
@@ -100,7 +100,7 @@ def test_an_interrupted_column_is_refused_and_finished_to_the_same_bytes(
         write(directory, index, values)
 
     monkeypatch.setattr(scoring_module, "write_shard", counted)
-    score(str(rows), spec, "cut", batch_size=3)
+    score(str(rows), spec, "cut", batch_tokens=150, rows_per_shard=8)
     assert shards_of(rows, "cut") == shards_of(rows, "whole")
     assert written == list(range(3, len(shards_of(rows, "whole")) - 1))
 
@@ -109,13 +109,13 @@ def test_an_interrupted_column_is_refused_and_finished_to_the_same_bytes(
 def test_shards_that_were_deleted_are_scored_again(
     missing: list[int], rows: Path, tiny_reference_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring_module, "_ROWS_PER_SHARD", 8)
+
     spec = ModelSpec(str(tiny_reference_dir))
-    directory = score(str(rows), spec, "nll")
+    directory = score(str(rows), spec, "nll", rows_per_shard=8)
     before = shards_of(rows, "nll")
     for index in missing:
         shard_path(directory, index).unlink()
-    score(str(rows), spec, "nll")
+    score(str(rows), spec, "nll", rows_per_shard=8)
     assert shards_of(rows, "nll") == before
 
 
@@ -154,7 +154,7 @@ def test_one_changed_weight_is_another_model(rows: Path, tiny_reference_dir: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"batch_size": 0}, "batch_size: got 0"), ({"split": "test"}, "split")]
+    ("options", "message"), [({"batch_tokens": 0}, "batch_tokens: got 0"), ({"split": "test"}, "split")]
 )
 def test_arguments_that_cannot_work_are_refused(
     options: dict[str, Any], message: str, rows: Path, tiny_reference_dir: Path
