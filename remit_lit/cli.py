@@ -171,10 +171,12 @@ def _prepare(arguments: list[str]) -> None:
 
 
 def _call(verb: str, arguments: list[str]) -> None:
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     module, name = _FUNCTIONS[verb].split(":")
     function = getattr(importlib.import_module(module), name)
     parser = _parser(verb)
     parser.add_function_arguments(function)
     values = parser.instantiate_classes(_parse(parser, arguments)).as_dict()
     values.pop("config", None)
-    print(f"{verb}: {function(**values)}")
+    rank_zero_only(print)(f"{verb}: {function(**values)}")

@@ -1,7 +1,6 @@
 """``score``: a frozen model's NLL of every token of prepared rows, as a column beside them."""
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
-from tqdm import tqdm
 
 from remit_lit.data.columns import (
     ColumnFacts,
@@ -29,6 +27,7 @@ from remit_lit.data.columns import (
     writing,
 )
 from remit_lit.data.manifest import SPLITS, read_manifest
+from remit_lit.data.progress import progress
 from remit_lit.data.rows import Collate, PackedRows, batch_to
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models import ModelSpec
@@ -167,14 +166,8 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
     missing = fabric.broadcast(missing)
     assert missing is not None
     mine = missing[fabric.global_rank :: fabric.world_size]
-    bar = tqdm(
-        desc=f"scoring {directory.name}",
-        total=sum(len(rows) for _, rows in mine) * facts.sequence_length,
-        unit="token",
-        unit_scale=True,
-        disable=not fabric.is_global_zero,
-        mininterval=0.1 if sys.stderr.isatty() else 30.0,
-    )
+    tokens = sum(len(rows) for _, rows in mine) * facts.sequence_length
+    bar = progress(f"scoring {directory.name}", tokens, "token", disable=not fabric.is_global_zero)
     start = time.perf_counter()
     with bar:
         for index, rows in mine:

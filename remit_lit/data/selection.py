@@ -1,6 +1,5 @@
 """Offline row choice (MiniPLM): row means under two frozen models, the strategy's choice, and what it kept."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from remit_lit.data.progress import progress
 from remit_lit.data.rows import Collate, PackedRows, batch_to
 from remit_lit.reference import Reference
 from remit_lit.weighting import RowScores, TokenWeighting
@@ -42,10 +41,10 @@ class Choice:
                 for name, tokens in self.sources.items()
                 if tokens["all"]
             ),
-            "  base nll - reference nll of a row, nats per token, at shares of rows "
-            + " ".join(f"{q:.0%}" for q in _QUANTILES),
+            "  base nll - reference nll of a row, nats per token; quantiles:",
+            "        " + "".join(f"{quantile:>9.0%}" for quantile in _QUANTILES),
             *(
-                f"    {which + ':':<6}" + " ".join(f"{value:+.4f}" for value in values.values())
+                f"    {which:<4}" + "".join(f"{value:>+9.4f}" for value in values.values())
                 for which, values in self.quantiles.items()
             ),
         ]
@@ -74,10 +73,7 @@ def choose(
         device: where live models run.
     """
     base_means, reference_means, counts = [], [], []
-    bar = tqdm(
-        desc="scores of rows", total=len(packed), unit="row", mininterval=0.1 if sys.stderr.isatty() else 30.0, delay=2
-    )
-    with bar:
+    with progress("scores of rows", len(packed), "row") as bar:
         for start in range(0, len(packed), batch_size):
             rows = range(start, min(start + batch_size, len(packed)))
             batch = batch_to(collate([packed[row] for row in rows]), device)
