@@ -110,9 +110,17 @@ class _Head:
         self.shape, self.parameters = hidden.shape, (weight, bias)
         self.weight = weight.to(hidden.dtype)
         self.bias = None if bias is None else bias.to(hidden.dtype)
+        self._logits: Tensor | None = None
 
     def logits(self, tokens: slice) -> Tensor:
-        logits = torch.nn.functional.linear(self.hidden[tokens], self.weight, self.bias)  # [tokens, vocab]
+        """At least float32, [tokens, vocab]; the same memory for every chunk, so the last chunk's are gone."""
+        hidden = self.hidden[tokens]
+        if self._logits is None or len(self._logits) < len(hidden):
+            self._logits = hidden.new_empty(len(hidden), len(self.weight))
+        out, weight = self._logits[: len(hidden)], self.weight.T
+        logits = (
+            torch.mm(hidden, weight, out=out) if self.bias is None else torch.addmm(self.bias, hidden, weight, out=out)
+        )
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,12 +217,10 @@ def _weigh_rows(
     """Weighted sum and NLL [rows, time] of some whole rows, whose gradients are added to those of the head."""
     start, stop = rows.start * time, rows.stop * time
     chunks = list(_slices(start, stop, chunk_tokens))
-    kept, scores = None, []
+    scores = []
     for c in chunks:
         logits = head.logits(c)
         scores.append(head.score(c, logits))
-        kept = logits if len(chunks) == 1 else None
-        del logits  # before the next are made
     raw_nll, log_normalizer = (torch.cat(part) for part in zip(*scores, strict=True))  # [tokens]
     counted = head.counted[start:stop]
     nll = torch.where(counted, raw_nll, 0).view(-1, time)
@@ -225,7 +231,6 @@ def _weigh_rows(
         d_log_normalizer = 2 * z_loss * d_nll * log_normalizer
         for c in chunks:
             local = slice(c.start - start, c.stop - start)
-            logits = head.logits(c) if kept is None else kept
+            logits = logits if len(chunks) == 1 else head.logits(c)
             head.add_gradients_(c, logits, log_normalizer[local], d_nll[local], d_log_normalizer[local])
-            del logits
     return (weights * (nll + z_loss * squared)).sum(), nll
