@@ -125,6 +125,7 @@ def test_every_verb_explains_its_fields(
     expected = {
         "prepare": ["sequence_length", "tokens in a row", "in [0, 1)"],
         "score": ["in nats", "tokens scored at a time"],
+        "select": ["column of the model before mid-training", "the strategy that chooses"],
         "export": ["folder of the run"],
     }.get(verb, ["rows of a micro-batch on each device", "optimizer steps", "tokens over all ranks", "FLOP/s"])
     for part in expected:

@@ -26,7 +26,7 @@ from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 ROOT = Path(__file__).parents[1]
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
-LAB_OVERLAYS = ["experiments/lab/more_tokens.yaml"]
+LAB_OVERLAYS = ["experiments/lab/more_tokens.yaml", "experiments/lab/rho1_reference.yaml"]
 ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "ablations").glob("*.yaml"))
 BASELINES = sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml") if path.stem != "results"
@@ -168,11 +168,22 @@ def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[.
     assert isinstance(changed.reference, LiveReference)
 
 
-@pytest.mark.parametrize("overlay", LAB_OVERLAYS)
-def test_overlays_of_the_lab_lie_over_the_quickstart(overlay: str, instantiate: Callable[..., Built]) -> None:
-    plain, built = instantiate(QUICKSTART), instantiate(QUICKSTART, overlay)
+def test_more_tokens_is_a_third_more_of_the_quickstart(instantiate: Callable[..., Built]) -> None:
+    plain, built = instantiate(QUICKSTART), instantiate(QUICKSTART, "experiments/lab/more_tokens.yaml")
     assert built.module.horizon.steps and plain.module.horizon.steps
     assert built.module.horizon.steps / plain.module.horizon.steps == pytest.approx(4 / 3, rel=0.01)
+
+
+def test_the_reference_of_rho1_is_trained_on_its_curated_text_alone(
+    instantiate: Callable[..., Built], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = (QUICKSTART, "baselines/ntp.yaml", "experiments/lab/rho1_reference.yaml")
+    built = instantiate(*files)
+    assert isinstance(built.module.weighting, NextTokenPrediction)
+    assert built.module.references == []
+    with pytest.raises(SystemExit):
+        main(["fit", *(f"--config={name}" for name in files), "--print_config"])
+    assert list(yaml.safe_load(capsys.readouterr().out)["data"]["prepare"]["sources"]) == ["correct"]
 
 
 @pytest.mark.parametrize("name", sorted({*EXPERIMENTS, *LAB_OVERLAYS, *ABLATIONS, *BASELINES}))

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForCausalLM
 
-from remit_lit.data.columns import column_directory, shard_path
+from remit_lit.data.columns import column_directory, shard_path, write_shard
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.rows import batch_to
 from remit_lit.data.scoring import score
@@ -109,10 +109,10 @@ def poison(rows: Path, row: int, value: float, *, counted: bool) -> None:
     """Write ``value`` into the column at a counted or an uncounted token of ``row``."""
     targets = get_batch(rows, [row])["targets"][0]
     token = int((targets >= 0 if counted else targets < 0).nonzero()[0])
-    path = shard_path(column_directory(rows, "train", "nll_rl"), 0)
-    values = np.load(path)
+    directory = column_directory(rows, "train", "nll_rl")
+    values = np.load(shard_path(directory, 0))
     values[row, token] = value
-    np.save(path, values)
+    write_shard(directory, 0, values)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

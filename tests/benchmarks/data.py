@@ -33,7 +33,7 @@ _SHORT = 32  # tokens of a row where there are a million of them
 
 def figures(repeats: int) -> list[Figure]:
     """All figures of data."""
-    return [_preparing(repeats), _loading(repeats), *_scale(repeats)]
+    return [*_scale(repeats), _preparing(repeats), _loading(repeats)]  # memory first, before others leave some behind
 
 
 def _tokenize(tokenizer: str, file: Path) -> int:

@@ -79,7 +79,7 @@ def rows() -> Path:
     directory = CACHE / "rows"
     if not directory.exists():
         sources: dict[str, Source] = {"text": JsonLines([str(file) for file in text()[:1]])}
-        prepare(directory, PrepareSettings(str(model()), sources, TIME, num_tokens=64 * TIME))
+        prepare(directory, PrepareSettings(str(model()), sources, TIME, num_tokens=16 * TIME))
     if not (directory / "columns").exists():
         score(str(directory), ModelSpec(str(model())), "nll", document_attention=False)
     return directory

@@ -1,12 +1,16 @@
-"""A tokenizer whose ids are the bytes of the text, and NLLs computed the slow way."""
+"""A tokenizer whose ids are the bytes of the text, rows to add columns to, and NLLs computed the slow way."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from remit_lit.data.columns import ScoreColumn, column_directory
 
 BYTE_EOS = 256
 
@@ -46,3 +50,20 @@ def slow_nll(model: PreTrainedModel, row: dict[str, Any], document_attention: bo
         predicted = zip(log_probabilities[:-1], piece[0, 1:], strict=True)
         values += [-float(p[token]) for p, token in predicted] + [None]
     return values
+
+
+@pytest.fixture
+def rows(tiny_rows: Path, tmp_path: Path) -> Path:
+    """Rows of one's own, to add columns to."""
+    shutil.copytree(tiny_rows, tmp_path / "rows", ignore=shutil.ignore_patterns("columns"))
+    return tmp_path / "rows"
+
+
+def stored(rows: Path, name: str, split: str = "train") -> np.ndarray:
+    column = ScoreColumn(column_directory(rows, split, name))
+    return np.stack([column[row] for row in range(column.facts.num_rows)])
+
+
+def shards_of(rows: Path, name: str) -> dict[str, bytes]:
+    directory = column_directory(rows, "train", name)
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}

@@ -86,6 +86,7 @@ def test_test_verb_reports_the_test_figure(tmp_path, parts):
 def test_a_policy_with_another_tokenizer_is_refused_before_training(tmp_path, parts, tokenizer):
     module, data = parts
     data.prepare_data()
+    module.spec.config["vocab_size"] += 1
     tokenizer.add_special_tokens({"additional_special_tokens": ["<z>"]})
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     with pytest.raises(ValueError, match="lab's tokenizer"):
