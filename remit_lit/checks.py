@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 import torch
 
+from remit_lit.distributed import ZeRO, check_strategy
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.reference import LiveReference, check_reads
 
@@ -38,6 +39,16 @@ def check_settings(module: "MidTrainingModule") -> None:
         )
 
 
+def _check_sharded(module: "MidTrainingModule", trainer: pl.Trainer) -> None:
+    if not isinstance(trainer.strategy, ZeRO):
+        raise ConfigError(
+            f"reference.sharded: got true with {type(trainer.strategy).__name__}; it needs ZeRO "
+            "(experiments/scale/zero3.yaml)"
+        )
+    if module.distillation is not None:
+        raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
+
+
 def check_precision(precision: object) -> None:
     """Raise ConfigError for fp16: with its loss scaling the gradients stored in the forward pass would underflow."""
     if str(precision).startswith("16"):
@@ -56,7 +67,10 @@ def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> N
         return
     for reference in module.references:
         reference.check(module.spec, manifest)
+        if getattr(reference, "sharded", False):
+            _check_sharded(module, trainer)
     check_precision(trainer.precision)
+    check_strategy(trainer)
     if trainer.max_epochs != 1:
         raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
     steps = module.horizon.in_steps(module.tokens_per_step)

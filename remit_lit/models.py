@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from remit_lit.errors import ConfigError
 from remit_lit.paths import check_model_path, resolve
@@ -117,34 +118,38 @@ class LossHead(nn.Linear):
         return super().forward(hidden) if compute is None else compute(hidden, self.weight, self.bias)
 
 
+@dataclass
+class _BodyOutput(BaseModelOutputWithPastAndCrossAttentions):
+    router_logits: Any = None  # of mixtures of experts
+
+
 def attach_loss_head(model: PreTrainedModel, field: str) -> None:
     """Turn the model's output embedding into a :class:`LossHead`; keys, tying and saving stay as they were.
 
     Raises:
-        ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones),
-            or not finite.
+        ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
     """
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
     head.__class__ = LossHead
-    planted = torch.linspace(-100, 100, head.out_features)  # large enough for a cap to show
+    # The model runs with its body and its head replaced: that needs no weights, so it works where they are sharded.
+    places = torch.linspace(-1, 1, 8)[None, :, None]
+    hidden = (9 * places).expand(1, 8, head.in_features).to(model.dtype)
+    planted = (100 * places).expand(1, 8, head.out_features).to(model.dtype)  # large enough for a cap to show
     received: list[Tensor] = []
 
-    def plant(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        received.append(arguments[0])
-        return planted.to(output).expand_as(output)
+    def run_head(states: Tensor) -> Tensor:
+        received.append(states)
+        return planted
 
-    probe = torch.arange(min(8, head.out_features))[None]
-    hook = head.register_forward_hook(plant)
-    with torch.no_grad():
-        logits, hidden = model(input_ids=probe, use_cache=False).logits, hidden_states(model, {"input_ids": probe})
-    hook.remove()
-    if not torch.isfinite(hidden).all():
-        raise ConfigError(
-            f"{field}: {type(model).__name__} gives NaN or infinite hidden states; its weights are broken"
-        )
-    if not torch.equal(logits, planted.to(logits).expand_as(logits)) or not torch.allclose(received[0], hidden):
+    body: Any = model.base_model
+    body.forward, head.forward = lambda *_, **__: _BodyOutput(hidden), run_head  # type: ignore[method-assign, assignment]
+    try:
+        logits = model(input_ids=torch.zeros(1, 8, dtype=torch.long), use_cache=False).logits
+    finally:
+        del body.forward, head.forward
+    if not torch.equal(logits, planted.to(logits)) or not torch.equal(received[0], hidden):
         raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
 
 

@@ -1,10 +1,11 @@
 """``MidTrainingModule``: the only training step in the project."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,6 +17,7 @@ from remit_lit.data.datamodule import PackedData
 from remit_lit.data.rows import PackedRows
 from remit_lit.data.selection import choose
 from remit_lit.distillation import Distillation
+from remit_lit.distributed import ZeRO, global_weights
 from remit_lit.errors import NonFiniteError
 from remit_lit.losses import token_nll
 from remit_lit.models import ModelSpec, hidden_states, loss_head
@@ -84,6 +86,7 @@ class MidTrainingModule(pl.LightningModule):
         # half-precision plugins would round it.
         self._window = torch.zeros(2, dtype=torch.float64)
         self._window_rows: list[int] = []
+        self._broken_rows: list[int] = []
 
     @property
     def data(self) -> PackedData:
@@ -177,7 +180,7 @@ class MidTrainingModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         assert self.policy is not None
-        weighs = self.weighting.needs_reference
+        weighs, strategy = self.weighting.needs_reference, self.trainer.strategy
         loss = weighted_loss(
             self.policy,
             batch,
@@ -188,12 +191,12 @@ class MidTrainingModule(pl.LightningModule):
             z_loss=self.z_loss,
             distillation=self.distillation,
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
+            weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
         )
         if not torch.isfinite(loss.total):
-            raise NonFiniteError(
-                f"step {self.global_step}: the loss of rows {batch['rows'].tolist()} is {loss.total.item()}; "
-                "training stops before the weights change, and the last checkpoint is kept"
-            )
+            self._broken_rows += batch["rows"].tolist()
+            if self.trainer.world_size == 1:
+                self._stop("loss", self._broken_rows, loss.total)
         self._window_rows += batch["rows"].tolist()
         self._window += torch.stack([loss.total.detach(), loss.normalizer]).double()
         self.last_loss = replace(loss, total=loss.total.detach())
@@ -204,22 +207,46 @@ class MidTrainingModule(pl.LightningModule):
 
         Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
         """
+        if not self._window_is_full:
+            return
         total, normalizer = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
+        if not torch.isfinite(total):  # on every rank, so that none waits for one that has stopped
+            self._stop("loss", self._broken_rows, total)
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
-        scale = self.tokens_per_step / normalizer
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, scale.item())
-        grad_norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(grad_norm):
-            raise NonFiniteError(
-                f"step {self.global_step}: the gradient norm of rows {self._window_rows} is {grad_norm.item()}; "
-                "training stops before the weights change, and the last checkpoint is kept"
-            )
+        scale = (self.tokens_per_step / normalizer).item()
         self.log("train/loss", (total / normalizer).float(), prog_bar=True)
-        self.log("train/grad_norm", grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if isinstance(self.trainer.strategy, ZeRO):
+            self.trainer.strategy.scale_gradients(scale)
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+        self._end_window(torch.nn.utils.get_total_norm(gradients))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Only after its step does ZeRO tell the norm of the gradients, which it keeps sharded."""
+        super().optimizer_step(*args, **kwargs)
+        if isinstance(self.trainer.strategy, ZeRO) and self._window_is_full:
+            self._end_window(self.trainer.strategy.grad_norm)
+
+    @property
+    def _window_is_full(self) -> bool:
+        """Whether all micro-batches of a step are there; ZeRO is asked for a step after each of them."""
+        return len(self._window_rows) == self.data.batch_size * self.trainer.accumulate_grad_batches
+
+    def _end_window(self, grad_norm: Tensor) -> None:
+        if not torch.isfinite(grad_norm):
+            self._stop("gradient norm", self._window_rows, grad_norm)
+        self.log("train/grad_norm", grad_norm)
         self._window.zero_()
         self._window_rows.clear()
+
+    def _stop(self, what: str, rows: list[int], value: Tensor) -> NoReturn:
+        whose = f"of rows {rows}" if rows else "of another rank"
+        raise NonFiniteError(
+            f"step {self.global_step}: the {what} {whose} is {value.item()}; "
+            "training stops before the weights change, and the last checkpoint is kept"
+        )
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         nll, counted = self(batch), batch["targets"] >= 0

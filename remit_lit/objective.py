@@ -1,5 +1,6 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +12,9 @@ from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
 from remit_lit.models import hidden_states, loss_head
 from remit_lit.reference import LiveReference
 from remit_lit.weighting import TokenSignals, TokenWeighting
+
+# Weights of this rank's tokens, [batch, time], where a strategy weighs the micro-batches of all ranks as one.
+WeighGlobally = Callable[[TokenWeighting, TokenSignals], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def weighted_loss(
     z_loss: float = 0.0,
     distillation: Distillation | None = None,
     teacher: LiveReference | None = None,
+    weigh_globally: WeighGlobally | None = None,
 ) -> WeightedLoss:
     """Forward pass, weights, and the weighted sum of losses.
 
@@ -59,6 +64,7 @@ def weighted_loss(
         z_loss: coefficient of the squared log-normaliser.
         distillation: settings of the distillation term.
         teacher: the live reference that the policy is distilled from.
+        weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
     """
     targets = batch["targets"]
     hidden, head = hidden_states(model, batch), loss_head(model)
@@ -84,7 +90,9 @@ def weighted_loss(
         weights = torch.cat(collected)
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
-        weights = weighting.weights(compared(seen, nll.detach() if weighting.detach else nll))
+        signals = compared(seen, nll.detach() if weighting.detach else nll)
+        is_global = weigh_globally is not None and weighting.scope == "batch"
+        weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
         total = (weights * (nll + z_loss * log_normalizer**2)).sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)

@@ -6,7 +6,10 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
+from remit_lit.distributed import size_of
+
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
 NoDecay = Literal["embeddings", "vectors"]
 
 
@@ -24,7 +27,7 @@ def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict
         if not parameter.requires_grad:
             continue
         is_exempt = ("embeddings" in no_decay and id(parameter) in embeddings) or (
-            "vectors" in no_decay and parameter.ndim < 2
+            "vectors" in no_decay and len(size_of(parameter)) < 2
         )
         (exempt if is_exempt else decayed).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": exempt, "weight_decay": 0.0}]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from remit_lit.distributed import load_sharded
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll
 from remit_lit.models import ModelSpec, hidden_states, loss_head
@@ -79,11 +80,17 @@ class LiveReference(Reference):
     Args:
         model: which, in its own dtype.
         device: where it runs, e.g. cuda:1; null is the policy's device.
+        sharded: its weights are sharded over the ranks of ZeRO, for one too large for a device of its own; slower.
+
+    Raises:
+        ConfigError: a sharded reference is given a device.
     """
 
-    def __init__(self, model: ModelSpec, device: str | None = None) -> None:
+    def __init__(self, model: ModelSpec, device: str | None = None, sharded: bool = False) -> None:
         model.check("reference.model")
-        self.spec, self.device = model, device
+        if sharded and device is not None:
+            raise ConfigError(f"reference.device: got {device}, but a sharded reference is on all devices; give null")
+        self.spec, self.device, self.sharded = model, device, sharded
         self._model: PreTrainedModel | None = None
 
     def __str__(self) -> str:
@@ -94,6 +101,9 @@ class LiveReference(Reference):
         check_reads("reference.model", self.spec, manifest)
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
+        if self.sharded:
+            self._model = self._model or load_sharded(self.spec)
+            return
         if self._model is None:
             self._model = self.spec.load("reference.model").requires_grad_(False)
         self._model.to(torch.device(self.device) if self.device else device)  # type: ignore[arg-type]
@@ -110,7 +120,7 @@ class LiveReference(Reference):
     def nll(self, batch: dict[str, Any]) -> Tensor:
         """NLL of each target in nats, float32 [batch, time], on the batch's device; no logits of the batch are held."""
         device, targets = batch["targets"].device, batch["targets"].to(self.model.device)
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        with self._frozen(), torch.autocast(device.type, enabled=False):
             hidden = self._hidden_states(batch)
             nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b))
         return nll.to(device, copy=True)  # a tensor made in inference mode could not be saved for a backward pass
@@ -118,10 +128,14 @@ class LiveReference(Reference):
     def hidden_states(self, batch: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
         """Last hidden states [batch, time, dim] and the output embedding's weight and bias, on the batch's device."""
         device, head = batch["targets"].device, loss_head(self.model)
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        with self._frozen(), torch.autocast(device.type, enabled=False):
             hidden = self._hidden_states(batch)
         bias = None if head.bias is None else head.bias.to(device)
         return hidden.to(device, copy=True), (head.weight.to(device), bias)
+
+    def _frozen(self) -> Any:
+        # ZeRO keeps gathered weights from one call to the next, which tensors of inference mode do not survive.
+        return torch.no_grad() if self.sharded else torch.inference_mode()
 
     def _hidden_states(self, batch: dict[str, Any]) -> Tensor:
         moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
@@ -140,7 +154,7 @@ class InitialPolicy(LiveReference):
     """A frozen copy of the policy as it is before training."""
 
     def __init__(self) -> None:
-        self.device, self._model = None, None
+        self.device, self.sharded, self._model = None, False, None
 
     def __str__(self) -> str:
         return "the initial policy"

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
+import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
-from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches, open_rows
+from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.subsets import read_subset
 from remit_lit.errors import ConfigError
@@ -85,6 +86,9 @@ class PackedData(pl.LightningDataModule):
         """Open the rows; which columns are needed, the module knows."""
         if stage == "fit":
             self.train_rows = self.load_rows("train", self._module.columns)
+            if self.subset is not None:
+                weighting = self._module.weighting
+                self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
 
     def load_rows(self, split: str, columns: list[str]) -> PackedRows:
         """The rows of a split with score columns, see :func:`remit_lit.data.rows.open_rows`."""
@@ -98,12 +102,9 @@ class PackedData(pl.LightningDataModule):
     def train_dataloader(self) -> StatefulDataLoader:
         """As many batches as the horizon takes; one Lightning epoch is the whole run."""
         assert self.trainer is not None and self.train_rows is not None
-        self.train_rows.selection = None
         if self.subset is None:
+            self.train_rows.selection = None  # the strategy chooses from all rows
             self.train_rows.selection = self._module.select_rows(self.train_rows)
-        else:
-            weighting = self._module.weighting
-            self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
         batches = ShuffledBatches(
             len(self.train_rows),
             self.batch_size,
@@ -120,16 +121,18 @@ class PackedData(pl.LightningDataModule):
         if "validation" not in self.manifest.fingerprints:
             return []
         rows = self.load_rows("validation", [])
-        mine = range(self.trainer.global_rank, len(rows), self.trainer.world_size)
-        return self._loader(rows, sampler=mine, batch_size=self.validation_batch_size)
+        mine = RankShare(rows, self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(mine, batch_size=self.validation_batch_size)
 
     test_dataloader = val_dataloader
 
-    def _loader(self, rows: PackedRows, **options: object) -> StatefulDataLoader:
+    def _loader(self, rows: PackedRows | RankShare, **options: object) -> StatefulDataLoader:
         return StatefulDataLoader(
             rows,
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=False,
+            # Of its own, so that loading draws none of the numbers that a resumed run must draw again.
+            generator=torch.Generator().manual_seed(self.seed),
             **options,
         )

@@ -48,6 +48,29 @@ class PackedRows(Dataset[Row]):
         return {**self.rows[row], "row": row, "scores": scores}
 
 
+class RankShare(Dataset[Row]):
+    """One rank's share of rows, in order; all ranks have equally many, since under ZeRO they work in step.
+
+    Where the rows do not go round, the last item is a row that was had already, with number -1: its tokens do not
+    count.
+
+    Args:
+        rows: all rows.
+        rank: of this process.
+        world_size: processes.
+    """
+
+    def __init__(self, rows: PackedRows, rank: int, world_size: int) -> None:
+        self.rows, self.rank, self.world_size = rows, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.world_size)
+
+    def __getitem__(self, index: int) -> Row:
+        row = index * self.world_size + self.rank
+        return self.rows[row] if row < len(self.rows) else {**self.rows[0], "row": -1}
+
+
 def open_rows(directory: str | Path, split: str, columns: Sequence[str], document_attention: bool) -> PackedRows:
     """The rows of a split with score columns.
 
@@ -91,6 +114,8 @@ class Collate:
         sources = np.stack([np.repeat(row["document_sources"], n) for row, n in zip(rows, lengths, strict=True)])
         targets = np.full_like(input_ids, IGNORE_INDEX)
         targets[:, :-1] = input_ids[:, 1:]
+        row_numbers = np.array([row["row"] for row in rows])
+        targets[row_numbers < 0] = IGNORE_INDEX
         position_ids = np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape)
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX
@@ -101,7 +126,7 @@ class Collate:
             "targets": targets,
             "segment_ids": _of_target(segments),
             "source_ids": _of_target(sources),
-            "rows": np.array([row["row"] for row in rows]),
+            "rows": row_numbers,
         }
         tensors = {name: torch.from_numpy(np.array(value, dtype=np.int64)) for name, value in batch.items()}
         names = rows[0]["scores"]

@@ -1,0 +1,117 @@
+"""Real runs of the command line in processes of their own, and what they leave behind."""
+
+import contextlib
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+from safetensors.torch import load_file
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 180
+
+
+class Run:
+    """A run folder, the config of its run, and the processes that train there.
+
+    Args:
+        directory: for the config, the run folder and what the processes print.
+        config: of the run.
+    """
+
+    def __init__(self, directory: Path, config: dict[str, Any]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.folder, self.printed = directory / "run", directory / "printed.txt"
+        self.config = directory / "config.yaml"
+        self.config.write_text(yaml.safe_dump({**config, "run_dir": str(self.folder)}))
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`fit` in a process group of its own; what it prints is added to ``printed``."""
+        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        with open(self.printed, "ab") as printed:
+            return subprocess.Popen(
+                [sys.executable, "-m", "remit_lit", "fit", f"--config={self.config}", *arguments],
+                env={**os.environ, **environment},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, *arguments: str) -> int:
+        """`fit` to its end; the exit code."""
+        process = self.start(*arguments)
+        try:
+            return process.wait(SECONDS)
+        finally:
+            kill(process)
+
+    def finish(self, *arguments: str) -> "Run":
+        """`fit` to an end without errors."""
+        assert self.run(*arguments) == 0, self.output
+        return self
+
+    def start_and_kill(self, when: Callable[[], bool], *arguments: str) -> None:
+        """`fit`, and SIGKILL to the whole group as soon as ``when``."""
+        process = self.start(*arguments)
+        self.wait(process, when)
+        kill(process)
+
+    def wait(self, process: subprocess.Popen[bytes], when: Callable[[], bool]) -> None:
+        """Until ``when``; fails if the process ends before."""
+        end = time.monotonic() + SECONDS
+        while not when():
+            assert process.poll() is None and time.monotonic() < end, self.output
+            time.sleep(0.001)
+
+    @property
+    def output(self) -> str:
+        return self.printed.read_text(errors="replace")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> dict[int, dict[str, str]]:
+        """What was logged at each step as it is written; of steps that were done again, the later."""
+        rows: dict[int, dict[str, str]] = {}
+        earlier = sorted(self.folder.glob("metrics-*.csv"), key=lambda path: int(path.stem.split("-")[1]))
+        for path in (*earlier, self.folder / "metrics.csv"):
+            with open(path, newline="") as stream:
+                for row in csv.DictReader(stream):
+                    values = {name: value for name, value in row.items() if value and name in _EXACT}
+                    rows.setdefault(int(row["step"]), {}).update(values)
+        return {step: row for step, row in rows.items() if row}
+
+    @property
+    def losses(self) -> list[float]:
+        return [float(row["train/loss"]) for _, row in sorted(self.metrics.items())]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return load_file(self.folder / "model" / "model.safetensors")
+
+
+_EXACT = ("train/loss", "train/grad_norm", "train/learning_rate", "weights/mean", "tokens_seen")
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Largest difference of two models' weights."""
+    assert a.keys() == b.keys()
+    return max(torch.abs(a[name].double() - b[name].double()).max().item() for name in a)
