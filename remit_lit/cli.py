@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from remit_lit import __version__
-from remit_lit.errors import ConfigError, DataError, NonFiniteError
+from remit_lit.errors import ConfigError, DataError, NonFiniteError, Preempted
 
 VERBS = {
     "fit": "mid-train a policy with a token-weighting strategy",
@@ -70,6 +70,8 @@ def main(args: Sequence[str] | None = None) -> None:
         os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     try:
         _run(verb, rest)
+    except Preempted as stop:
+        _exit_preempted(stop)
     except Exception as error:
         # A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
         for cause in _chain(error):
@@ -129,6 +131,16 @@ def _usage() -> str:
 def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _exit_preempted(stop: Preempted) -> NoReturn:
+    from remit_lit.ranks import global_rank
+
+    # Lightning's launcher takes another exit code of a rank that it started for a crash, and kills rank 0 with it.
+    if global_rank():
+        raise SystemExit(0)
+    print(f"preempted: {stop}", file=sys.stderr)
+    raise SystemExit(stop.exit_code)
 
 
 def _run(verb: str, arguments: list[str]) -> None:

@@ -15,6 +15,12 @@ class NonFiniteError(ArithmeticError):
     """A loss, gradient or score that is NaN or infinite; names the step and the rows."""
 
 
+class Preempted(Exception):  # noqa: N818
+    """The scheduler ends the job: a checkpoint was written, and the command line exits with 75 ("try again")."""
+
+    exit_code = 75
+
+
 def require_range(field: str, value: float, low: float, high: float, *, include_low: bool = False) -> None:
     """Refuse ``value`` outside ``(low, high]`` (``[low, high]`` with ``include_low``).
 

@@ -7,30 +7,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.callbacks.run_record import POLICY, RECORD
+from remit_lit.checkpoints.files import ENGINE, WEIGHTS, read_weights
+from remit_lit.distributed import read_zero_weights
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.resume import find_checkpoint
 
 _PREFIX = "policy."
 
 
-def write_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str | Path, run: str | Path
-) -> Path:
+def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -> Path:
     """Write ``output`` as a whole: weights, tokenizer and model card; an earlier one is replaced.
 
     Args:
-        model: the policy.
-        tokenizer: its tokenizer.
+        state: weights of the policy by their names in the model.
         output: directory to write.
-        run: the run folder whose config and record the card quotes.
+        run: the run folder that has the policy's config and tokenizer, and the record that the card quotes.
+
+    Raises:
+        RuntimeError: ``state`` is not of the run's policy.
     """
-    output = Path(output)
+    output, policy = Path(output), Path(run, POLICY)
+    dtype = next(iter(state.values())).dtype if state else torch.float32
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(policy), dtype=dtype)
+    model.load_state_dict(state)
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
+    AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
     (aside / "README.md").write_text(model_card(Path(run)))
     aside.chmod(0o755)
     for file in aside.iterdir():  # safetensors are written for the owner's eyes only
@@ -69,36 +76,30 @@ def _results(record: dict[str, Any]) -> str:
 
 
 def export(run: str, output: str, checkpoint: str | None = None) -> Path:
-    """Write a Hugging Face directory from a run's checkpoint.
+    """Write a Hugging Face directory from a run's checkpoint; of a ZeRO checkpoint, its float32 masters.
 
     Args:
         run: folder of the run.
         output: directory to write.
-        checkpoint: a checkpoint file; null is the run's last one.
+        checkpoint: a checkpoint directory; null is the run's newest undamaged one.
 
     Returns:
         The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
 
     Raises:
         ConfigError: ``run`` is no run folder, ``output`` exists, or there is no checkpoint.
-        DataError: the checkpoint does not hold this policy's parameters.
+        DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
         raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
         raise ConfigError(f"output: {output} exists; give another directory")
-    path = Path(checkpoint) if checkpoint else Path(run, "checkpoints", "last.ckpt")
-    if not path.is_file():
-        raise ConfigError(f"checkpoint: {path} is no checkpoint file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise DataError(f"checkpoint: {path} cannot be read ({error})") from error
+    path = find_checkpoint(checkpoint or "last", run)
+    if path is None:
+        raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
+    state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
-    dtype = next(iter(weights.values())).dtype if weights else torch.float32
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(Path(run, POLICY)), dtype=dtype)
     try:
-        model.load_state_dict(weights)
+        return write_model(weights, output, run)
     except RuntimeError as error:
         raise DataError(f"checkpoint: {path} is not of the policy in {run} ({error})") from error
-    return write_model(model, AutoTokenizer.from_pretrained(Path(run, POLICY)), output, run)

@@ -8,24 +8,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 import remit_lit.lab.callback
 import remit_lit.lab.source  # noqa: F401  (imported so that configs find the lab's classes by their short names)
 from remit_lit.callbacks import mid_training
+from remit_lit.callbacks.checkpoints import Checkpoints
 from remit_lit.callbacks.export_model import ExportModel
+from remit_lit.callbacks.preemption import Preemption
 from remit_lit.callbacks.run_record import RECORD, RunRecord
 from remit_lit.callbacks.run_summary import RunSummary
 from remit_lit.callbacks.throughput import Throughput
+from remit_lit.callbacks.watchdog import Watchdog
 from remit_lit.callbacks.weight_statistics import WeightStatistics
+from remit_lit.checkpoints.directory import read_facts
+from remit_lit.checkpoints.files import CheckpointFiles
 from remit_lit.checks import check_fit, check_precision
 from remit_lit.cli import Parser, config_files, refuse_unresolved
 from remit_lit.data.datamodule import PackedData
+from remit_lit.distributed import ZeRO, check_engine
+from remit_lit.dry_run import dry_run
 from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
+from remit_lit.ranks import global_rank
+from remit_lit.resume import find_checkpoint, require_same_meaning
 
 CONFIG = "config.yaml"
 _NOT_THE_USERS_DOING = (
@@ -34,8 +44,9 @@ _NOT_THE_USERS_DOING = (
     "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
     "Total length of `list` across ranks is zero",  # rows without a validation split
     "directory .* exists and is not empty",  # whether a run may go there has been checked
+    "`torch\\.distributed\\..*` is deprecated",  # old names inside DeepSpeed
+    "It is recommended to use .*sync_dist=True",  # validation losses are reduced before they are logged
 )
-_CHECKPOINT_DEFAULTS = {"checkpoint.filename": "{step}", "checkpoint.save_last": "link"}
 
 
 def run_trainer(arguments: Sequence[str]) -> None:
@@ -44,25 +55,28 @@ def run_trainer(arguments: Sequence[str]) -> None:
         warnings.filterwarnings("ignore", message=f".*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     _CLI.verb, _CLI.default_run_dir = arguments[0], _default_run_dir(arguments)
-    _CLI(
-        MidTrainingModule,
-        PackedData,
-        args=list(arguments),
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        parser_class=_Parser,
-        save_config_callback=_SaveConfig,
-        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m remit_lit"},
-        trainer_defaults={
-            # One run is one epoch, whose length the sampler knows from the horizon.
-            "max_epochs": 1,
-            # The figures before training come from a whole validation pass.
-            "num_sanity_val_steps": -1,
-            "use_distributed_sampler": False,
-            "log_every_n_steps": 10,
-            "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary()],
-        },
-    )
+    try:
+        _CLI(
+            MidTrainingModule,
+            PackedData,
+            args=list(arguments),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=_Parser,
+            save_config_callback=_SaveConfig,
+            parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m remit_lit"},
+            trainer_defaults={
+                # One run is one epoch, whose length the sampler knows from the horizon.
+                "max_epochs": 1,
+                # The figures before training come from a whole validation pass.
+                "num_sanity_val_steps": -1,
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+                "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
+            },
+        )
+    except _DryRun as asked:
+        dry_run(arguments, str(asked))
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
@@ -74,6 +88,10 @@ def _default_run_dir(arguments: Sequence[str]) -> str:
     return str(Path("runs", "-".join(Path(name).stem for name in config_files(arguments)) or "run"))
 
 
+class _DryRun(Exception):  # noqa: N818
+    """The config was read; its run_dir."""
+
+
 class _Parser(Parser, LightningArgumentParser):
     """LightningCLI's parser with the errors of the other verbs."""
 
@@ -81,6 +99,7 @@ class _Parser(Parser, LightningArgumentParser):
 class _CLI(LightningCLI):
     default_run_dir = "runs/run"
     verb = "fit"
+    checkpoint: Path | None = None
 
     @classmethod
     def subcommands(cls) -> dict[str, set[str]]:
@@ -92,32 +111,57 @@ class _CLI(LightningCLI):
             "--run_dir", type=str, default=self.default_run_dir, help="of this run; runs/ and the configs' names"
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--dry_run", type=bool, default=False, help="a step, a checkpoint, and a step more from it; keep nothing"
+        )
+        parser.add_argument(
+            "--allow_change",
+            type=str | list[str],
+            default=[],
+            help="with ckpt_path: fields, or sections of fields, that may differ from those of the first part",
+        )
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(Throughput, "throughput")
-        parser.set_defaults(_CHECKPOINT_DEFAULTS)
+        parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
-        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoints)
 
     def before_instantiate_classes(self) -> None:
         assert self.subcommand is not None
         config = self.config[self.subcommand]
-        checkpoint, earlier = config.ckpt_path, Path(config.run_dir, RECORD).exists()
-        if checkpoint is not None and "/" in checkpoint and not Path(checkpoint).exists():
-            raise ConfigError(f"ckpt_path: no checkpoint {checkpoint!r}; give a file, or last")
         refuse_unresolved(config)
         check_precision(config.trainer.precision)
-        if self.subcommand == "fit" and earlier and checkpoint is None and not config.overwrite:
+        if config.dry_run:
+            raise _DryRun(config.run_dir)
+        earlier, asked = Path(config.run_dir, RECORD).exists(), config.ckpt_path
+        if self.subcommand == "fit" and earlier and asked is None and not config.overwrite:
             raise ConfigError(
-                f"run_dir: {config.run_dir} holds an earlier run; give another --run_dir, or --overwrite=true"
+                f"run_dir: {config.run_dir} holds an earlier run; go on with --ckpt_path=last, give another --run_dir, "
+                "or --overwrite=true"
             )
+        self.checkpoint = find_checkpoint(asked, config.run_dir) if asked is not None else None
+        config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
+        if self.checkpoint is None:
+            if asked is not None:
+                rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
+        elif self.subcommand == "fit":
+            allowed = [config.allow_change] if isinstance(config.allow_change, str) else config.allow_change
+            dumped = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+            require_same_meaning(self.checkpoint, dumped, allowed)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
         assert self.subcommand is not None
         config = self.config[self.subcommand]
+        if self.checkpoint is not None and self.subcommand == "fit":
+            _keep_metrics(Path(config.run_dir))
         if config.trainer.logger in (None, True):
             kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if not isinstance(trainer.strategy, ZeRO):
+            trainer.strategy.checkpoint_io = CheckpointFiles()
+        if self.checkpoint is not None:
+            check_engine(trainer, read_facts(self.checkpoint))
+        return trainer
 
     def after_fit(self) -> None:
         """Print the summary, now that the progress bar is gone."""
@@ -130,16 +174,14 @@ class _CLI(LightningCLI):
 def _keep_metrics(run_dir: Path) -> None:
     """Put the metrics of the interrupted part aside: a new CSVLogger starts the file anew."""
     metrics = run_dir / "metrics.csv"
-    if metrics.exists():
+    if global_rank() == 0 and metrics.exists():
         metrics.rename(run_dir / f"metrics-{len(list(run_dir.glob('metrics*.csv')))}.csv")
 
 
-def _checkpoints(run_dir: str) -> str:
-    return str(Path(run_dir, "checkpoints"))
-
-
 def _loggers(run_dir: str) -> list[Logger]:
-    return [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="")]
+    # Written at once: what is still in memory would be lost with the process.
+    table = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1)
+    return [table, TensorBoardLogger(run_dir, name="", version="")]
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -154,9 +196,7 @@ class _SaveConfig(SaveConfigCallback):
             return
         check_fit(mid_training(pl_module), trainer, stage)
         run_dir = Path(trainer.default_root_dir)
-        if self.config.ckpt_path is not None:
-            _keep_metrics(run_dir)
-        elif (run_dir / RECORD).exists():
+        if self.config.ckpt_path is None and (run_dir / RECORD).exists():
             self._clear(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, run_dir / CONFIG, skip_none=False, overwrite=True, multifile=False)

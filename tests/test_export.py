@@ -11,8 +11,11 @@ import datasets
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from remit_lit.checkpoints.directory import LAST, begin, checkpoint_path, finish
+from remit_lit.checkpoints.files import WEIGHTS, read_weights, write_weights
 from remit_lit.cli import main
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.export import export
@@ -35,7 +38,7 @@ def finished(
         },
         "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
         "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
-        "checkpoint": {"every_n_train_steps": 3, "save_top_k": -1},
+        "checkpoint": {"every_n_train_steps": 3, "keep_last": None},
         "run_dir": str(directory / "run"),
     }
     (directory / "remit.yaml").write_text(yaml.safe_dump(config))
@@ -85,9 +88,9 @@ def test_a_run_that_has_not_ended_can_be_exported(finished: Path, tmp_path: Path
 
 
 def test_an_earlier_checkpoint_can_be_exported(finished: Path, tmp_path: Path) -> None:
-    (checkpoint,) = (finished / "checkpoints").glob("*step=3*")
+    checkpoint = checkpoint_path(finished / "checkpoints", 3)
     model = AutoModelForCausalLM.from_pretrained(export(str(finished), str(tmp_path / "out"), str(checkpoint)))
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    state = read_weights(checkpoint / WEIGHTS)
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[f"policy.{name}"])
     assert files_of(tmp_path / "out")["model.safetensors"] != files_of(finished / "model")["model.safetensors"]
@@ -124,60 +127,57 @@ def test_an_output_that_exists_is_refused(finished: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"checkpoint: .*absent\.ckpt"):
-        export(str(finished), str(tmp_path / "out"), str(tmp_path / "absent.ckpt"))
-    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"no checkpoint '.*absent'"):
+        export(str(finished), str(tmp_path / "out"), str(tmp_path / "absent"))
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(ConfigError, match=r"checkpoint: .*last\.ckpt"):
+    with pytest.raises(ConfigError, match=r"checkpoint: .*run has none yet"):
         export(str(tmp_path / "run"), str(tmp_path / "out"))
 
 
-def truncated(path: Path, state: dict) -> None:
-    torch.save(state, path)
-    path.write_bytes(path.read_bytes()[:-2000])
+def truncated(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state
 
 
-def nonsense(path: Path, state: dict) -> None:
-    path.write_bytes(b"not a checkpoint" * 100)
+def without_policy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"other": torch.ones(1)}
 
 
-def empty(path: Path, state: dict) -> None:
-    path.write_bytes(b"")
+def of_another_policy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state | {"policy.model.norm.weight": torch.ones(7)}
 
 
-def without_state(path: Path, state: dict) -> None:
-    torch.save({"epoch": 1}, path)
+def without_a_parameter(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name != "policy.model.norm.weight"}
 
 
-def without_policy(path: Path, state: dict) -> None:
-    torch.save({"state_dict": {}}, path)
-
-
-def of_another_policy(path: Path, state: dict) -> None:
-    name = "policy.model.norm.weight"
-    torch.save({"state_dict": state["state_dict"] | {name: torch.ones(7)}}, path)
-
-
-def without_a_parameter(path: Path, state: dict) -> None:
-    weights = dict(state["state_dict"])
-    del weights["policy.model.norm.weight"]
-    torch.save({"state_dict": weights}, path)
-
-
-DAMAGES = [truncated, nonsense, empty, without_state, without_policy, of_another_policy, without_a_parameter]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_and_leaves_nothing(
-    damage: Callable[[Path, dict], None], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("change", [truncated, without_policy, of_another_policy, without_a_parameter])
+def test_a_checkpoint_that_is_not_the_policys_is_refused_and_leaves_nothing(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
-    path = tmp_path / "damaged.ckpt"
-    damage(path, state)
-    with pytest.raises(DataError, match=r"checkpoint: .*damaged\.ckpt"):
+    path = checkpoint_path(tmp_path, 3)
+    write_weights(begin(path) / WEIGHTS, change(read_weights(finished / "checkpoints" / LAST / WEIGHTS)))
+    finish(path, {"engine": "torch"})
+    if change is truncated:
+        (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"checkpoint: .*step-00000003"):
         export(str(finished), str(tmp_path / "out"), str(path))
     with pytest.raises(SystemExit) as raised:
         main(["export", f"--run={finished}", f"--output={tmp_path / 'out'}", f"--checkpoint={path}"])
     assert raised.value.code == 2
     assert capsys.readouterr().err.startswith("error: checkpoint: ")
-    assert [file.name for file in tmp_path.iterdir()] == ["damaged.ckpt"]
+    assert {file.name for file in tmp_path.iterdir()} == {LAST, path.name}
+
+
+@pytest.mark.parametrize("checkpoint", ["last", None])
+def test_the_newest_undamaged_checkpoint_is_exported(checkpoint: str | None, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
+    damaged = checkpoint_path(run / "checkpoints", 6) / WEIGHTS
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"step-00000006 cannot be trusted.*the one before it is tried"):
+        export(str(run), str(tmp_path / "out"), checkpoint)
+    expected = export(str(finished), str(tmp_path / "third"), str(checkpoint_path(finished / "checkpoints", 3)))
+    assert files_of(tmp_path / "out")["model.safetensors"] == files_of(expected)["model.safetensors"]

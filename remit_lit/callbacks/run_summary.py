@@ -10,6 +10,7 @@ from rich.table import Table
 
 from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.export_model import MODEL
+from remit_lit.distributed import size_of
 
 
 class RunSummary(pl.Callback):
@@ -37,7 +38,10 @@ class RunSummary(pl.Callback):
         """Print the summary; a callback with a method ``summary() -> list[str]`` adds its lines."""
         module = mid_training(pl_module)
         assert module.policy is not None
-        size, tokens = sum(p.numel() for p in module.policy.parameters()), trainer.global_step * module.tokens_per_step
+        size, tokens = (
+            sum(size_of(p).numel() for p in module.policy.parameters()),
+            trainer.global_step * module.tokens_per_step,
+        )
         console = Console()
         console.print(
             f"{type(module.weighting).__name__} on {type(module.policy).__name__} of {size:,} parameters: "

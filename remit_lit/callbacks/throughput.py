@@ -9,6 +9,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from torch import nn
 
 from remit_lit.callbacks import is_logging_step, mid_training
+from remit_lit.distributed import size_of
 from remit_lit.errors import require_range
 
 
@@ -21,7 +22,7 @@ def flops_per_token(model: nn.Module, sequence_length: int) -> float:
     config: Any = model.config
     lookup = model.get_input_embeddings().weight  # type: ignore[operator]
     tied = model.get_output_embeddings().weight is lookup  # type: ignore[operator]
-    parameters = sum(p.numel() for p in model.parameters()) - (0 if tied else lookup.numel())
+    parameters = sum(size_of(p).numel() for p in model.parameters()) - (0 if tied else size_of(lookup).numel())
     return float(6 * parameters + 12 * config.num_hidden_layers * config.hidden_size * sequence_length)
 
 

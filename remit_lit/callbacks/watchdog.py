@@ -1,0 +1,147 @@
+"""A dead or hanging rank ends the run on all ranks, with a message that names it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import psutil
+
+from remit_lit.errors import require_range
+
+# Distinct from a user's mistake (2) and from preemption (75).
+EXIT_CODE = 76
+_BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a rank tells the others through a file in the run folder.
+
+    Attributes:
+        rank: of the process.
+        host: where it runs.
+        process: its number there.
+        progress: batches begun and ended, of any kind.
+        time: of writing, seconds since 1970.
+    """
+
+    rank: int
+    host: str
+    process: int
+    progress: int
+    time: float
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it runs on this host no more."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+class Watchdog(pl.Callback):
+    """Runs of several ranks only: end all of them when one is gone or makes no progress.
+
+    Ranks tell each other of their progress by files in ``run_dir/heartbeats``, so the run folder must be shared.
+
+    Args:
+        timeout: seconds without progress; more than the longest batch, checkpoint or evaluation. Null: never.
+    """
+
+    def __init__(self, timeout: float | None = 1800.0) -> None:
+        if timeout is not None:
+            require_range("watchdog.timeout", timeout, 0.0, float("inf"))
+        self.timeout = timeout
+        self._progress, self._changed = 0, time.monotonic()
+        self._stop = threading.Event()
+        self._directory, self._rank, self._ranks = Path(), 0, 1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        self._directory = Path(trainer.default_root_dir, "heartbeats")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._rank, self._ranks = trainer.global_rank, trainer.world_size
+        self._beat()
+        trainer.strategy.barrier()  # what an earlier run left is overwritten by now
+        self._stop.clear()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._advance()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._advance()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._advance()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._advance()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop.set()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A broken connection is all that the others hear of a rank that is gone; say which it was."""
+        self._stop.set()
+        if trainer.world_size == 1:
+            return
+        time.sleep(_BEAT_SECONDS)  # a process that is being killed may still be there
+        for beat in self._beats():
+            if beat.is_gone and beat.rank != self._rank:
+                self._say(f"rank {beat.rank} (process {beat.process} on {beat.host}) is gone")
+
+    def _advance(self) -> None:
+        self._progress, self._changed = self._progress + 1, time.monotonic()
+
+    def _beat(self) -> None:
+        beat = Heartbeat(self._rank, socket.gethostname(), os.getpid(), self._progress, time.time())
+        path = self._directory / f"rank-{self._rank:05d}.json"
+        aside = path.with_suffix(".partial")
+        with contextlib.suppress(OSError):  # a full disk must not end the run
+            aside.write_text(json.dumps(asdict(beat)))
+            aside.replace(path)
+
+    def _beats(self) -> list[Heartbeat]:
+        found = []
+        for rank in range(self._ranks):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                content = (self._directory / f"rank-{rank:05d}.json").read_text()
+                found.append(Heartbeat(**json.loads(content)))
+        return found
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_BEAT_SECONDS):
+            self._beat()
+            if self.timeout is not None and time.monotonic() - self._changed > self.timeout:
+                self._end()
+
+    def _end(self) -> None:
+        time.sleep(2 * _BEAT_SECONDS)  # so that every rank that can has said where it stands
+        beats = self._beats()
+        last = max(beat.progress for beat in beats)
+        silent = [b for b in beats if b.is_gone or time.time() - b.time > 3 * _BEAT_SECONDS]
+        late = silent or [b for b in beats if b.progress < last]
+        named = ", ".join(f"rank {b.rank} (process {b.process} on {b.host})" for b in late) or "every rank"
+        self._say(f"{named} made no progress for {self.timeout:.0f} s; the run ends on all ranks")
+        for beat in beats:
+            if beat.host == socket.gethostname() and beat.rank != self._rank and beat in late:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(beat.process, signal.SIGKILL)
+        os._exit(EXIT_CODE)
+
+    def _say(self, message: str) -> None:
+        print(f"error: rank {self._rank}: {message}", file=sys.stderr, flush=True)
