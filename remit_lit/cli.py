@@ -25,17 +25,19 @@ VERBS = {
     "score": "NLLs of a frozen model, as a column beside the rows",
     "select": "rows to train on by two such columns (MiniPLM), as a subset beside the rows",
     "export": "a run's checkpoint to a Hugging Face directory",
+    "convert": "a ZeRO checkpoint to one that any number of ranks can go on from",
 }
 # Verbs that are a function, whose parameters are the fields.
 _FUNCTIONS = {
     "score": "remit_lit.data.scoring:score",
     "select": "remit_lit.data.subsets:select",
     "export": "remit_lit.export:export",
+    "convert": "remit_lit.checkpoints.convert:convert",
 }
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 # What jsonargparse says of every type that a value was tried as.
 _NOISE = re.compile(
-    r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class 'None|Given value( type|: [{N])|All fields are expl)"
+    r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class '(None|str)|Given value( type|: [{N])|All fields are )"
 )
 
 
@@ -77,6 +79,8 @@ def main(args: Sequence[str] | None = None) -> None:
         for cause in _chain(error):
             if isinstance(cause, _USER_ERRORS):
                 _fail(f"{cause}{_unreadable(rest)}")
+            if str(cause).startswith("Does not validate against any of the Union subtypes"):
+                _fail("\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not _NOISE.match(line)))
             if isinstance(cause, OmegaConfBaseException):
                 _fail(f"config: {cause.full_key}: {str(cause).splitlines()[0]} (a file sees only its own fields)")
         raise

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from remit_lit.checkpoints.directory import aside_of, begin, discard, finish
+from remit_lit.checkpoints.convert import UNIVERSAL
 from remit_lit.checkpoints.files import ENGINE, FACTS
 from remit_lit.errors import ConfigError
 from remit_lit.weighting import TokenSignals, TokenWeighting
@@ -103,6 +104,11 @@ class ZeRO(DeepSpeedStrategy):
             yield
         del shards
 
+    def read_universal(self) -> None:
+        """Go on from a checkpoint that ``convert`` made."""
+        assert isinstance(self.config, dict)
+        self.config["checkpoint"] = {"load_universal": True}
+
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The loss is divided by the accumulated micro-batches once: by Lightning, not by DeepSpeed as well."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
@@ -166,6 +172,13 @@ def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:
         ConfigError: naming both sides.
     """
     engine = engine_of(trainer.strategy)
+    if facts["engine"] == UNIVERSAL:
+        if not isinstance(trainer.strategy, ZeRO) or trainer.strategy.stage == 3:
+            raise ConfigError(
+                f"ckpt_path: a converted checkpoint is for ZeRO at stage 1 or 2, and this run uses {engine}"
+            )
+        trainer.strategy.read_universal()
+        return
     if facts["engine"] != engine:
         raise ConfigError(
             f"ckpt_path: the checkpoint was written by {facts['engine']}, and this run uses {engine}; go on with the "
@@ -174,7 +187,8 @@ def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:
     if engine != "torch" and facts["ranks"] != trainer.world_size:
         raise ConfigError(
             f"ckpt_path: the checkpoint holds the shards of {facts['ranks']} ranks, and this run has "
-            f"{trainer.world_size}; go on with as many, or export it and start a new run from the weights"
+            f"{trainer.world_size}; go on with as many, or make a checkpoint for any number of ranks with "
+            "`python -m remit_lit convert` (stages 1 and 2)"
         )
 
 

@@ -30,7 +30,7 @@ from remit_lit.checkpoints.files import CheckpointFiles
 from remit_lit.checks import check_fit, check_precision
 from remit_lit.cli import Parser, config_files, refuse_unresolved
 from remit_lit.data.datamodule import PackedData
-from remit_lit.distributed import ZeRO, check_engine
+from remit_lit.distributed import ZeRO, check_engine, check_strategy
 from remit_lit.dry_run import dry_run
 from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
@@ -53,7 +53,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
     for message in _NOT_THE_USERS_DOING:
         warnings.filterwarnings("ignore", message=f".*{message}")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
     _CLI.verb, _CLI.default_run_dir = arguments[0], _default_run_dir(arguments)
     try:
         _CLI(
@@ -79,8 +79,10 @@ def run_trainer(arguments: Sequence[str]) -> None:
         dry_run(arguments, str(asked))
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    said = record.getMessage()
+    # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
+    return "Tip: For seamless cloud" not in said and "`weights_only` was not set" not in said
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
@@ -157,6 +159,7 @@ class _CLI(LightningCLI):
         if config.trainer.logger in (None, True):
             kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
         trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer)
         if not isinstance(trainer.strategy, ZeRO):
             trainer.strategy.checkpoint_io = CheckpointFiles()
         if self.checkpoint is not None:

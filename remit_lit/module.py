@@ -178,6 +178,11 @@ class MidTrainingModule(pl.LightningModule):
         nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch["targets"], bias=b))
         return nll
 
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Free the last step's gradients now: Lightning would keep them while the activations are at their peak."""
+        if self.policy is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.policy.zero_grad(set_to_none=True)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         assert self.policy is not None
         weighs, strategy = self.weighting.needs_reference, self.trainer.strategy

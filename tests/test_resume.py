@@ -1,0 +1,198 @@
+"""Which checkpoint a run goes on from, and what is refused before anything is loaded."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from remit_lit.checkpoints.directory import all_checkpoints, checkpoint_path
+from remit_lit.cli import main
+from tests.processes import Run
+
+
+@pytest.fixture
+def settings(tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "model": {
+            "policy": {"path": str(tiny_policy_dir)},
+            "weighting": {"class_path": "ReMiT"},
+            "reference": {"class_path": "LiveReference", "init_args": {"model": {"path": str(tiny_reference_dir)}}},
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
+            "horizon": {"steps": 4},
+        },
+        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "limit_val_batches": 0},
+        "checkpoint": {"every_n_train_steps": 2, "keep_last": None},
+        "run_dir": str(tmp_path / "run"),
+    }
+
+
+@pytest.fixture
+def finished(settings: dict[str, Any], tmp_path: Path) -> str:
+    """The config file of a run that ended, with checkpoints after 2 and 4 steps."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    main(["fit", f"--config={path}"])
+    return str(path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as raised:
+        main(["fit", *arguments])
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error[error.index("error: ") :]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "sides"),
+    [
+        ("--model.weighting.init_args.epsilon=0.4", "model.weighting.init_args.epsilon", "0.2 before, 0.4 now"),
+        ("--model.weighting=NextTokenPrediction", "model.weighting.class_path", "NextTokenPrediction"),
+        ("--data.seed=1", "data.seed", "0 before, 1 now"),
+        ("--data.batch_size=4", "data.batch_size x ranks", "2 before, 4 now"),
+        ("--model.horizon.steps=8", "model.horizon.steps", "4 before, 8 now"),
+        ("--seed_everything=1", "seed_everything", "0 before, 1 now"),
+        ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches", "1 before, 2 now"),
+        ("--trainer.precision=bf16-mixed", "trainer.precision", "now"),
+    ],
+)
+def test_a_config_of_another_meaning_is_refused_naming_the_field(
+    change: str, field: str, sides: str, finished: str, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    message = refused(capsys, f"--config={finished}", "--ckpt_path=last", change)
+    assert f"  {field}: " in message and sides in message
+    assert "--allow_change=FIELD" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["--trainer.log_every_n_steps=3", "--checkpoint.keep_last=1", "--data.validation_batch_size=7", "--overwrite=true"],
+)
+def test_what_does_not_change_the_figures_may_change(change: str, finished: str, tmp_path: Path) -> None:
+    shutil.rmtree(all_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    main(["fit", f"--config={finished}", "--ckpt_path=last", change])
+    assert all_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-00000004"
+
+
+@pytest.mark.parametrize("allowed", ["--allow_change=data.seed", "--allow_change=data", "--allow_change=[data.seed]"])
+def test_an_allowed_change_is_made(allowed: str, finished: str, tmp_path: Path) -> None:
+    shutil.rmtree(all_checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    main(["fit", f"--config={finished}", "--ckpt_path=last", "--data.seed=1", allowed])
+    assert all_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-00000004"
+
+
+def test_a_checkpoint_may_be_named(finished: str, tmp_path: Path) -> None:
+    first = checkpoint_path(tmp_path / "run" / "checkpoints", 2)
+    last = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    before = {path.name: path.read_bytes() for path in last.iterdir() if path.name.endswith("safetensors")}
+    main(["fit", f"--config={finished}", f"--ckpt_path={first}"])
+    assert {path.name: path.read_bytes() for path in last.iterdir() if path.name in before} == before
+
+
+def test_last_without_any_checkpoint_starts_anew(settings: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    main(["fit", f"--config={path}", "--ckpt_path=last"])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 4
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    weights = path / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    message = refused(capsys, f"--config={finished}", f"--ckpt_path={path}")
+    assert "policy.safetensors is damaged; give an earlier checkpoint" in message
+
+
+def test_a_checkpoint_of_another_engine_is_refused(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    zero = "--trainer.strategy={class_path: ZeRO, init_args: {stage: 2}}"
+    message = refused(capsys, f"--config={finished}", "--ckpt_path=last", zero)
+    assert "the checkpoint was written by torch, and this run uses zero2" in message
+
+
+def test_a_checkpoint_of_other_ranks_of_zero_is_refused(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    for path in all_checkpoints(tmp_path / "run" / "checkpoints"):
+        facts = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**facts, "engine": "zero2", "ranks": 4}))
+    zero = "--trainer.strategy={class_path: ZeRO, init_args: {stage: 2}}"
+    message = refused(capsys, f"--config={finished}", "--ckpt_path=last", zero)
+    assert "holds the shards of 4 ranks, and this run has 1" in message
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("{class_path: ZeRO, init_args: {stage: 4}}", "trainer.strategy.stage: got 4; give 1, 2 or 3"),
+        (
+            "{class_path: ZeRO, init_args: {stage: 2, offload_parameters: true}}",
+            "offload_parameters: got true at stage 2",
+        ),
+        ("deepspeed_stage_2", "got DeepSpeedStrategy; give ddp, or ZeRO"),
+    ],
+)
+def test_engines_that_cannot_work_are_refused(
+    strategy: str,
+    message: str,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: Any,
+) -> None:
+    request.getfixturevalue("no_weights")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    assert message in refused(capsys, f"--config={path}", f"--trainer.strategy={strategy}")
+
+
+def test_clipping_by_value_is_refused_under_zero(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    path = tmp_path / "config.yaml"
+    settings["trainer"] |= {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"}
+    settings["trainer"]["strategy"] = {"class_path": "ZeRO", "init_args": {"stage": 2}}
+    path.write_text(yaml.safe_dump(settings))
+    assert "trainer.gradient_clip_algorithm: got value; DeepSpeed clips by norm only" in refused(
+        capsys, f"--config={path}"
+    )
+
+
+def test_a_sharded_reference_without_zero_is_refused(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    path = tmp_path / "config.yaml"
+    settings["model"]["reference"]["init_args"]["sharded"] = True
+    path.write_text(yaml.safe_dump(settings))
+    message = refused(capsys, f"--config={path}")
+    assert "reference.sharded: got true with SingleDeviceStrategy; it needs ZeRO" in message
+
+
+def test_a_dry_run_goes_the_whole_way_and_leaves_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    run = Run(tmp_path / "dry", settings)
+    assert run.run("--dry_run=true") == 0, run.output
+    assert "dry run: one step and a checkpoint: well" in run.output
+    assert "dry run: a step more from it: well" in run.output
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == ["config.yaml", "printed.txt"]
+
+
+def test_a_dry_run_fails_where_the_run_would(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings["model"]["horizon"]["steps"] = 0
+    run = Run(tmp_path / "dry", settings)
+    assert run.run("--dry_run=true") == 2
+    assert "error: " in run.output and "Traceback" not in run.output
