@@ -1,4 +1,4 @@
-"""``fit``, ``validate`` and ``test`` by LightningCLI: run folders, loggers and callbacks that every run gets."""
+"""``fit``, ``validate``, ``test`` and ``estimate`` by LightningCLI: run folders, loggers and callbacks of every run."""
 
 import logging
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -40,11 +41,21 @@ _CHECKPOINT_DEFAULTS = {"checkpoint.filename": "{step}", "checkpoint.save_last":
 
 def run_trainer(arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
+    _CLI.verb = arguments[0]
+    _start(_CLI, arguments, "python -m remit_lit")
+
+
+def run_estimate(arguments: Sequence[str]) -> None:
+    """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
+    _start(_Estimate, arguments, "python -m remit_lit estimate", run=False)
+
+
+def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     for message in _NOT_THE_USERS_DOING:
         warnings.filterwarnings("ignore", message=f".*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    _CLI.verb, _CLI.default_run_dir = arguments[0], _default_run_dir(arguments)
-    _CLI(
+    cli.default_run_dir = _default_run_dir(arguments)
+    cli(
         MidTrainingModule,
         PackedData,
         args=list(arguments),
@@ -52,7 +63,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
         auto_configure_optimizers=False,
         parser_class=_Parser,
         save_config_callback=_SaveConfig,
-        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m remit_lit"},
+        parser_kwargs={"parser_mode": "omegaconf", "prog": prog},
         trainer_defaults={
             # One run is one epoch, whose length the sampler knows from the horizon.
             "max_epochs": 1,
@@ -62,6 +73,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
             "log_every_n_steps": 10,
             "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary()],
         },
+        **options,
     )
 
 
@@ -98,9 +110,13 @@ class _CLI(LightningCLI):
         parser.link_arguments("run_dir", "trainer.default_root_dir")
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=_checkpoints)
 
+    @property
+    def fields(self) -> Namespace:
+        """The config."""
+        return self.config if self.subcommand is None else self.config[self.subcommand]
+
     def before_instantiate_classes(self) -> None:
-        assert self.subcommand is not None
-        config = self.config[self.subcommand]
+        config = self.fields
         checkpoint, earlier = config.ckpt_path, Path(config.run_dir, RECORD).exists()
         if checkpoint is not None and "/" in checkpoint and not Path(checkpoint).exists():
             raise ConfigError(f"ckpt_path: no checkpoint {checkpoint!r}; give a file, or last")
@@ -113,10 +129,8 @@ class _CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
-        assert self.subcommand is not None
-        config = self.config[self.subcommand]
-        if config.trainer.logger in (None, True):
-            kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
+        if self.fields.trainer.logger in (None, True):
+            kwargs["logger"] = _loggers(self.fields.run_dir) if self.subcommand == "fit" else False
         return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
@@ -125,6 +139,23 @@ class _CLI(LightningCLI):
             summaries = (c for c in self.trainer.callbacks if isinstance(c, RunSummary))  # type: ignore[attr-defined]
             for summary in summaries:
                 summary.print(self.trainer, self.model)
+
+
+class _Estimate(_CLI):
+    """Builds the module and the data as ``fit`` does, but no trainer, which would look for the run's devices."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
+
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
+        skip: set[str | int] = {"module", "data", "trainer"}
+        self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
+
+    def instantiate_classes(self) -> None:
+        config = self.parser.instantiate_classes(self.config)
+        numbers = {name: config[name] for name in self.numbers}
+        self.estimate(config.model, config.data, config.trainer, **numbers)
 
 
 def _keep_metrics(run_dir: Path) -> None:
