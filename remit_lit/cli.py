@@ -21,6 +21,7 @@ VERBS = {
     "fit": "mid-train a policy with a token-weighting strategy",
     "validate": "loss per source of a policy or checkpoint on the validation rows",
     "test": "the same, logged as test",
+    "estimate": "memory, disk and time of a fit before it starts",
     "prepare": "text to packed rows",
     "score": "NLLs of a frozen model, as a column beside the rows",
     "select": "rows to train on by two such columns (MiniPLM), as a subset beside the rows",
@@ -152,6 +153,10 @@ def _run(verb: str, arguments: list[str]) -> None:
         from remit_lit.lightning_cli import run_trainer
 
         run_trainer([verb, *arguments])
+    elif verb == "estimate":
+        from remit_lit.lightning_cli import run_estimate
+
+        run_estimate(arguments)
     elif verb == "prepare":
         _prepare(arguments)
     else:

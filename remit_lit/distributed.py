@@ -21,8 +21,8 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from remit_lit.checkpoints.directory import aside_of, begin, discard, finish
 from remit_lit.checkpoints.convert import UNIVERSAL
+from remit_lit.checkpoints.directory import aside_of, begin, discard, finish
 from remit_lit.checkpoints.files import ENGINE, FACTS
 from remit_lit.errors import ConfigError
 from remit_lit.weighting import TokenSignals, TokenWeighting

@@ -1,4 +1,4 @@
-"""``fit``, ``validate`` and ``test`` by LightningCLI: run folders, loggers and callbacks that every run gets."""
+"""``fit``, ``validate``, ``test`` and ``estimate`` by LightningCLI: run folders, loggers and callbacks of every run."""
 
 import logging
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -51,12 +52,22 @@ _NOT_THE_USERS_DOING = (
 
 def run_trainer(arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
+    _CLI.verb = arguments[0]
+    _start(_CLI, arguments, "python -m remit_lit")
+
+
+def run_estimate(arguments: Sequence[str]) -> None:
+    """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
+    _start(_Estimate, arguments, "python -m remit_lit estimate", run=False)
+
+
+def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     for message in _NOT_THE_USERS_DOING:
         warnings.filterwarnings("ignore", message=f".*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
-    _CLI.verb, _CLI.default_run_dir = arguments[0], _default_run_dir(arguments)
+    cli.default_run_dir = _default_run_dir(arguments)
     try:
-        _CLI(
+        cli(
             MidTrainingModule,
             PackedData,
             args=list(arguments),
@@ -64,7 +75,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
             auto_configure_optimizers=False,
             parser_class=_Parser,
             save_config_callback=_SaveConfig,
-            parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m remit_lit"},
+            parser_kwargs={"parser_mode": "omegaconf", "prog": prog},
             trainer_defaults={
                 # One run is one epoch, whose length the sampler knows from the horizon.
                 "max_epochs": 1,
@@ -74,6 +85,7 @@ def run_trainer(arguments: Sequence[str]) -> None:
                 "log_every_n_steps": 10,
                 "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
             },
+            **options,
         )
     except _DryRun as asked:
         dry_run(arguments, str(asked))
@@ -127,9 +139,13 @@ class _CLI(LightningCLI):
         parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
 
+    @property
+    def fields(self) -> Namespace:
+        """The config."""
+        return self.config if self.subcommand is None else self.config[self.subcommand]
+
     def before_instantiate_classes(self) -> None:
-        assert self.subcommand is not None
-        config = self.config[self.subcommand]
+        config = self.fields
         refuse_unresolved(config)
         check_precision(config.trainer.precision)
         if config.dry_run:
@@ -152,8 +168,7 @@ class _CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
-        assert self.subcommand is not None
-        config = self.config[self.subcommand]
+        config = self.fields
         if self.checkpoint is not None and self.subcommand == "fit":
             _keep_metrics(Path(config.run_dir))
         if config.trainer.logger in (None, True):
@@ -172,6 +187,23 @@ class _CLI(LightningCLI):
             summaries = (c for c in self.trainer.callbacks if isinstance(c, RunSummary))  # type: ignore[attr-defined]
             for summary in summaries:
                 summary.print(self.trainer, self.model)
+
+
+class _Estimate(_CLI):
+    """Builds the module and the data as ``fit`` does, but no trainer, which would look for the run's devices."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
+
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
+        skip: set[str | int] = {"module", "data", "trainer"}
+        self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
+
+    def instantiate_classes(self) -> None:
+        config = self.parser.instantiate_classes(self.config)
+        numbers = {name: config[name] for name in self.numbers}
+        self.estimate(config.model, config.data, config.trainer, **numbers)
 
 
 def _keep_metrics(run_dir: Path) -> None:

@@ -106,6 +106,27 @@ class ModelSpec:
         attach_loss_head(model.eval(), field)
         return model
 
+    def outline(self, field: str = "model") -> PreTrainedModel:
+        """The model by its config alone, in evaluation mode: no weights are read, and what it holds means nothing.
+
+        For what asks only for shapes. Made with tensors that have no values, it takes no memory.
+
+        Raises:
+            ConfigError: as :meth:`load`, but for models that scale or cap their logits.
+        """
+        config = self.load_config(field)
+        try:
+            model = AutoModelForCausalLM.from_config(
+                config,
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=self.attn_implementation,
+                trust_remote_code=self.trust_remote_code,
+            )
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{field}: {self.path or 'config'} cannot be built ({error})") from error
+        _make_loss_head(model, field)
+        return model.eval()
+
 
 class LossHead(nn.Linear):
     """An output embedding that can also compute a loss from hidden states.
@@ -129,10 +150,7 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
     Raises:
         ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
     """
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
-    head.__class__ = LossHead
+    head = _make_loss_head(model, field)
     # The model runs with its body and its head replaced: that needs no weights, so it works where they are sharded.
     places = torch.linspace(-1, 1, 8)[None, :, None]
     hidden = (9 * places).expand(1, 8, head.in_features).to(model.dtype)
@@ -153,11 +171,25 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
         raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
 
 
+def _make_loss_head(model: PreTrainedModel, field: str) -> LossHead:
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
+    head.__class__ = LossHead
+    assert isinstance(head, LossHead)
+    return head
+
+
 def loss_head(model: nn.Module) -> LossHead:
     """The output embedding of a model that :meth:`ModelSpec.load` built."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     assert isinstance(head, LossHead)
     return head
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only the inputs of the model's layers for backward, which computes the rest again."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

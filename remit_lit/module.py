@@ -20,7 +20,7 @@ from remit_lit.distillation import Distillation
 from remit_lit.distributed import ZeRO, global_weights
 from remit_lit.errors import NonFiniteError
 from remit_lit.losses import token_nll
-from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.models import ModelSpec, hidden_states, loss_head, recompute_activations
 from remit_lit.objective import WeightedLoss, weighted_loss
 from remit_lit.optimization import NoDecay, OptimizerCallable, parameter_groups
 from remit_lit.reference import InitialPolicy, LiveReference, Reference
@@ -98,7 +98,11 @@ class MidTrainingModule(pl.LightningModule):
     @property
     def references(self) -> list[Reference]:
         """The frozen models that this run asks; others of the config are never loaded."""
-        if self.weighting.needs_reference or (self.weighting.selects_rows and self.data.subset is None):
+        return self.asked(chooses_rows=self.weighting.selects_rows and self.data.subset is None)
+
+    def asked(self, *, chooses_rows: bool) -> list[Reference]:
+        """The frozen models that are asked in training, and before it if rows are chosen then."""
+        if self.weighting.needs_reference or chooses_rows:
             asked = [self.reference, self.base]
         else:
             asked = [self.reference] if self.distillation is not None else []
@@ -133,7 +137,7 @@ class MidTrainingModule(pl.LightningModule):
             return
         policy = self.spec.load("policy").train()
         if self.activation_checkpointing:
-            policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            recompute_activations(policy)
         if self.compile_policy:
             policy.base_model.compile()
         self.policy = policy

@@ -32,6 +32,10 @@ class Run:
         directory.mkdir(parents=True, exist_ok=True)
         self.folder, self.printed = directory / "run", directory / "printed.txt"
         self.config = directory / "config.yaml"
+        self.rewrite(config)
+
+    def rewrite(self, config: dict[str, Any]) -> None:
+        """Give the runs to come another config."""
         self.config.write_text(yaml.safe_dump({**config, "run_dir": str(self.folder)}))
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:

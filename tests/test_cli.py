@@ -127,6 +127,7 @@ def test_every_verb_explains_its_fields(
         "score": ["in nats", "tokens scored at a time"],
         "select": ["column of the model before mid-training", "the strategy that chooses"],
         "export": ["folder of the run"],
+        "convert": ["directory of a checkpoint in a run folder"],
     }.get(verb, ["rows of a micro-batch on each device", "optimizer steps", "tokens over all ranks", "FLOP/s"])
     for part in expected:
         assert part in text

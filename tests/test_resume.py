@@ -134,6 +134,31 @@ def test_a_checkpoint_of_other_ranks_of_zero_is_refused(
     assert "holds the shards of 4 ranks, and this run has 1" in message
 
 
+def test_only_shards_are_converted(finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    facts = json.loads((path / "manifest.json").read_text())
+    for engine, message in (
+        ("torch", "any number of ranks can go on from it as it is"),
+        ("zero3", "written at stage 3"),
+    ):
+        (path / "manifest.json").write_text(json.dumps({**facts, "engine": engine}))
+        with pytest.raises(SystemExit) as raised:
+            main(["convert", f"--checkpoint={path}"])
+        assert raised.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_converted_checkpoint_is_for_zero(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    path = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    facts = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**facts, "engine": "universal"}))
+    message = refused(capsys, f"--config={finished}", f"--ckpt_path={path}")
+    assert "a converted checkpoint is for ZeRO at stage 1 or 2, and this run uses torch" in message
+
+
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [

@@ -31,8 +31,8 @@ def convert(checkpoint: str) -> Path:
     if facts.get("engine") == "zero3":
         # DeepSpeed 0.19.8 restores other optimizer states then: with AdamW the loss was off by 7e-4 after three steps.
         raise ConfigError(
-            f"checkpoint: {path} was written at stage 3, which cannot be converted exactly; go on with as many ranks, or "
-            "export it and start a new run from the weights"
+            f"checkpoint: {path} was written at stage 3, which cannot be converted exactly; go on with as many ranks, "
+            "or export it and start a new run from the weights"
         )
     if facts.get("engine") not in ("zero1", "zero2"):
         raise ConfigError(

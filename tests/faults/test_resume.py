@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from remit_lit.checkpoints.directory import all_checkpoints
+from remit_lit.cli import main
 from tests.distributed.test_engines import engine
 from tests.helpers import save_model
 from tests.processes import Run, furthest, kill
@@ -156,3 +157,29 @@ def test_a_preempted_run_saves_and_goes_on(
     assert all_checkpoints(run.checkpoints)[-1] > before
     run.finish("--ckpt_path=last")
     assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("resumed with another number of ranks", "losses and weights of the undisturbed run within 1e-6")
+@pytest.mark.parametrize(
+    ("engine_name", "then"), [("ddp", "auto"), ("zero1", "zero1"), ("zero2", "zero2"), ("zero2", "zero1")], ids="-".join
+)
+def test_a_run_goes_on_with_another_number_of_ranks(
+    engine_name: str, then: str, tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, devices=2, strategy=engine(engine_name))
+    undisturbed = Run(tmp_path / "undisturbed", settings).finish()
+    run = Run(tmp_path / "run", settings)
+    run.start_and_kill(after(run, 2))
+    checkpoint = all_checkpoints(run.checkpoints)[-1]
+    if engine_name.startswith("zero"):
+        main(["convert", f"--checkpoint={checkpoint}"])
+        checkpoint = run.folder / "universal" / checkpoint.name
+    settings["trainer"] |= {"devices": 1, "strategy": engine(then)}
+    settings["data"] |= {"batch_size": 2 * settings["data"]["batch_size"]}
+    run.rewrite(settings)
+    run.finish(f"--ckpt_path={checkpoint}")
+    assert run.losses[-1] == pytest.approx(undisturbed.losses[-1], abs=1e-6)
+    for step, row in run.metrics.items():
+        assert float(row["train/loss"]) == pytest.approx(float(undisturbed.metrics[step]["train/loss"]), abs=1e-6)
+    assert furthest(run.weights, undisturbed.weights) < 1e-6

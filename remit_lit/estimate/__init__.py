@@ -1,0 +1,1 @@
+"""``estimate``: memory, disk and time of a run before it starts, by the config files of ``fit``, without weights."""

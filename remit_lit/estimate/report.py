@@ -1,0 +1,139 @@
+"""What ``estimate`` prints."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.table import Table
+
+from remit_lit.data.datamodule import PackedData
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
+from remit_lit.estimate.plan import Plan
+from remit_lit.module import MidTrainingModule
+
+_GB = 1e9
+_DAY = 86400
+_ASSUMPTIONS = """\
+Activations, loss and temporaries are counted, not derived: a step is computed with tensors of the run's shapes and no \
+values, with SDPA as on a CPU, which keeps what a GPU's fused kernels keep. Documents in a row are told apart by a \
+mask unless attention is flash or flex.
+DDP on one GPU is one process; on more it has buckets as large as the gradients. ZeRO is DeepSpeed's as Lightning \
+sets it up: bf16 weights with any bf16, float32 master weights and states, buckets of 2e8 elements; stage 3 keeps up \
+to 1e9 gathered weights. Frozen models are whole on each GPU.
+Not counted: the device's context, communication libraries, what the allocator loses, torch.compile.
+Time: 6 FLOPs per parameter and token and those of attention, as in the logged mfu, and a third of that for each live \
+reference; recomputed activations, validation, communication and files take none."""
+
+
+def estimate(
+    module: MidTrainingModule,
+    data: PackedData,
+    trainer: Namespace,
+    gpu_memory: float = 80e9,
+    flops_per_second: float = 989e12,
+    mfu: float = 0.4,
+    gpus: list[int] | None = None,
+) -> None:
+    """Print what a run takes.
+
+    Args:
+        module: built from the config, without models.
+        data: built from the config.
+        trainer: the config's fields of the trainer.
+        gpu_memory: of a GPU, in bytes.
+        flops_per_second: peak FLOP/s of a GPU; the default is an H100's (SXM, dense bf16).
+        mfu: share of the peak that the run reaches, in (0, 1].
+        gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and what the config asks for.
+
+    Raises:
+        ConfigError: a number out of range, or a config that cannot be estimated.
+    """
+    require_range("gpu_memory", gpu_memory, 0.0, float("inf"))
+    require_range("flops_per_second", flops_per_second, 0.0, float("inf"))
+    require_range("mfu", mfu, 0.0, 1.0)
+    if gpus is not None and (not gpus or min(gpus) < 1):
+        raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
+    plan = Plan(module, data, trainer)
+    compared = gpus or sorted({1, 8, 64, 512, plan.gpus})
+    console = Console()
+    say = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
+    say(*_run(plan))
+    checkpointing = "with" if module.activation_checkpointing else "without"
+    say(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    console.print(_parts(plan))
+    say(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
+    console.print(_fits(plan, compared, gpu_memory, flops_per_second * mfu))
+    say(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
+
+
+def _run(plan: Plan) -> Iterator[str]:
+    sizes = plan.sizes
+    yield (
+        f"{type(plan.module.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
+        f"{sizes.embeddings:,} of them in embeddings, {sizes.trained:,} trained; {plan.precision}"
+    )
+    yield (
+        f"a step: {_count(plan.gpus, 'GPU')} x {_count(plan.accumulate, 'micro-batch', 'es')} x "
+        f"{_count(plan.batch_size, 'row')} x {plan.sequence_length:,} tokens; "
+        f"the run: {_count(plan.steps, 'step')}, {plan.steps * plan.tokens_per_step:,} tokens"
+    )
+
+
+def _parts(plan: Plan) -> Table:
+    checkpointing = plan.module.activation_checkpointing
+    memory = [plan.memory(layout, plan.gpus, checkpointing=checkpointing) for layout in LAYOUTS]
+    table = Table("part")
+    for layout in LAYOUTS:
+        table.add_column(layout.name, justify="right")
+    for part in PARTS:
+        sizes = [of.gpu.get(part, 0) for of in memory]
+        if any(sizes):
+            table.add_row(part, *(_gb(size) if size else "" for size in sizes))
+    table.add_section()
+    table.add_row("all", *(_gb(sum(of.gpu.values())) for of in memory))
+    if any(of.choosing for of in memory):
+        table.add_row("choosing rows", *(_gb(of.choosing) for of in memory))
+    table.add_row("host memory", *(_gb(of.host) if of.host else "" for of in memory))
+    return table
+
+
+def _fits(plan: Plan, gpus: list[int], gpu_memory: float, flops: float) -> Table:
+    table = Table("", "checkpointing")
+    for number in gpus:
+        table.add_column(_count(number, "GPU"), justify="right")
+
+    def cell(layout: Layout, number: int, checkpointing: bool) -> str:
+        total = plan.memory(layout, number, checkpointing=checkpointing).total
+        return _gb(total) if total <= gpu_memory else f"({_gb(total)})"
+
+    for layout in LAYOUTS:
+        for checkpointing in (False, True):
+            cells = [cell(layout, number, checkpointing) for number in gpus]
+            table.add_row("" if checkpointing else layout.name, "yes" if checkpointing else "no", *cells)
+    table.add_section()
+    rates = [number * flops / plan.sizes.flops for number in gpus]
+    table.add_row("tokens/s", "", *(f"{rate:,.0f}" for rate in rates))
+    tokens = plan.steps * plan.tokens_per_step
+    table.add_row("days", "", *(f"{tokens / rate / _DAY:,.2f}" for rate in rates))
+    return table
+
+
+def _disk(plan: Plan) -> Iterator[str]:
+    without, with_ = (plan.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
+    yield f"activations of a micro-batch: {_gb(without)} GB; with checkpointing {_gb(with_)} GB"
+    for name, size in plan.columns().items():
+        yield f"score column {name}: " + ("as many rows as there will be" if size is None else f"{_gb(size)} GB")
+    yield (
+        f"a checkpoint: {_gb(plan.checkpoint(LAYOUTS[0]))} GB, of ZeRO {_gb(plan.checkpoint(LAYOUTS[1]))} GB; "
+        f"the exported model: {_gb(plan.exported)} GB"
+    )
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}" + (plural if number > 1 else "")
+
+
+def _gb(size: float) -> str:
+    return f"{size / _GB:,.2f}" if size < 100 * _GB else f"{size / _GB:,.0f}"

@@ -1,0 +1,242 @@
+"""Memory of one training step: the step of ``fit`` itself, computed with tensors that have shapes and no values."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import masking_utils
+
+from remit_lit import losses
+from remit_lit.errors import ConfigError
+from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
+from remit_lit.models import Dtype, ModelSpec, loss_head, recompute_activations
+from remit_lit.module import MidTrainingModule
+from remit_lit.objective import weighted_loss
+from remit_lit.optimization import parameter_groups
+from remit_lit.reference import InitialPolicy, LiveReference, Reference
+from remit_lit.weighting import TokenSignals, TokenWeighting
+
+WEIGHTS, GRADIENTS, STATES = "weights", "gradients", "optimizer states"
+REFERENCE, INITIAL = "live reference", "initial policy"
+ACTIVATIONS, LOSS, BACKWARD = "activations", "loss", "backward"
+UPDATE = "optimizer step"
+RESIDENT = (WEIGHTS, GRADIENTS, STATES, REFERENCE, INITIAL)
+COMPUTED = (ACTIVATIONS, LOSS, BACKWARD)
+_ELSEWHERE = "on another device"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one process does in a step, beside the model.
+
+    Attributes:
+        batch_size: rows of a micro-batch.
+        sequence_length: tokens in a row.
+        document_attention: documents are kept apart, for which SDPA and eager attention hold a mask of
+            [batch, 1, time, time].
+        accumulates: gradients of earlier micro-batches are there during backward.
+        foreach: torch optimizers update all parameters at once, their default on a GPU.
+        chooses_rows: the strategy chooses rows before training.
+    """
+
+    batch_size: int
+    sequence_length: int
+    document_attention: bool = True
+    accumulates: bool = False
+    foreach: bool = True
+    chooses_rows: bool = False
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one process that nothing is partitioned over, by part.
+
+    Attributes:
+        resident: what is there all the time: weights, gradients, optimizer states, frozen models.
+        peak: everything, at the moment of the step at which it is most. Without accumulation, gradients are
+            freed before the forward pass.
+        computed: activations, loss and temporaries of backward, at the moment at which they are most.
+        update: temporaries of the optimizer, and what is left of the loss while it steps.
+        activations: kept for backward when the last hidden states are there.
+        choosing: weights of the policy and of the frozen models that choose rows before training; 0 if none do.
+    """
+
+    resident: Bytes
+    peak: Bytes
+    computed: Bytes
+    update: Bytes
+    activations: int
+    choosing: int
+
+
+def measure_step(
+    module: MidTrainingModule, workload: Workload, dtype: Dtype, *, autocast: bool, checkpointing: bool
+) -> StepMemory:
+    """Compute a step of ``module`` without data or weights, and count what it holds.
+
+    The second step counts: gradients and optimizer states are there from the first. The strategy is replaced by one of
+    even weights that takes the same path through the loss.
+
+    Args:
+        module: the run's module, whose models have not been loaded.
+        workload: shapes and what the process does.
+        dtype: of the policy's weights.
+        autocast: matrix products are in bfloat16 (bf16-mixed).
+        checkpointing: activations are recomputed in backward.
+
+    Raises:
+        ConfigError: a model or the optimizer decides on values, so that it cannot be computed without them.
+    """
+    tracker = MemoryTracker()
+    try:
+        with tracker.fake_tensors(), _without_values(module.spec, workload):
+            return _Step(module, workload, tracker, dtype, checkpointing).run(autocast=autocast)
+    except NEEDS_VALUES as error:
+        raise ConfigError(f"model: a step of it cannot be computed without values ({error})") from error
+
+
+class _Step:
+    def __init__(
+        self, module: MidTrainingModule, workload: Workload, tracker: MemoryTracker, dtype: Dtype, checkpointing: bool
+    ) -> None:
+        self.module, self.workload, self.tracker = module, workload, tracker
+        self.batch, self.activations = _batch(workload), 0
+        tracker.begin(WEIGHTS)
+        self.policy = _without_flash(replace(module.spec, dtype=dtype)).outline("policy").train()
+        if checkpointing:
+            recompute_activations(self.policy)
+        self.references = {frozen: self._outline(frozen) for frozen in live(module.asked(chooses_rows=False))}
+        self.optimizer = _optimizer(module, self.policy, foreach=workload.foreach)
+
+    def run(self, *, autocast: bool) -> StepMemory:
+        tracker, parameters = self.tracker, list(self.policy.parameters())
+        tracker.begin(GRADIENTS)
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+            parameter.register_post_accumulate_grad_hook(self._gradient_is_there)
+        tracker.begin(STATES)
+        self.optimizer.step()
+        resident = {part: tracker.live[part] for part in RESIDENT}
+        loss_head(self.policy).register_forward_pre_hook(self._hidden_states_are_there)
+        peak, computed = tracker.watch(*RESIDENT, *COMPUTED, UPDATE), tracker.watch(*COMPUTED)
+        if not self.workload.accumulates:
+            self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = self._loss()
+        tracker.begin(BACKWARD)
+        loss.backward()
+        update = tracker.watch(*COMPUTED, UPDATE)
+        tracker.begin(UPDATE)
+        self.optimizer.step()
+        return StepMemory(resident, peak(), computed(), update(), self.activations, self._choosing())
+
+    def _outline(self, frozen: LiveReference) -> "_Outline":
+        outline = _Outline(frozen, self.module.spec)
+        self.tracker.begin(part_of(frozen))
+        outline.load(self.module.spec, torch.device("cpu"))
+        return outline
+
+    def _choosing(self) -> int:
+        if not self.workload.chooses_rows:
+            return 0
+        asked = live(self.module.asked(chooses_rows=True))
+        loaded = [self._outline(frozen) for frozen in asked if frozen not in self.references]
+        total = sum(self.tracker.live[part] for part in (WEIGHTS, REFERENCE, INITIAL))
+        del loaded
+        return total
+
+    def _loss(self) -> Tensor:
+        for frozen, outline in self.references.items() if self.module.weighting.needs_reference else ():
+            self.tracker.begin(LOSS if frozen.device is None else _ELSEWHERE)
+            outline.nll(self.batch)
+        self.tracker.begin(ACTIVATIONS)
+        loss = weighted_loss(
+            self.policy,
+            self.batch,
+            _Even(self.module.weighting),
+            neutral_ids=torch.zeros(2, dtype=torch.long),
+            z_loss=self.module.z_loss,
+            distillation=self.module.distillation,
+            teacher=self.references.get(self.module.reference),  # type: ignore[call-overload]
+        )
+        return loss.total / loss.weights.numel()
+
+    def _hidden_states_are_there(self, *_: object) -> None:
+        self.activations = self.tracker.live[ACTIVATIONS]
+        self.tracker.begin(LOSS)
+
+    def _gradient_is_there(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.tracker.assign(parameter.grad, GRADIENTS)
+
+
+class _Outline(LiveReference):
+    """A frozen model of which only the shapes are there."""
+
+    def __init__(self, frozen: LiveReference, policy: ModelSpec) -> None:
+        super().__init__(spec_of(frozen, policy))
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:
+        self._model = _without_flash(self.spec).outline("reference.model").requires_grad_(False)
+
+
+class _Even(TokenWeighting):
+    def __init__(self, strategy: TokenWeighting) -> None:
+        self.scope, self.detach = strategy.scope, strategy.detach
+
+    def weights(self, signals: TokenSignals) -> Tensor:
+        return signals.mask.float()
+
+
+def live(references: Sequence[Reference]) -> list[LiveReference]:
+    """Those that are models and no score columns."""
+    return [reference for reference in references if isinstance(reference, LiveReference)]
+
+
+def spec_of(reference: LiveReference, policy: ModelSpec) -> ModelSpec:
+    """What a live frozen model is loaded from."""
+    return policy if isinstance(reference, InitialPolicy) else reference.spec
+
+
+def part_of(reference: LiveReference) -> str:
+    """Which part a live frozen model's memory belongs to."""
+    if reference.device is not None:
+        return _ELSEWHERE
+    return INITIAL if isinstance(reference, InitialPolicy) else REFERENCE
+
+
+def _batch(workload: Workload) -> dict[str, Tensor]:
+    names = ("input_ids", "position_ids", "targets", "segment_ids", "source_ids")
+    shape = workload.batch_size, workload.sequence_length
+    return {name: torch.zeros(shape, dtype=torch.long) for name in names}
+
+
+def _without_flash(spec: ModelSpec) -> ModelSpec:
+    """Flash and flex attention keep what SDPA keeps without a mask, and are not there on every machine."""
+    return spec if spec.attn_implementation == "eager" else replace(spec, attn_implementation="sdpa")
+
+
+@contextmanager
+def _without_values(spec: ModelSpec, workload: Workload) -> Iterator[None]:
+    """Let code that would look at values take the way that it takes in the run."""
+    with ExitStack() as stack:
+        if not workload.document_attention or spec.attn_implementation not in ("sdpa", "eager"):
+            # transformers makes a mask wherever it cannot read the positions.
+            none = mock.patch.object(masking_utils, "find_packed_sequence_indices", return_value=None)
+            stack.enter_context(none)
+        # The loss works through a large vocabulary in thousands of pieces too small to count.
+        stack.enter_context(mock.patch.object(losses, "_COPIED_LOGITS", sys.maxsize))
+        yield
+
+
+def _optimizer(module: MidTrainingModule, policy: nn.Module, *, foreach: bool) -> Optimizer:
+    optimizer = module.optimizer(parameter_groups(policy, module.no_decay))
+    for group in optimizer.param_groups:
+        if foreach and group.get("foreach", False) is None and not group.get("fused"):
+            group["foreach"] = True
+    return optimizer
