@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path
 def tiny_rows_split(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
     """Rows of 50 tokens, which cut documents, so that rows count different numbers of tokens."""
     return make_rows(tmp_path_factory.mktemp("rows") / "split", tiny_tokenizer_dir, 50)
+
+
+@pytest.fixture
+def rows(tiny_rows: Path, tmp_path: Path) -> Path:
+    """Rows of one's own, to add columns to."""
+    shutil.copytree(tiny_rows, tmp_path / "rows", ignore=shutil.ignore_patterns("columns"))
+    return tmp_path / "rows"
 
 
 @pytest.fixture

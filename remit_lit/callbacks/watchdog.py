@@ -40,11 +40,12 @@ class Heartbeat:
     progress: int
     time: float
 
+    def __str__(self) -> str:
+        return f"rank {self.rank} (process {self.process} on {self.host})"
+
     @property
     def is_gone(self) -> bool:
-        """Whether it runs on this host no more."""
-        if self.host != socket.gethostname():
-            return False
+        """Whether it ended; of a process of this host."""
         try:
             return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -67,6 +68,7 @@ class Watchdog(pl.Callback):
         self._progress, self._changed = 0, time.monotonic()
         self._stop = threading.Event()
         self._directory, self._rank, self._ranks = Path(), 0, 1
+        self._neighbours: list[Heartbeat] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size == 1:
@@ -76,6 +78,8 @@ class Watchdog(pl.Callback):
         self._rank, self._ranks = trainer.global_rank, trainer.world_size
         self._beat()
         trainer.strategy.barrier()  # what an earlier run left is overwritten by now
+        host = socket.gethostname()
+        self._neighbours = [beat for beat in self._beats() if beat.host == host and beat.rank != self._rank]
         self._stop.clear()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -97,12 +101,8 @@ class Watchdog(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """A broken connection is all that the others hear of a rank that is gone; say which it was."""
         self._stop.set()
-        if trainer.world_size == 1:
-            return
-        time.sleep(_BEAT_SECONDS)  # a process that is being killed may still be there
-        for beat in self._beats():
-            if beat.is_gone and beat.rank != self._rank:
-                self._say(f"rank {beat.rank} (process {beat.process} on {beat.host}) is gone")
+        time.sleep(_BEAT_SECONDS if self._neighbours else 0)  # a process that is being killed may still be there
+        self._say_who_is_gone()
 
     def _advance(self) -> None:
         self._progress, self._changed = self._progress + 1, time.monotonic()
@@ -126,19 +126,27 @@ class Watchdog(pl.Callback):
     def _watch(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             self._beat()
+            if self._say_who_is_gone():
+                os._exit(EXIT_CODE)
             if self.timeout is not None and time.monotonic() - self._changed > self.timeout:
                 self._end()
+
+    def _say_who_is_gone(self) -> bool:
+        gone = [beat for beat in self._neighbours if beat.is_gone]
+        for beat in gone:
+            self._say(f"{beat} is gone; the run ends on all ranks")
+        return bool(gone)
 
     def _end(self) -> None:
         time.sleep(2 * _BEAT_SECONDS)  # so that every rank that can has said where it stands
         beats = self._beats()
         last = max(beat.progress for beat in beats)
-        silent = [b for b in beats if b.is_gone or time.time() - b.time > 3 * _BEAT_SECONDS]
+        silent = [beat for beat in beats if time.time() - beat.time > 3 * _BEAT_SECONDS]
         late = silent or [b for b in beats if b.progress < last]
-        named = ", ".join(f"rank {b.rank} (process {b.process} on {b.host})" for b in late) or "every rank"
+        named = ", ".join(map(str, late)) or "every rank"
         self._say(f"{named} made no progress for {self.timeout:.0f} s; the run ends on all ranks")
         for beat in beats:
-            if beat.host == socket.gethostname() and beat.rank != self._rank and beat in late:
+            if beat in late and beat.rank in (neighbour.rank for neighbour in self._neighbours):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(beat.process, signal.SIGKILL)
         os._exit(EXIT_CODE)

@@ -1,6 +1,5 @@
-"""A tokenizer whose ids are the bytes of the text, rows to add columns to, and NLLs computed the slow way."""
+"""A tokenizer whose ids are the bytes of the text, and NLLs: as they are stored, and computed the slow way."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +49,6 @@ def slow_nll(model: PreTrainedModel, row: dict[str, Any], document_attention: bo
         predicted = zip(log_probabilities[:-1], piece[0, 1:], strict=True)
         values += [-float(p[token]) for p, token in predicted] + [None]
     return values
-
-
-@pytest.fixture
-def rows(tiny_rows: Path, tmp_path: Path) -> Path:
-    """Rows of one's own, to add columns to."""
-    shutil.copytree(tiny_rows, tmp_path / "rows", ignore=shutil.ignore_patterns("columns"))
-    return tmp_path / "rows"
 
 
 def stored(rows: Path, name: str, split: str = "train") -> np.ndarray:

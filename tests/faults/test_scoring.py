@@ -60,7 +60,9 @@ def kill_after(process: subprocess.Popen[str], directory: Path, shards: int) -> 
 @pytest.mark.parametrize(
     ("devices", "kills"),
     [(1, [1, 25]), (2, [10]), pytest.param(2, [0, 1, 5, 20, 40], marks=pytest.mark.slow)],
+    ids=["1-process", "2-processes", "2-processes-often"],
 )
+@pytest.mark.fault("kill -9 of `score`", "finished shards are kept, and the column ends with the same bytes")
 def test_scoring_goes_on_after_kill_minus_nine(
     devices: int, kills: list[int], rows: Path, deep_model_dir: Path
 ) -> None:
@@ -92,6 +94,7 @@ def test_what_a_killed_process_left_half_written_is_removed(rows: Path, tiny_ref
     assert shards_of(rows, "nll") == before
 
 
+@pytest.mark.fault("two `score` processes on one column", "the second is refused, exit code 2")
 def test_a_second_process_on_one_column_is_refused(rows: Path, deep_model_dir: Path) -> None:
     directory = column_directory(rows, "train", "cut")
     with writing(directory):
@@ -111,6 +114,7 @@ def test_a_column_that_was_begun_and_holds_nothing_is_finished(rows: Path, tiny_
     assert np.isfinite(stored(rows, "nll")).all()
 
 
+@pytest.mark.fault("a damaged or missing shard of a column", "`score` makes it again, and it alone")
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "empty"])
 @pytest.mark.parametrize("index", [0, 4, 6])
 def test_a_damaged_shard_alone_is_scored_again(damage: str, index: int, rows: Path, tiny_reference_dir: Path) -> None:
@@ -142,6 +146,7 @@ def test_a_disk_with_too_little_room_is_refused_before_any_weights_are_loaded(
     assert re.search(r"column nll: \d+ rows x 132 tokens in float32, 0\.\d\d MB to write", capsys.readouterr().out)
 
 
+@pytest.mark.fault("a disk that fills up during `score`", "finished shards are kept, and the column can be finished")
 def test_a_disk_that_fills_up_keeps_the_finished_shards(
     rows: Path, tiny_reference_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +172,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_shards(
     assert shards_of(rows, "cut") == shards_of(rows, "whole")
 
 
+@pytest.mark.fault("a model that gives NaN or infinity during `score`", "the row is named, finished shards are kept")
 def test_a_model_that_breaks_midway_keeps_the_finished_shards(rows: Path, tmp_path: Path) -> None:
     tokens = np.array(datasets.load_from_disk(str(rows / "train"))["input_ids"])  # [rows, time]
     first_row = {token: int((tokens == token).any(axis=1).argmax()) for token in np.unique(tokens).tolist()}

@@ -1,0 +1,51 @@
+"""`prepare` that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from remit_lit.cli import main
+from tests.processes import ROOT, SECONDS, kill
+
+
+@pytest.mark.fault(
+    "kill -9 of `prepare`", "no rows are left, and the same command makes the rows of an undisturbed one"
+)
+@pytest.mark.parametrize("moment", ["at-once", "midway"])
+def test_preparation_that_is_killed_is_done_again(moment: str, tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
+    source = {"class_path": "LabDocuments", "init_args": {"kind": "web", "documents": 40_000}}
+    settings: dict[str, Any] = {
+        "tokenizer": str(tiny_tokenizer_dir),
+        "sequence_length": 132,
+        "sources": {"web": source},
+    }
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(settings))
+    whole, cut = tmp_path / "out" / "rows", tmp_path / "cut" / "rows"
+    main(["prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={whole}"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "remit_lit", "prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={cut}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + SECONDS
+        while not cut.parent.exists() or (moment == "midway" and not any(cut.parent.rglob("*.arrow"))):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGKILL)
+    finally:
+        kill(process)
+    assert process.returncode == -signal.SIGKILL
+    assert not cut.exists()
+    main(["prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={cut}"])
+    found, expected = (json.loads((rows / "manifest.json").read_text())["fingerprints"] for rows in (cut, whole))
+    assert found == expected
+    assert sorted(path.name for path in cut.parent.iterdir()) == sorted(path.name for path in whole.parent.iterdir())
