@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.callbacks.run_record import POLICY, RECORD
 from remit_lit.checkpoints.files import ENGINE, WEIGHTS, read_weights
-from remit_lit.distributed import read_zero_weights
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.resume import find_checkpoint
+from remit_lit.shards import read_zero_weights
 
 _PREFIX = "policy."
 

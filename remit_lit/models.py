@@ -189,7 +189,7 @@ def loss_head(model: nn.Module) -> LossHead:
 
 def recompute_activations(model: PreTrainedModel) -> None:
     """Keep only the inputs of the model's layers for backward, which computes the rest again."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

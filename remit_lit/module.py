@@ -1,7 +1,7 @@
 """``MidTrainingModule``: the only training step in the project."""
 
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -18,7 +18,6 @@ from remit_lit.data.rows import PackedRows
 from remit_lit.data.selection import choose
 from remit_lit.distillation import Distillation
 from remit_lit.distributed import ZeRO, global_weights
-from remit_lit.errors import NonFiniteError
 from remit_lit.losses import token_nll
 from remit_lit.models import ModelSpec, hidden_states, loss_head, recompute_activations
 from remit_lit.objective import WeightedLoss, weighted_loss
@@ -26,6 +25,7 @@ from remit_lit.optimization import NoDecay, OptimizerCallable, parameter_groups
 from remit_lit.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.schedules import Horizon, Linear, Schedule
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
+from remit_lit.window import Window, stop
 
 
 class MidTrainingModule(pl.LightningModule):
@@ -82,11 +82,7 @@ class MidTrainingModule(pl.LightningModule):
         self.last_loss: WeightedLoss | None = None
         self.means = nn.ModuleList()
         self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
-        # Sums over the accumulated micro-batches of one step: weighted losses, and what they are divided by. No buffer:
-        # half-precision plugins would round it.
-        self._window = torch.zeros(2, dtype=torch.float64)
-        self._window_rows: list[int] = []
-        self._broken_rows: list[int] = []
+        self._window = Window(0, self.device)
 
     @property
     def data(self) -> PackedData:
@@ -149,7 +145,7 @@ class MidTrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        self._window = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._window = Window(self.data.batch_size * self.trainer.accumulate_grad_batches, self.device)
         for reference in self.references:
             reference.load(self.spec, self.device)
 
@@ -202,12 +198,9 @@ class MidTrainingModule(pl.LightningModule):
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
             weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
         )
-        if not torch.isfinite(loss.total):
-            self._broken_rows += batch["rows"].tolist()
-            if self.trainer.world_size == 1:
-                self._stop("loss", self._broken_rows, loss.total)
-        self._window_rows += batch["rows"].tolist()
-        self._window += torch.stack([loss.total.detach(), loss.normalizer]).double()
+        self._window.add(loss, batch["rows"].tolist())
+        if self._window.broken and self.trainer.world_size == 1:
+            stop(self.global_step, "loss", self._window.broken, loss.total)
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
 
@@ -216,11 +209,11 @@ class MidTrainingModule(pl.LightningModule):
 
         Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
         """
-        if not self._window_is_full:
+        if not self._window.is_full:
             return
-        total, normalizer = self.trainer.strategy.reduce(self._window.clone(), reduce_op="sum")
+        total, normalizer = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
         if not torch.isfinite(total):  # on every rank, so that none waits for one that has stopped
-            self._stop("loss", self._broken_rows, total)
+            stop(self.global_step, "loss", self._window.broken, total)
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
         scale = (self.tokens_per_step / normalizer).item()
         self.log("train/loss", (total / normalizer).float(), prog_bar=True)
@@ -235,27 +228,14 @@ class MidTrainingModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Only after its step does ZeRO tell the norm of the gradients, which it keeps sharded."""
         super().optimizer_step(*args, **kwargs)
-        if isinstance(self.trainer.strategy, ZeRO) and self._window_is_full:
+        if isinstance(self.trainer.strategy, ZeRO) and self._window.is_full:
             self._end_window(self.trainer.strategy.grad_norm)
-
-    @property
-    def _window_is_full(self) -> bool:
-        """Whether all micro-batches of a step are there; ZeRO is asked for a step after each of them."""
-        return len(self._window_rows) == self.data.batch_size * self.trainer.accumulate_grad_batches
 
     def _end_window(self, grad_norm: Tensor) -> None:
         if not torch.isfinite(grad_norm):
-            self._stop("gradient norm", self._window_rows, grad_norm)
+            stop(self.global_step, "gradient norm", self._window.rows, grad_norm)
         self.log("train/grad_norm", grad_norm)
-        self._window.zero_()
-        self._window_rows.clear()
-
-    def _stop(self, what: str, rows: list[int], value: Tensor) -> NoReturn:
-        whose = f"of rows {rows}" if rows else "of another rank"
-        raise NonFiniteError(
-            f"step {self.global_step}: the {what} {whose} is {value.item()}; "
-            "training stops before the weights change, and the last checkpoint is kept"
-        )
+        self._window.clear()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         nll, counted = self(batch), batch["targets"] >= 0

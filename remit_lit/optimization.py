@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from remit_lit.distributed import size_of
+from remit_lit.shards import size_of
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from remit_lit.distributed import load_sharded
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll
 from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.shards import load_sharded
 from remit_lit.tokenization import require_same_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from remit_lit.callbacks import mid_training
-from remit_lit.distributed import full_state_dict
 from remit_lit.export import write_model
+from remit_lit.shards import full_state_dict
 
 MODEL = "model"
 

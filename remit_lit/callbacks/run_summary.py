@@ -10,7 +10,7 @@ from rich.table import Table
 
 from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.export_model import MODEL
-from remit_lit.distributed import size_of
+from remit_lit.shards import size_of
 
 
 class RunSummary(pl.Callback):

@@ -9,8 +9,8 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from torch import nn
 
 from remit_lit.callbacks import is_logging_step, mid_training
-from remit_lit.distributed import size_of
 from remit_lit.errors import require_range
+from remit_lit.shards import size_of
 
 
 def flops_per_token(model: nn.Module, sequence_length: int) -> float:

@@ -1,24 +1,33 @@
-"""A run that is slow enough to be hit at a chosen moment, or that hangs at one."""
+"""A run that is slow enough to be hit at a chosen moment, or that hangs or breaks at one."""
 
 import time
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 
 class Pace(pl.Callback):
-    """Sleep a while in each micro-batch; on one rank, after one of them, for ever.
+    """Sleep a while in each micro-batch; at one of them, one rank hangs or its weights break.
 
     Args:
         seconds: of each micro-batch.
         hang_rank: the rank that hangs; null for none.
-        hang_batch: the micro-batch at whose start it hangs.
+        break_rank: the rank whose weights become NaN; null for none.
+        batch: the micro-batch at whose start that happens.
     """
 
-    def __init__(self, seconds: float = 0.0, hang_rank: int | None = None, hang_batch: int = 5) -> None:
-        self.seconds, self.hang_rank, self.hang_batch = seconds, hang_rank, hang_batch
+    def __init__(
+        self, seconds: float = 0.0, hang_rank: int | None = None, break_rank: int | None = None, batch: int = 20
+    ) -> None:
+        self.seconds, self.hang_rank, self.break_rank, self.batch = seconds, hang_rank, break_rank, batch
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         time.sleep(self.seconds)
-        if trainer.global_rank == self.hang_rank and batch_idx == self.hang_batch:
+        if batch_idx != self.batch:
+            return
+        if trainer.global_rank == self.hang_rank:
             time.sleep(3600)
+        if trainer.global_rank == self.break_rank:
+            with torch.no_grad():
+                next(pl_module.policy.parameters()).fill_(torch.nan)

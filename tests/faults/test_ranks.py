@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml  # type: ignore[import-untyped]
 
+from remit_lit.checkpoints.directory import LAST
+from remit_lit.checkpoints.files import WEIGHTS, read_weights
 from tests.faults.test_resume import after, config
 from tests.processes import Run, kill
 
@@ -17,6 +20,11 @@ from tests.processes import Run, kill
 def two_ranks(rows: Path, policy: Path, reference: Path, directory: Path, **changes: Any) -> Run:
     settings = config(rows, policy, reference, devices=2, strategy="ddp")
     return Run(directory, yaml.safe_load(yaml.safe_dump({**settings, **changes})))
+
+
+def with_pace(settings: dict[str, Any]) -> str:
+    callback = {"class_path": "tests.faults.pace.Pace", "init_args": settings}
+    return f"--trainer.callbacks={yaml.safe_dump([callback], default_flow_style=True)}"
 
 
 def rank_one(run: Run) -> int:
@@ -51,11 +59,8 @@ def test_a_hanging_rank_ends_the_run(
     how: str, tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
 ) -> None:
     run = two_ranks(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, watchdog={"timeout": 8.0})
-    pace = {"seconds": 0.02, "hang_rank": 1 if how == "hangs" else None, "hang_batch": 20}
-    arguments = [
-        f"--trainer.callbacks=[{{class_path: tests.faults.pace.Pace, init_args: {pace}}}]".replace("None", "null")
-    ]
-    process = run.start(*arguments)
+    pace = {"seconds": 0.02, "hang_rank": 1 if how == "hangs" else None}
+    process = run.start(with_pace(pace))
     try:
         run.wait(process, after(run, 1))
         other = rank_one(run)
@@ -67,3 +72,15 @@ def test_a_hanging_rank_ends_the_run(
     finally:
         kill(process)
     assert re.search(r"rank 1 \(process \d+ on \S+\) made no progress for 8 s; the run ends on all ranks", run.output)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a loss that is NaN on one rank of two", "both ranks stop at that step, before the weights change")
+def test_a_loss_that_breaks_on_one_rank_stops_both(
+    tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
+) -> None:
+    run = two_ranks(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path)
+    assert run.run(with_pace({"break_rank": 1})) != 0
+    # Two micro-batches a step: the 20th is the first of step 10.
+    assert re.search(r"error: step 10: the loss of (rows \[[\d, ]+\]|another rank) is nan; training stops", run.output)
+    assert all(torch.isfinite(value).all() for value in read_weights(run.checkpoints / LAST / WEIGHTS).values())
