@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,15 @@ class Run:
         """Give the runs to come another config."""
         self.config.write_text(yaml.safe_dump({**config, "run_dir": str(self.folder)}))
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, launcher: Sequence[str] = (sys.executable, "-m"), **variables: str
+    ) -> subprocess.Popen[bytes]:
         """`fit` in a process group of its own; what it prints is added to ``printed``."""
         environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         with open(self.printed, "ab") as printed:
             return subprocess.Popen(
-                [sys.executable, "-m", "remit_lit", "fit", f"--config={self.config}", *arguments],
-                env={**os.environ, **environment},
+                [*launcher, "remit_lit", "fit", f"--config={self.config}", *arguments],
+                env={**os.environ, **environment, **variables},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
