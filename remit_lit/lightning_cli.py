@@ -63,10 +63,8 @@ def run_estimate(arguments: Sequence[str]) -> None:
 
 
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
-    if "CROSS_RANK" in os.environ:
-        os.environ.setdefault(
-            "NODE_RANK", os.environ["CROSS_RANK"]
-        )  # DeepSpeed's launcher has a name of its own for it
+    if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
+        os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
     for message in _NOT_THE_USERS_DOING:
         warnings.filterwarnings("ignore", message=f".*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)

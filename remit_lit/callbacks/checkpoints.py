@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.callbacks import mid_training
-from remit_lit.checkpoints.directory import checkpoint_path, prune
-from remit_lit.checkpoints.files import FACTS, CheckpointFiles
+from remit_lit.checkpoints.directory import checkpoint_path, lack_of_room, prune
+from remit_lit.checkpoints.files import FACTS
 from remit_lit.distributed import ZeRO, engine_of
 from remit_lit.errors import ConfigError, DataError
 
@@ -100,8 +100,12 @@ class Checkpoints(Checkpoint):
             return
         directory = Path(trainer.default_root_dir, "checkpoints")
         path = checkpoint_path(directory, trainer.global_step)
-        trainer.save_checkpoint(path)
-        error = self._error(trainer)
+        error: str | None = trainer.strategy.broadcast(lack_of_room(directory))
+        if error is None:
+            trainer.save_checkpoint(path)
+            writer = trainer.strategy if isinstance(trainer.strategy, ZeRO) else trainer.strategy.checkpoint_io
+            refusal = getattr(writer, "error", None)
+            error = trainer.strategy.broadcast(None if refusal is None else str(refusal))
         if error is not None:
             message = f"step {trainer.global_step}: the checkpoint {path} was not written ({error})"
             if self.if_refused == "stop":
@@ -112,15 +116,6 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             prune(directory, self.keep_last, self.keep_every)
         trainer.strategy.barrier()
-
-    @staticmethod
-    def _error(trainer: pl.Trainer) -> str | None:
-        """What the disk said to any rank that wrote."""
-        strategy = trainer.strategy
-        source = strategy if isinstance(strategy, ZeRO) else strategy.checkpoint_io
-        error = getattr(source, "error", None) if isinstance(source, (ZeRO, CheckpointFiles)) else None
-        message: str | None = strategy.broadcast(None if error is None else str(error))
-        return message
 
 
 def _random_states() -> dict[str, Any]:

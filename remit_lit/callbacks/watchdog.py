@@ -15,7 +15,7 @@ from typing import Any
 import lightning.pytorch as pl
 import psutil
 
-from remit_lit.errors import require_range
+from remit_lit.errors import ConfigError, DataError, NonFiniteError, Preempted, require_range
 
 # Distinct from a user's mistake (2) and from preemption (75).
 EXIT_CODE = 76
@@ -101,8 +101,9 @@ class Watchdog(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """A broken connection is all that the others hear of a rank that is gone; say which it was."""
         self._stop.set()
-        time.sleep(_BEAT_SECONDS if self._neighbours else 0)  # a process that is being killed may still be there
-        self._say_who_is_gone()
+        if self._neighbours and not isinstance(exception, (ConfigError, DataError, NonFiniteError, Preempted)):
+            time.sleep(_BEAT_SECONDS)  # a process that is being killed may still be there
+            self._say_who_is_gone()
 
     def _advance(self) -> None:
         self._progress, self._changed = self._progress + 1, time.monotonic()

@@ -131,6 +131,19 @@ def newest(checkpoints: str | Path) -> Path | None:
     return None
 
 
+def lack_of_room(checkpoints: str | Path) -> str | None:
+    """Why one more checkpoint as large as the newest would not fit on the disk; None if it would, or there is none.
+
+    Asked beforehand, because ranks that write shards together cannot all go on once one of them has failed.
+    """
+    found = all_checkpoints(checkpoints)
+    if not found:
+        return None
+    needed = sum(file.stat().st_size for file in _files(found[-1]))
+    free = shutil.disk_usage(checkpoints).free
+    return None if free > needed else f"it takes {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
+
+
 def prune(checkpoints: str | Path, keep_last: int | None, keep_every: int | None) -> None:
     """Remove all but the newest ``keep_last`` checkpoints and those whose step is a multiple of ``keep_every``."""
     if keep_last is None:

@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, cut short by a kill, or refused by the disk."""
 
 import shutil
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,18 @@ def test_a_full_disk_costs_one_checkpoint(
     assert len(run.losses) == 6
     assert not aside_of(tmp_path / "checkpoints" / "step-00000004").exists()
     verify(tmp_path / "checkpoints" / "step-00000002")
+
+
+@pytest.mark.fault("a disk too full for the next checkpoint", "it is not begun: a loud warning, the run goes on")
+def test_a_checkpoint_that_would_not_fit_is_not_begun(
+    tiny_rows_split: Path, tiny_policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", ["total", "used", "free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10_000, 10_000))
+    with pytest.warns(UserWarning, match=r"step 4: .*0 MB free.*GOES ON WITHOUT IT"):
+        run = train(tiny_rows_split, tiny_policy_dir, tmp_path, Checkpoints(every_n_train_steps=2))
+    assert steps_in(tmp_path / "checkpoints") == [2]
+    assert len(run.losses) == 6
 
 
 @pytest.mark.fault("a full disk, with checkpoint.if_refused: stop", "the run stops, earlier checkpoints stay")
