@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from remit_lit.data.datamodule import PackedData
@@ -162,3 +164,17 @@ def fit(rows: str | Path, policy: str | Path | ModelSpec, run_dir: str | Path, *
     run, data = build(rows, policy, run_dir, **options)
     run.trainer.fit(run.module, datamodule=data)
     return run
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that an operation returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [value.numel() for value in tree_leaves(result) if isinstance(value, Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result

@@ -4,10 +4,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from tests.helpers import Largest
 
 BATCH, TIME, DIM, VOCAB = 5, 7, 12, 19
 # One token, pieces of a row, exactly a row, between one and two rows, some rows, everything, the default.
@@ -266,20 +265,6 @@ def test_a_second_backward_gives_the_same_gradients():
             assert torch.equal(again, copy)
 
 
-class _Largest(TorchDispatchMode):
-    """Elements of the largest tensor that an operation returned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        sizes = [value.numel() for value in tree_leaves(result) if isinstance(value, Tensor)]
-        self.elements = max([self.elements, *sizes])
-        return result
-
-
 @pytest.mark.parametrize("chunk_tokens", [10, 60])
 def test_no_more_logits_exist_than_a_chunk(chunk_tokens):
     generator = torch.Generator().manual_seed(0)
@@ -287,7 +272,7 @@ def test_no_more_logits_exist_than_a_chunk(chunk_tokens):
     weight = torch.randn(500, 4, generator=generator, requires_grad=True)
     targets = torch.randint(500, (8, 30), generator=generator)
     for one_pass in (True, False):
-        with _Largest() as largest:
+        with Largest() as largest:
             if one_pass:
                 loss, _ = weighted_nll(
                     hidden, weight, targets, lambda rows, nll: torch.ones_like(nll), chunk_tokens=chunk_tokens

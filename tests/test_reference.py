@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForCausalLM
 
+from remit_lit import losses
 from remit_lit.data.columns import column_directory, shard_path, write_shard
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.rows import batch_to
@@ -18,7 +19,7 @@ from remit_lit.models import ModelSpec
 from remit_lit.objective import weighted_loss
 from remit_lit.reference import CachedReference, InitialPolicy, LiveReference
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, TokenSignals
-from tests.helpers import Run, fit, get_batch, save_model
+from tests.helpers import Largest, Run, fit, get_batch, save_model
 from tests.weighting import slow
 
 CPU = torch.device("cpu")
@@ -51,6 +52,40 @@ def test_a_live_reference_scores_as_the_model_alone(tiny_rows_split, tiny_policy
     torch.testing.assert_close(nll, full_logit_nll(tiny_reference_dir, batch), rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(reference.nll(batch), nll)
+
+
+def test_a_live_reference_keeps_its_own_dtype(tiny_rows_split, tiny_policy_dir, tiny_reference_dir):
+    batch = get_batch(tiny_rows_split, range(3))
+    reference = LiveReference(ModelSpec(str(tiny_reference_dir), dtype="bfloat16"))
+    reference.load(ModelSpec(str(tiny_policy_dir)), CPU)
+    assert {p.dtype for p in reference.model.parameters()} == {torch.bfloat16}
+    nll = reference.nll(batch)
+    assert nll.dtype == torch.float32
+    exact = full_logit_nll(tiny_reference_dir, batch)
+    assert 0 < (nll - exact).abs().max() < 0.1
+
+
+def test_a_live_reference_holds_no_logits_of_the_batch(tiny_rows_split, tmp_path, monkeypatch):
+    vocabulary, rows = 2000, 4
+    wide = save_model(tmp_path / "wide", 2, vocab_size=vocabulary)
+    reference = live(wide)
+    reference.load(ModelSpec(str(wide)), CPU)
+    monkeypatch.setattr(losses, "_CHUNK_LOGITS", 10 * vocabulary)
+    batch = get_batch(tiny_rows_split, range(rows))
+    with Largest() as largest:
+        nll = reference.nll(batch)
+    assert largest.elements <= vocabulary * 32  # the head's weight, not 4 x 50 x 2,000 logits
+    torch.testing.assert_close(nll, full_logit_nll(wide, batch), rtol=1e-5, atol=1e-5)
+
+
+def test_scores_of_a_live_reference_can_be_part_of_a_graph(tiny_rows_split, tiny_policy_dir, tiny_reference_dir):
+    reference = live(tiny_reference_dir)
+    reference.load(ModelSpec(str(tiny_policy_dir)), CPU)
+    factor = torch.ones((), requires_grad=True)
+    nll = reference.nll(get_batch(tiny_rows_split, range(2)))
+    (factor * nll).sum().backward()
+    assert factor.grad is not None
+    assert factor.grad.item() == pytest.approx(nll.sum().item())
 
 
 @pytest.mark.parametrize("weighting", [ReMiT(), ReMiT(detach=False), Rho1()], ids=["remit", "attached", "rho1"])
