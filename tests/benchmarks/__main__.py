@@ -41,7 +41,6 @@ def main() -> None:
         Console(width=160).print(_table(found))
         content = {"machine": _machine(), "repeats": arguments.repeats, "figures": [asdict(f) for f in found]}
         _kept(part).write_text(json.dumps(content))
-    if all(_kept(part).exists() for part in _PARTS):
         _RESULTS.write_text(_report())
 
 
@@ -68,7 +67,8 @@ def _machine() -> str:
 
 
 def _report() -> str:
-    parts = [json.loads(_kept(part).read_text()) for part in _PARTS]
+    parts = [json.loads(_kept(part).read_text()) for part in _PARTS if _kept(part).exists()]
+    missing = [part for part in _PARTS if not _kept(part).exists()]
     figures = [Figure(**figure) for part in parts for figure in part["figures"]]
     machines = sorted({f"{part['machine']}; {part['repeats']} repeats" for part in parts})
     return "\n".join(
@@ -88,6 +88,7 @@ def _report() -> str:
                 f"| {f.name} | {f.value:.2f} | {f.low:.2f} to {f.high:.2f} | {f.bar or ''} | {f.met} | {f.note} |"
                 for f in figures
             ),
+            *(f"| part `{part}` | not run | | | | |" for part in missing),
             "",
         ]
     )
