@@ -1,5 +1,6 @@
 """``PackedData``: prepared rows to batches for Lightning, in an order that a seed fixes across world sizes."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ from remit_lit.errors import ConfigError
 
 if TYPE_CHECKING:
     from remit_lit.module import MidTrainingModule
+
+
+def _ignore_warnings_of_preemption(_: int) -> None:
+    # A scheduler signals workers too, and the run that saves and leaves on these signals needs them until then.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class PackedData(pl.LightningDataModule):
@@ -132,6 +139,7 @@ class PackedData(pl.LightningDataModule):
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=False,
+            worker_init_fn=_ignore_warnings_of_preemption,
             # Of its own, so that loading draws none of the numbers that a resumed run must draw again.
             generator=torch.Generator().manual_seed(self.seed),
             **options,
