@@ -1,6 +1,7 @@
 """What a checkpoint of one process or of DDP holds: weights as safetensors, and the state of the trainer."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class CheckpointFiles(CheckpointIO):
         return {**rest, "state_dict": read_weights(Path(path, WEIGHTS))}
 
     def remove_checkpoint(self, path: Any) -> None:
-        raise NotImplementedError("remit_lit.checkpoints.directory.prune removes checkpoints")
+        shutil.rmtree(path)
 
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:
