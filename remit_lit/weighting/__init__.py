@@ -5,5 +5,15 @@ from remit_lit.weighting.miniplm import MiniPLM
 from remit_lit.weighting.ntp import NextTokenPrediction
 from remit_lit.weighting.remit import ReMiT
 from remit_lit.weighting.rho1 import Rho1
+from remit_lit.weighting.shuffled import ShuffledReMiT
 
-__all__ = ["MiniPLM", "NextTokenPrediction", "ReMiT", "Rho1", "RowScores", "TokenSignals", "TokenWeighting"]
+__all__ = [
+    "MiniPLM",
+    "NextTokenPrediction",
+    "ReMiT",
+    "Rho1",
+    "RowScores",
+    "ShuffledReMiT",
+    "TokenSignals",
+    "TokenWeighting",
+]

@@ -10,7 +10,7 @@ from remit_lit.distillation import Distillation
 from remit_lit.models import ModelSpec
 from remit_lit.reference import LiveReference
 from remit_lit.schedules import Linear
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, TokenWeighting
+from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT, TokenWeighting
 from tests.helpers import fit
 
 DIRECTORY = Path(__file__).parent
@@ -18,6 +18,7 @@ STEPS = 20
 STRATEGIES: dict[str, TokenWeighting] = {
     "ntp": NextTokenPrediction(),
     "remit": ReMiT(),
+    "shuffled": ShuffledReMiT(),
     "rho1": Rho1(),
     "miniplm": MiniPLM(),
     "distillation": NextTokenPrediction(),
@@ -26,6 +27,7 @@ STRATEGIES: dict[str, TokenWeighting] = {
 
 def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -> dict[str, Any]:
     """Loss of each step of a run on the CPU, and the rows that it trained on."""
+    torch.manual_seed(0)
     run = fit(
         rows,
         policy,
