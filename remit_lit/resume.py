@@ -73,7 +73,7 @@ def require_same_meaning(checkpoint: Path, config: dict[str, Any], allowed: Iter
 
 def _meaning(config: dict[str, Any]) -> dict[str, Any]:
     """Dotted fields that decide what is computed; the ranks count by the rows of a global micro-batch."""
-    flat = dict(_flatten(config))
+    flat = dict(flatten(config))
     kept = {
         name: value
         for name, value in flat.items()
@@ -87,9 +87,10 @@ def _meaning(config: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **trainer, **dict(zip(_RANKS, sizes, strict=True))}
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The leaves of nested dictionaries by their dotted names."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
+            yield from flatten(inner, f"{prefix}.{name}" if prefix else str(name))
     else:
         yield prefix, value

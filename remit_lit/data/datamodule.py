@@ -79,7 +79,12 @@ class PackedData(pl.LightningDataModule):
         from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
 
         if self.settings is not None and not self.rows_directory.exists():
-            prepare(self.rows_directory, self.settings)
+            try:
+                prepare(self.rows_directory, self.settings)
+            except ConfigError:
+                if not self.rows_directory.exists():
+                    raise
+                require_settings(self.rows_directory, self.settings)  # of another run, made meanwhile
         if self.trainer is not None and self.trainer.training:
             for column in self.load_rows("train", self._module.columns).columns.values():
                 column.verify()

@@ -1,0 +1,127 @@
+"""What a cell's result is kept under, and what a folder tells of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit_lit.cells.cell import Cell, all_cells, fill
+from remit_lit.cells.fingerprint import fingerprint
+from remit_lit.errors import ConfigError
+from tests.helpers import save_model
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def key(root: Path, *configs: str, **fields: Any) -> str:
+    return Cell("a-0", root, "fit", configs, fields).key
+
+
+def test_a_comment_a_name_and_an_order_do_not_count(tmp_path):
+    plain = write(tmp_path / "a.yaml", "model: {x: 1}\ndata: {y: 2}\n")
+    other = write(tmp_path / "b.yaml", "# what y is\ndata:\n  y: 2   # ours\nmodel:\n  x: 1\n")
+    assert key(tmp_path, plain) == key(tmp_path, other) == Cell("else-3", tmp_path / "elsewhere", "fit", (plain,)).key
+
+
+def test_each_value_counts(tmp_path):
+    config = write(tmp_path / "a.yaml", "model: {x: 1}\n")
+    keys = {
+        key(tmp_path, config),
+        key(tmp_path, write(tmp_path / "b.yaml", "model: {x: 2}\n")),
+        key(tmp_path, write(tmp_path / "c.yaml", "model: {x: 1, y: null}\n")),
+        key(tmp_path, config, seed=1),
+        key(tmp_path, config, seed=2),
+        Cell("a-0", tmp_path, "evaluate", (config,)).key,
+        Cell("a-0", tmp_path, "fit", (config,), {}, {"base": Cell("b", tmp_path, "fit")}).key,
+        Cell("a-0", tmp_path, "fit", (config,), {}, {"base": Cell("b", tmp_path, "fit", (), {"seed": 1})}).key,
+    }
+    assert len(keys) == 8
+
+
+def test_a_value_that_is_replaced_does_not_count(tmp_path):
+    first = write(tmp_path / "a.yaml", "model: {x: 1, z: 1}\n")
+    second = write(tmp_path / "b.yaml", "model: {x: 2, z: 1}\n")
+    overlay = write(tmp_path / "c.yaml", "model: {x: 3}\n")
+    assert key(tmp_path, first, overlay) == key(tmp_path, second, overlay) == key(tmp_path, first, **{"model.x": 3})
+
+
+def test_files_models_and_rows_count_by_their_contents(tmp_path, rows):
+    text, model = tmp_path / "text.jsonl", save_model(tmp_path / "model", seed=1)
+    text.write_text("one\n")
+    fields = {"files": str(tmp_path / "*.jsonl"), "model.path": str(model), "rows": str(rows)}
+    kept = Cell("a", tmp_path, "fit", (), fields)
+    before = kept.key
+    (rows / "columns").mkdir(exist_ok=True)
+    (rows / "columns" / "more").write_text("a score column beside the rows")
+    found = [fingerprint(value) for value in fields.values()]
+    assert None not in found and [fingerprint(value) for value in fields.values()] == found
+    text.write_text("two\n")
+    save_model(tmp_path / "model", seed=2)
+    (rows / "manifest.json").write_text((rows / "manifest.json").read_text().replace("tokenizer", "tokeniser"))
+    assert all(now != then for now, then in zip(map(fingerprint, fields.values()), found, strict=True))
+    assert before == kept.key  # a cell's key is what it was when it was asked
+
+
+@pytest.mark.parametrize("value", ["lab/accuracy", "a" * 5000, "", "org/model", "\0", "{base}/model"])
+def test_a_value_that_names_nothing_has_no_fingerprint(value):
+    assert fingerprint(value) is None
+
+
+def test_embedded_models_have_fingerprints():
+    assert fingerprint("lab/base") not in (None, fingerprint("lab/sft"))
+
+
+def test_braces_are_filled_with_places():
+    fields = {"path": "{base}/model", "list": [{"x": "{seed}{seed}"}, 3], "json": '{"a": "{other}"}'}
+    filled = fill(fields, {"base": "runs/b", "seed": "4"})
+    assert filled == {"path": "runs/b/model", "list": [{"x": "44"}, 3], "json": '{"a": "{other}"}'}
+
+
+def test_a_cell_tells_how_it_ended(tmp_path):
+    cell = Cell("a-0", tmp_path, "evaluate", kind="a")
+    assert cell.state == "missing"
+    cell.begin()
+    (cell.result).mkdir()
+    assert cell.state == "interrupted" and json.loads((cell.folder / "cell.json").read_text())["verb"] == "evaluate"
+    cell.end("no room", seconds=1.0)
+    assert cell.state == "failed" and cell.outcome["error"] == "no room"
+    cell.begin()
+    assert cell.state == "interrupted" and not cell.result.exists()
+    cell.end(None, seconds=2.0)
+    assert cell.state == "done" and cell.outcome["seconds"] == 2.0
+
+
+def test_what_a_fit_left_stays_for_it_to_go_on_from(tmp_path):
+    cell = Cell("a-0", tmp_path, "fit")
+    cell.begin()
+    cell.result.mkdir()
+    cell.begin()
+    assert cell.result.exists() and "--ckpt_path=last" in cell.arguments
+
+
+def test_the_command_has_the_results_of_its_inputs(tmp_path):
+    base = Cell("base-0", tmp_path, "fit", (), {"seed_everything": 3})
+    cell = Cell("e-0", tmp_path, "evaluate", (), {"model.path": "{base}/model", "tasks": ["lab"]}, {"base": base})
+    assert cell.arguments == [
+        "evaluate",
+        f"--model.path={base.result}/model",
+        '--tasks=["lab"]',
+        f"--output={cell.result}/evaluation.json",
+    ]
+
+
+def test_each_cell_comes_once_and_after_its_inputs(tmp_path):
+    base = Cell("base-0", tmp_path, "fit")
+    again = Cell("other-0", tmp_path, "fit")
+    top = [Cell(f"t-{n}", tmp_path, "fit", (), {"n": n}, {"base": base if n else again}) for n in range(2)]
+    assert [cell.name for cell in all_cells(top)] == ["other-0", "t-0", "t-1"]
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path / "none.yaml", Path(write(tmp_path / "broken.yaml", "a: [1\n"))):
+        with pytest.raises(ConfigError, match=path.name):
+            _ = Cell("a", tmp_path, "fit", (str(path),)).key

@@ -1,0 +1,103 @@
+"""Cells in real processes: what fails, what is killed, what goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from remit_lit.cells.cell import Cell
+from remit_lit.cells.runner import describe, estimated_seconds, run_cells
+from remit_lit.checkpoints.directory import all_checkpoints
+from remit_lit.errors import ConfigError
+from tests.processes import SECONDS
+
+
+@pytest.fixture
+def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> str:
+    """A `fit` of 30 steps that sleeps in each, with a checkpoint every 5."""
+    content: dict[str, Any] = {
+        "model": {
+            "policy": {"path": str(tiny_policy_dir)},
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
+            "horizon": {"steps": 30},
+        },
+        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "enable_progress_bar": False,
+            "limit_val_batches": 0,
+            "callbacks": [{"class_path": "tests.faults.pace.Pace", "init_args": {"seconds": 0.02}}],
+        },
+        "checkpoint": {"every_n_train_steps": 5},
+    }
+    path = tmp_path / "fit.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def cells_of(config: str, root: Path) -> list[Cell]:
+    """Two runs, of which the second goes on from the first; one that fails; one that needs that."""
+    first = Cell("first-0", root, "fit", (config,), kind="first")
+    second = Cell("second-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": first}, kind="s")
+    broken = Cell("broken-0", root, "fit", (config,), {"model.horizn.steps": 3})
+    lost = Cell("lost-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": broken})
+    return [second, lost]
+
+
+def test_a_failed_cell_is_told_of_and_the_others_are_run(config, tmp_path):
+    second, lost = cells_of(config, tmp_path / "cells")
+    first, broken = second.inputs["base"], lost.inputs["base"]
+    assert estimated_seconds([second]) == {first.key: None, second.key: None}
+    lines: list[str] = []
+    run_cells([second, lost], 2, lines.append)
+    assert [cell.state for cell in (first, second, broken, lost)] == ["done", "done", "failed", "failed"]
+    assert "model.horizn" in describe(broken) and str(broken.log) in describe(broken)
+    assert lost.outcome["error"] == "needs broken-0, which failed"
+    assert sorted(line.split("]")[0] for line in lines) == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert (second.result / "model" / "model.safetensors").exists()
+
+    done = (first.folder / "done.json").stat().st_mtime_ns
+    failed = (broken.folder / "failed.json").stat().st_mtime_ns
+    assert list(estimated_seconds([second, lost])) == [broken.key, lost.key]
+    run_cells([second, lost], 1, lines.append)
+    assert (first.folder / "done.json").stat().st_mtime_ns == done  # reused
+    assert (broken.folder / "failed.json").stat().st_mtime_ns > failed  # tried again
+
+
+def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
+    cell = cells_of(config, tmp_path / "cells")[0].inputs["base"]
+    script = (
+        "from pathlib import Path\n"
+        "from remit_lit.cells.cell import Cell\n"
+        "from remit_lit.cells.runner import run_cells\n"
+        f"run_cells([Cell('first-0', Path({str(tmp_path / 'cells')!r}), 'fit', ({config!r},))], 1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    checkpoints = cell.result / "checkpoints"
+    end = time.monotonic() + SECONDS
+    while not all_checkpoints(checkpoints):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert psutil.wait_procs(below, timeout=20)[1] == []
+    assert cell.state == "interrupted"
+
+    before = all_checkpoints(checkpoints)[0].stat().st_mtime_ns
+    run_cells([cell], 1, lambda line: None)
+    assert cell.state == "done"
+    assert "Restoring states" in cell.log.read_text()
+    assert before > 0
+
+
+def test_jobs_are_counted_in_ones():
+    with pytest.raises(ConfigError, match="jobs: got 0"):
+        run_cells([], 0)
