@@ -1,7 +1,7 @@
 """Tokenised documents of several sources on disk, and which of them are held out or chosen by the mix."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.generate import generate
 from remit_lit.data.packing import TokenStore, choose_documents
 from remit_lit.data.settings import PrepareSettings
@@ -25,10 +26,11 @@ class Corpus:
     Attributes:
         names: of the sources.
         tables: ``input_ids`` and ``bytes`` of each source's documents.
-        lengths: tokens of each document, 0 for a skipped one, int64 [documents].
+        lengths: tokens of each document, 0 for one that is left out, int64 [documents].
         bytes: UTF-8 bytes of each document, int64 [documents].
         source: index of each document's source, int16 [documents].
         skipped: number of skipped records of each source.
+        contaminated: number of documents of each source that share words with evaluation items.
     """
 
     def __init__(self, tables: dict[str, datasets.Dataset]) -> None:
@@ -37,7 +39,12 @@ class Corpus:
         self.lengths = np.concatenate(lengths)
         self.bytes = np.concatenate([table.data.column("bytes").to_numpy() for table in self.tables])
         self.source = np.repeat(np.arange(len(lengths), dtype=np.int16), [len(part) for part in lengths])
-        self.skipped = [int((part == 0).sum()) for part in lengths]
+        # A skipped record has no bytes, either.
+        self.skipped = self._count((self.lengths == 0) & (self.bytes == 0))
+        self.contaminated = self._count((self.lengths == 0) & (self.bytes > 0))
+
+    def _count(self, documents: np.ndarray) -> list[int]:
+        return np.bincount(self.source[documents], minlength=len(self.names)).tolist()
 
     def shuffled(self, index: int, seed: int) -> np.ndarray:
         """Documents of source ``index`` in their seeded order, int64."""
@@ -46,12 +53,16 @@ class Corpus:
 
 
 def tokenize(
-    sources: dict[str, Source], tokenizer: PreTrainedTokenizerBase, num_workers: int, directory: Path
+    sources: dict[str, Source],
+    tokenizer: PreTrainedTokenizerBase,
+    num_workers: int,
+    directory: Path,
+    decontamination: Decontamination | None = None,
 ) -> Corpus:
     """Write the tokens of each source's documents, EOS appended, below ``directory``.
 
     Raises:
-        DataError: a malformed record, or a source without any text; names the source.
+        DataError: a malformed record, or a source without any text, or none but contaminated; names the source.
     """
     tables = {}
     features = datasets.Features(
@@ -64,7 +75,7 @@ def tokenize(
                 raise DataError("no document with text in it")
             tables[name] = generate(
                 _tokenized_documents,
-                {"shards": shards, "source": source, "tokenizer": tokenizer},
+                {"shards": shards, "source": source, "tokenizer": tokenizer, "decontamination": decontamination},
                 features,
                 min(num_workers, len(shards)),
                 directory / name,
@@ -72,28 +83,28 @@ def tokenize(
         except DataError as error:
             raise DataError(f"source {name!r}: {error}") from error
         if not TokenStore([tables[name].data.table]).lengths().any():
-            raise DataError(f"source {name!r}: no document with text in it")
+            contaminated = np.count_nonzero(tables[name].data.column("bytes").to_numpy())
+            why = f"all of its {contaminated} documents share words with the items of decontaminate"
+            raise DataError(f"source {name!r}: {why if contaminated else 'no document with text in it'}")
     return Corpus(tables)
 
 
 def _tokenized_documents(
-    shards: list[str], source: Source, tokenizer: PreTrainedTokenizerBase
+    shards: list[str], source: Source, tokenizer: PreTrainedTokenizerBase, decontamination: Decontamination | None
 ) -> Iterator[dict[str, Any]]:
-    """One record per document; a skipped one has no tokens, so that it can be counted."""
+    """One record per document; one that is left out has no tokens, so that it can be counted."""
     eos = tokenizer.eos_token_id
     for shard in shards:
         texts = source.read(shard)
         while batch := list(islice(texts, _TOKENIZE_BATCH)):
-            kept = [text for text in batch if text is not None]
+            is_kept = [text is not None and not (decontamination and decontamination.shares(text)) for text in batch]
+            kept = [text for text in compress(batch, is_kept) if text is not None]
             encoded = iter(_encode(tokenizer, kept) if kept else [])
-            for text in batch:
-                if text is None:
-                    yield {"input_ids": [], "bytes": 0}
-                    continue
-                ids = next(encoded)
+            for text, chosen in zip(batch, is_kept, strict=True):
+                ids = next(encoded) if chosen else []
                 yield {
-                    "input_ids": ids if ids and ids[-1] == eos else [*ids, eos],
-                    "bytes": len(text.encode("utf-8", errors="replace")),
+                    "input_ids": [*ids, eos] if chosen and ids[-1:] != [eos] else ids,
+                    "bytes": len((text or "").encode("utf-8", errors="replace")),
                 }
 
 

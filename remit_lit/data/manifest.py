@@ -25,6 +25,31 @@ SPLITS = ("train", "validation")
 _NAME = "manifest.json"
 # Settings that say how fast, not what: two directories that differ only here hold the same rows.
 _NOT_MEANING = {"num_workers"}
+# Settings that mean something only where there is something to decontaminate against.
+_OF_DECONTAMINATION = {"decontaminate", "decontaminate_ngram"}
+
+
+@dataclass(frozen=True)
+class DecontaminationFacts:
+    """What training documents were compared with, and how many were dropped.
+
+    Attributes:
+        ngram: words in a run that none of the documents shares with an item.
+        items: of each task or file, how many items, and their fingerprint.
+        dropped: documents, by source.
+    """
+
+    ngram: int
+    items: dict[str, dict[str, Any]]
+    dropped: dict[str, int]
+
+    def summary(self) -> list[str]:
+        """What was compared and dropped, a line each."""
+        items = ", ".join(f"{name} ({facts['items']:,} items)" for name, facts in self.items.items())
+        return [
+            f"decontaminated against {items}: runs of {self.ngram} words",
+            *(f"  {name}: {count:,} documents dropped" for name, count in self.dropped.items()),
+        ]
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,7 @@ class Manifest:
         counts: rows of each split, and documents, tokens, bytes and skipped records per source.
         settings: of ``prepare``.
         versions: of the packages that made the rows.
+        decontamination: what training documents were compared with; None where they were not.
     """
 
     sequence_length: int
@@ -48,6 +74,12 @@ class Manifest:
     counts: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     versions: dict[str, str]
+    decontamination: DecontaminationFacts | None = None
+
+    @property
+    def decontaminated_tasks(self) -> tuple[str, ...]:
+        """Tasks, and files, with whose items no training document shares a run of words; () where none was compared."""
+        return () if self.decontamination is None else tuple(self.decontamination.items)
 
     def summary(self) -> list[str]:
         """Rows, documents, tokens and skipped records of each split and source, a line each."""
@@ -59,7 +91,7 @@ class Manifest:
                 f"{facts['skipped']:,} skipped"
                 for name, facts in count["sources"].items()
             ]
-        return lines
+        return lines if self.decontamination is None else [*lines, *self.decontamination.summary()]
 
 
 def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
@@ -71,7 +103,8 @@ def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
         return {name: plain(v) for name, v in value.items()} if isinstance(value, dict) else value
 
     fields = (f.name for f in dataclasses.fields(settings))
-    whole = {name: plain(getattr(settings, name)) for name in fields if name not in _NOT_MEANING}
+    left_out = _NOT_MEANING | (_OF_DECONTAMINATION if settings.decontaminate is None else set())
+    whole = {name: plain(getattr(settings, name)) for name in fields if name not in left_out}
     result: dict[str, Any] = json.loads(json.dumps(whole, default=str))
     return result
 
@@ -92,6 +125,7 @@ def write_manifest(
     settings: dict[str, Any],
     counts: dict[str, dict[str, Any]],
     fingerprints: dict[str, str],
+    decontamination: DecontaminationFacts | None = None,
 ) -> None:
     """Write ``manifest.json`` of the rows in ``directory``."""
     packages = ("datasets", "tokenizers", "transformers", "numpy", "pyarrow")
@@ -103,8 +137,12 @@ def write_manifest(
         counts=counts,
         settings=settings,
         versions={"remit_lit": __version__, **{name: importlib.metadata.version(name) for name in packages}},
+        decontamination=decontamination,
     )
-    (directory / _NAME).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+    content = dataclasses.asdict(manifest)
+    if decontamination is None:
+        del content["decontamination"]
+    (directory / _NAME).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -115,17 +153,20 @@ def read_manifest(directory: str | Path) -> Manifest:
     """
     path = Path(directory, _NAME)
     try:
-        return Manifest(**json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        if facts := content.get("decontamination"):
+            content["decontamination"] = DecontaminationFacts(**facts)
+        return Manifest(**content)
     except FileNotFoundError:
         raise ConfigError(f"rows: {directory} holds no rows; make them with `python -m remit_lit prepare`") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ConfigError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
 
 
 def require_settings(directory: str | Path, settings: "PrepareSettings") -> None:
     """Raise ConfigError, listing the fields that differ, unless the rows were prepared with ``settings``."""
     found, wanted = read_manifest(directory).settings, settings_of(settings)
-    different = sorted(name for name in wanted if found.get(name) != wanted[name])
+    different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if different:
-        details = "; ".join(f"{name}: {found.get(name)!r} on disk, {wanted[name]!r} here" for name in different)
+        details = "; ".join(f"{name}: {found.get(name)!r} on disk, {wanted.get(name)!r} here" for name in different)
         raise ConfigError(f"data.prepare: {directory} was made otherwise ({details}); name another data.rows")

@@ -13,8 +13,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from remit_lit.data.corpus import Corpus, hold_out, mix, tokenize
+from remit_lit.data.decontamination import Decontamination, read_items
 from remit_lit.data.generate import generate
-from remit_lit.data.manifest import SPLITS, rows_fingerprint, settings_of, write_manifest
+from remit_lit.data.manifest import SPLITS, DecontaminationFacts, rows_fingerprint, settings_of, write_manifest
 from remit_lit.data.packing import Packing, TokenStore
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
@@ -30,7 +31,8 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
 
     Raises:
         ConfigError: settings that cannot work, or ``output`` exists and ``overwrite`` is False.
-        DataError: a malformed record (naming file and line), a missing field, or too little text for one row.
+        DataError: a malformed record (naming file and line), a missing field, too little text for one row, or none
+            that shares no words with evaluation items.
     """
     settings.check()
     settings.check_sources()
@@ -38,13 +40,16 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
     if output.exists() and not overwrite:
         raise ConfigError(f"output: {output} exists; give another directory, or --overwrite true")
     tokenizer = load_tokenizer(settings.tokenizer, settings.tokenizer_revision)
+    decontamination = None
+    if settings.decontaminate is not None:
+        decontamination = read_items(settings.decontaminate, settings.decontaminate_ngram)
     output.parent.mkdir(parents=True, exist_ok=True)
     for stale in output.parent.glob(f".{output.name}.partial-*"):
         if not _is_alive(stale):
             shutil.rmtree(stale, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-{os.getpid()}-", dir=output.parent))
     try:
-        _write(partial, tokenizer, settings)
+        _write(partial, tokenizer, settings, decontamination)
         if output.exists() and overwrite:
             shutil.rmtree(output)
         _move(partial / "rows", output)
@@ -73,8 +78,13 @@ def _is_alive(partial: Path) -> bool:
     return True
 
 
-def _write(partial: Path, tokenizer: PreTrainedTokenizerBase, settings: PrepareSettings) -> None:
-    training = tokenize(settings.sources, tokenizer, settings.num_workers, partial / "tokens")
+def _write(
+    partial: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PrepareSettings,
+    decontamination: Decontamination | None,
+) -> None:
+    training = tokenize(settings.sources, tokenizer, settings.num_workers, partial / "tokens", decontamination)
     if settings.validation is None:
         chosen, held_out = hold_out(training, settings)
         validation = training
@@ -100,7 +110,11 @@ def _write(partial: Path, tokenizer: PreTrainedTokenizerBase, settings: PrepareS
         table.save_to_disk(rows / split)
         counts[split] = {"rows": packing.num_rows, "sources": _count(corpus, documents)}
         fingerprints[split] = rows_fingerprint(table)
-    write_manifest(rows, tokenizer, settings_of(settings), counts, fingerprints)
+    facts = None
+    if decontamination is not None:
+        dropped = dict(zip(training.names, training.contaminated, strict=True))
+        facts = DecontaminationFacts(decontamination.ngram, decontamination.items, dropped)
+    write_manifest(rows, tokenizer, settings_of(settings), counts, fingerprints, facts)
 
 
 def _pack(corpus: Corpus, documents: list[np.ndarray], settings: PrepareSettings) -> Packing:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from remit_lit.data.decontamination import SHORTEST, check_entry
 from remit_lit.data.sources import Source
 from remit_lit.errors import ConfigError, require_range
 
@@ -19,6 +20,9 @@ class PrepareSettings:
         num_tokens: tokens to train on; null takes as many as the mix allows without repeating a document.
         validation: held-out documents, by name; null holds out validation_share of each training source.
         validation_share: share of the documents of each training source that is held out, in [0, 1).
+        decontaminate: leave out training documents that share a run of words with items of these: evaluation tasks
+            (lab, or of lm-evaluation-harness), or .jsonl or .txt files of items; null leaves out none.
+        decontaminate_ngram: words in such a run; 13 as in GPT-3.
         seed: of the order of documents.
         num_workers: processes; the rows do not depend on it.
         tokenizer_revision: branch, tag or commit on the hub.
@@ -31,17 +35,21 @@ class PrepareSettings:
     num_tokens: int | None = None
     validation: dict[str, Source] | None = None
     validation_share: float = 0.01
+    decontaminate: list[str] | None = None
+    decontaminate_ngram: int = 13
     seed: int = 0
     num_workers: int = 1
     tokenizer_revision: str | None = None
 
     def check_sources(self) -> None:
-        """Raise ConfigError where a source names files that are not there."""
+        """Raise ConfigError where a source or ``decontaminate`` names files that are not there."""
         for name, source in (*self.sources.items(), *(self.validation or {}).items()):
             try:
                 source.check()
             except ConfigError as error:
                 raise ConfigError(f"source {name!r}: {error}") from error
+        for entry in self.decontaminate or ():
+            check_entry(entry)
 
     def check(self) -> None:
         """Refuse settings that cannot work, before any file is read.
@@ -59,6 +67,10 @@ class PrepareSettings:
             raise ConfigError(f"num_tokens: got {self.num_tokens}; give at least one row of {self.sequence_length}")
         if not 0 <= self.validation_share < 1:
             raise ConfigError(f"validation_share: got {self.validation_share}; give a number in [0, 1)")
+        if self.decontaminate == []:
+            raise ConfigError("decontaminate: got an empty list; name tasks or files, or give null")
+        if self.decontaminate_ngram < SHORTEST:
+            raise ConfigError(f"decontaminate_ngram: got {self.decontaminate_ngram}; give at least {SHORTEST} words")
         if self.mix is not None:
             if set(self.mix) != set(self.sources):
                 raise ConfigError(f"mix: names {sorted(self.mix)}, but sources are {sorted(self.sources)}")
