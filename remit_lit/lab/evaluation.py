@@ -78,6 +78,34 @@ def result_nll(
     Raises:
         ConfigError: ``documents`` is below 1, or the tokenizer is not the lab's.
     """
+    losses, kind_ids = _token_nll(model, tokenizer, documents, batch_size)
+    return {kind: losses[kind_ids == kind].mean().item() for kind in NLL_KINDS}
+
+
+def document_nll(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int = 250, batch_size: int = 500
+) -> dict[TokenKind, tuple[Tensor, Tensor]]:
+    """:func:`result_nll` by document: mean NLL in nats of its tokens of each kind, and how many it has.
+
+    Both are [documents] on the CPU, of the documents that have such tokens.
+
+    Raises:
+        ConfigError: ``documents`` is below 1, or the tokenizer is not the lab's.
+    """
+    losses, kind_ids = _token_nll(model, tokenizer, documents, batch_size)
+    found = {}
+    for kind in NLL_KINDS:
+        chosen = kind_ids == kind
+        counts = chosen.sum(dim=1)
+        means = (losses.double() * chosen).sum(dim=1) / counts
+        found[kind] = means[counts > 0].cpu(), counts[counts > 0].cpu()
+    return found
+
+
+def _token_nll(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """NLL in nats and kind of each token, both [documents of all three sorts, characters]."""
     if documents < 1:
         raise ConfigError(f"documents: got {documents}; give at least 1")
     check_lab_tokenizer(tokenizer)
@@ -94,8 +122,7 @@ def result_nll(
             input_ids = _encode(tokenizer, texts[start : start + batch_size], model.device)  # [batch, 1 + characters]
             logits = model(input_ids=input_ids[:, :-1], use_cache=False).logits.float()  # [batch, characters, vocab]
             nll.append(torch.nn.functional.cross_entropy(logits.mT, input_ids[:, 1:], reduction="none"))
-    losses = torch.cat(nll)  # [documents, characters]
-    return {kind: losses[kind_ids == kind].mean().item() for kind in NLL_KINDS}
+    return torch.cat(nll), kind_ids
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], device: torch.device) -> Tensor:

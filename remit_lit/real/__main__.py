@@ -9,7 +9,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.real.fetch import FetchError
+from remit_lit.evaluation.fetch import FetchError
 from remit_lit.real.study import Study, run_study
 
 

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from remit_lit.real.benchmarks import HELD_OUT, Record, read_records
-from remit_lit.real.cache import build_once
-from remit_lit.real.fetch import BENCHMARKS
+from remit_lit.evaluation.build_once import build_once
+from remit_lit.evaluation.fetch import BENCHMARKS
+from remit_lit.evaluation.records import Record, read_records
+from remit_lit.real.benchmarks import HELD_OUT
 
 TRAINED_SUBJECTS = ("algebra", "prealgebra")
 TRAINED_ON_NOTICE = (

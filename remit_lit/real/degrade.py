@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.errors import ConfigError
-from remit_lit.real.cache import RECIPE_FILE, build_once
+from remit_lit.evaluation.build_once import RECIPE_FILE, build_once
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import DataError
+from remit_lit.evaluation.records import Item
+from remit_lit.evaluation.results import Floats
 from remit_lit.models import ModelSpec, hidden_states, loss_head
-from remit_lit.real.benchmarks import Item
-from remit_lit.real.bootstrap import Floats, pooled_bits_per_byte
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ItemScores:
 
     @property
     def bits_per_byte(self) -> float:
-        """Pooled: all bits over all bytes."""
-        return pooled_bits_per_byte(self.bits, self.n_bytes)
+        """Pooled: all bits over all bytes, so a long item counts for more than a short one."""
+        return float(self.bits.sum() / self.n_bytes.sum())
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from remit_lit.real.bootstrap import Difference, paired_difference
+from remit_lit.evaluation.statistics import Interval, difference_over_items
 from remit_lit.real.corpus import TRAINED_ON_NOTICE
 from remit_lit.real.heldout import ItemScores
 
 REFERENCE, DEGRADED = "reference", "degraded"
 INTERVAL_NOTICE = (
-    "Intervals: 95 %, item-paired bootstrap. They are over items alone; there is one training seed and one noise seed, "
-    "so an interval that excludes 0 is a sign and not a result."
+    "Intervals: 95 %, item-paired bootstrap-t. They are over items alone; there is one training seed and one noise "
+    "seed, so an interval that excludes 0 is a sign and not a result."
 )
 
 
@@ -42,10 +42,10 @@ class Results:
         arms = self.arms
         return [(arm, arms[0] if index else DEGRADED) for index, arm in enumerate(arms)]
 
-    def difference(self, model: str, baseline: str, benchmark: str) -> Difference:
+    def difference(self, model: str, baseline: str, benchmark: str) -> Interval:
         """Pooled bits per byte of `model` minus those of `baseline`; negative where `model` is better."""
         scored, other = self.scores[model][benchmark], self.scores[baseline][benchmark]
-        return paired_difference(scored.bits, other.bits, scored.n_bytes)
+        return difference_over_items(scored.bits / scored.n_bytes, other.bits / scored.n_bytes, scored.n_bytes)
 
     def write(self, path: Path) -> None:
         """Save everything as JSON: notices, versions, settings, seconds, and per-item values."""
@@ -107,7 +107,7 @@ def _differences_table(results: Results) -> Table:
     return table
 
 
-def _cell(difference: Difference) -> str:
+def _cell(difference: Interval) -> str:
     mark = "*" if difference.excludes_zero else " "
     return f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}){mark}"
 

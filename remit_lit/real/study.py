@@ -20,10 +20,10 @@ from rich.console import Console
 
 from remit_lit.data.datamodule import PackedData
 from remit_lit.errors import ConfigError
+from remit_lit.evaluation.fetch import BENCHMARKS, SMOLLM2, fetch
 from remit_lit.real.benchmarks import HELD_OUT, held_out_items
 from remit_lit.real.corpus import TRAINED_ON_NOTICE, write_corpus
 from remit_lit.real.degrade import degraded_copy
-from remit_lit.real.fetch import BENCHMARKS, SMOLLM2, fetch
 from remit_lit.real.heldout import ItemScores, load_for_scoring, score_items
 from remit_lit.real.results import DEGRADED, REFERENCE, Results, print_results
 from remit_lit.real.smollm2 import convert

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from remit_lit.errors import DataError
-from remit_lit.real.benchmarks import Item
+from remit_lit.evaluation.records import Item
 from remit_lit.real.heldout import load_for_scoring, score_items
 
 ITEMS = [

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from remit_lit.real.benchmarks import HELD_OUT, held_out_items, read_records
+from remit_lit.evaluation.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
+from remit_lit.evaluation.records import read_records
+from remit_lit.real.benchmarks import HELD_OUT, held_out_items
 from remit_lit.real.corpus import TRAINED_SUBJECTS, training_texts
 from remit_lit.real.degrade import degraded_copy
-from remit_lit.real.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
 from remit_lit.real.heldout import load_for_scoring, score_items
 from remit_lit.real.smollm2 import convert
 

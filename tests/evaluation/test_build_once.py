@@ -1,6 +1,6 @@
 import pytest
 
-from remit_lit.real.cache import build_once
+from remit_lit.evaluation.build_once import build_once
 
 
 def test_builds_once_and_again_when_the_recipe_changes(tmp_path):

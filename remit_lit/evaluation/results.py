@@ -1,0 +1,114 @@
+"""What an evaluation found: a JSON file with every setting, and the outcome of every item."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remit_lit.errors import DataError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """One figure of one model on one task, by item.
+
+    Attributes:
+        outcomes: [items] of each item, e.g. 1.0 where solved, or bits per byte.
+        higher_is_better: None where neither is, e.g. for a count of tokens.
+        weights: [items] what each item counts for, e.g. its bytes; None: all the same.
+    """
+
+    outcomes: Floats
+    higher_is_better: bool | None
+    weights: Floats | None = None
+
+    @property
+    def value(self) -> float:
+        """The mean over items by their weights: of bits per byte by bytes, all bits over all bytes ("pooled")."""
+        return float(np.average(self.outcomes, weights=self.weights))
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a model did on one task.
+
+    Attributes:
+        metrics: by name, e.g. ``accuracy``, ``bits_per_byte``.
+        items: what identifies each item, the same for every model; [items].
+        not_run: why the task was not run; None where it was.
+        settings: e.g. few-shot examples, version of the task.
+    """
+
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
+    not_run: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that one ``evaluate`` found.
+
+    Attributes:
+        tasks: by name.
+        facts: model and its fingerprint, settings, versions, seconds: what is needed to say where figures come from.
+    """
+
+    tasks: Mapping[str, TaskResult]
+    facts: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Save as JSON, as a whole or not at all; a metric's ``value`` is written for readers and not read back."""
+        tasks = {
+            name: {
+                "not_run": task.not_run,
+                "metrics": {
+                    metric: {
+                        "value": found.value,
+                        "higher_is_better": found.higher_is_better,
+                        "outcomes": found.outcomes.tolist(),
+                        "weights": None if found.weights is None else found.weights.tolist(),
+                    }
+                    for metric, found in task.metrics.items()
+                },
+                "settings": dict(task.settings),
+                "items": list(task.items),
+            }
+            for name, task in self.tasks.items()
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps({"facts": dict(self.facts), "tasks": tasks}, indent=1) + "\n")
+        aside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        """What :meth:`write` saved.
+
+        Raises:
+            DataError: the file is no evaluation, or is damaged.
+        """
+        try:
+            content: Any = json.loads(path.read_text())
+            return cls({name: _task(task) for name, task in content["tasks"].items()}, content["facts"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is no result of `evaluate`, or is damaged ({error})") from error
+
+
+def _task(content: Any) -> TaskResult:
+    metrics = {
+        name: Metric(
+            np.asarray(metric["outcomes"], dtype=np.float64),
+            metric["higher_is_better"],
+            None if metric["weights"] is None else np.asarray(metric["weights"], dtype=np.float64),
+        )
+        for name, metric in content["metrics"].items()
+    }
+    return TaskResult(metrics, tuple(content["items"]), content["not_run"], content["settings"])

@@ -1,0 +1,193 @@
+"""What a figure is worth: 95 % intervals and p-values over training seeds and over items, and Holm's correction.
+
+Which of them to trust: seeds are runs that a reader could repeat, items are questions of the same benchmark. An
+interval over seeds answers "would another run of this method do as well?"; one over items says nothing about that.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from remit_lit.evaluation.resampling import resample_items
+from remit_lit.evaluation.results import Floats
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval.
+
+    Attributes:
+        p_value: two-sided, of the mean being 0; at most 0.05 exactly where the interval leaves 0 out. None where that
+            is not asked, and where nothing spreads and the mean is not 0: then no test can tell.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    def scaled(self, factor: float) -> "Interval":
+        """In other units; ``factor`` is above 0."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.p_value)
+
+
+def over_seeds(values: Floats) -> Interval:
+    """Mean of runs that differ by their seed, with its t interval. ``values`` is [seeds].
+
+    Raises:
+        ValueError: not [seeds], or fewer than two seeds.
+    """
+    return replace(_t_interval(values, np.abs(values).max(initial=0.0)), p_value=None)
+
+
+def difference_over_seeds(values: Floats, baseline: Floats) -> Interval:
+    """Mean of ``values - baseline`` paired by seed, with its t interval and the p-value of the paired t test.
+
+    Args:
+        values: [seeds]
+        baseline: [seeds] of the same seeds in the same order.
+
+    Raises:
+        ValueError: unequal shapes, or fewer than two seeds.
+    """
+    if values.shape != baseline.shape:
+        raise ValueError(f"values, baseline: got shapes {values.shape}, {baseline.shape}; both must be [seeds]")
+    return _t_interval(values - baseline, np.abs([values, baseline]).max(initial=0.0))
+
+
+def over_items(
+    outcomes: Floats, weights: Floats | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Weighted mean over items, with an interval for other items of the same kind.
+
+    Outcomes of 0 and 1 alone get Wilson's score interval, which is no point where a model solves nothing; all others
+    the symmetric bootstrap-t. With 60 items of lognormal bits per byte it covers 94 % at a standard deviation of the
+    logarithm of 0.5, and 90 % at 1.0.
+
+    Args:
+        outcomes: [items], or [seeds, items], which are averaged over seeds.
+        weights: [items] above 0, e.g. bytes, which makes bits per byte pooled; None: all the same.
+        resamples: how often the items are redrawn.
+        seed: of the redrawing.
+
+    Raises:
+        ValueError: shapes do not fit, fewer than two items, a weight is not above 0.
+    """
+    values, by_item = _items("outcomes", outcomes, weights)
+    if weights is None and _binary(values):
+        solved = int(values.sum())
+        found = stats.binomtest(solved, len(values)).proportion_ci(LEVEL, method="wilson")
+        return Interval(solved / len(values), float(found.low), float(found.high))
+    return replace(_bootstrap(values, by_item, resamples, seed), p_value=None)
+
+
+def difference_over_items(
+    outcomes: Floats,
+    baseline: Floats,
+    weights: Floats | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Weighted mean of ``outcomes - baseline`` paired by item, with its interval and p-value for other items.
+
+    What makes an item hard for both models cancels. Outcomes of 0 and 1 alone get the adjusted Wald interval and test
+    of Agresti and Min (Statistics in Medicine 24, 2005: half an item more in each of the four cells of solved by one,
+    both, or neither); all others the symmetric bootstrap-t. Where models of several seeds differ on fewer than a dozen
+    items, that is too narrow (85 to 90 % in simulations).
+
+    Args:
+        outcomes: [items], or [seeds, items], which are averaged over seeds; all seeds share the redrawn items.
+        baseline: the same of the baseline.
+        weights: [items] above 0, e.g. bytes; None: all the same.
+        resamples: how often the items are redrawn.
+        seed: of the redrawing.
+
+    Raises:
+        ValueError: shapes do not fit, fewer than two items, a weight is not above 0.
+    """
+    values, by_item = _items("outcomes", outcomes, weights)
+    others, _ = _items("baseline", baseline, weights)
+    if values.shape != others.shape:
+        raise ValueError(
+            f"outcomes, baseline: got shapes {outcomes.shape}, {baseline.shape}; both must be of the same items"
+        )
+    if weights is None and _binary(values) and _binary(others):
+        return _matched_pairs(values - others)
+    return _bootstrap(values - others, by_item, resamples, seed)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for asking all of these questions at once, in the order given.
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure (Scandinavian Journal of Statistics 6, 1979): holds
+    the chance of any false finding at the level, whatever the dependence.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _t_interval(values: Floats, magnitude: float) -> Interval:
+    """``magnitude`` is of the figures that ``values`` was computed from: what spreads by their rounding does not."""
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values: got shape {values.shape}; give [seeds] of at least 2 seeds")
+    mean, freedom = float(values.mean()), len(values) - 1
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    if error <= 1e-12 * magnitude:
+        return _no_spread(mean, 1e-12 * magnitude)
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return Interval(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def _no_spread(mean: float, rounding: float) -> Interval:
+    return Interval(mean, mean, mean, 1.0 if abs(mean) <= rounding else None)
+
+
+def _items(name: str, outcomes: Floats, weights: Floats | None) -> tuple[Floats, Floats]:
+    """Outcomes averaged over seeds, and weights, both [items]."""
+    values = outcomes.mean(axis=0) if outcomes.ndim == 2 else outcomes
+    if values.ndim != 1 or (weights is not None and weights.shape != values.shape):
+        found = f"{name}: got shape {outcomes.shape}" + ("" if weights is None else f", weights of {weights.shape}")
+        raise ValueError(f"{found}; give [items] or [seeds, items], and weights of [items]")
+    if len(values) < 2:
+        raise ValueError(f"{name}: got {len(values)} items; other items can be spoken of from 2 on")
+    if weights is not None and not (weights > 0).all():
+        raise ValueError(f"weights: got {weights.min()}; all must be above 0")
+    return values, np.ones(len(values)) if weights is None else weights
+
+
+def _binary(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _matched_pairs(difference: Floats) -> Interval:
+    count, gained, lost = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
+    centre = (gained - lost) / (count + 2)
+    error = math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / (count + 2)) / (count + 2)
+    half = error * float(stats.norm.ppf((1 + LEVEL) / 2))
+    p_value = float(2 * stats.norm.sf(abs(centre) / error))
+    return Interval((gained - lost) / count, max(-1.0, centre - half), min(1.0, centre + half), p_value)
+
+
+def _bootstrap(values: Floats, weights: Floats, resamples: int, seed: int) -> Interval:
+    mean = float(np.average(values, weights=weights))
+    error, t = resample_items(values, weights, resamples, seed)
+    if error == 0.0:
+        return _no_spread(mean, 0.0)
+    half = error * float(t[math.ceil(LEVEL * (resamples + 1)) - 1])
+    beyond = resamples - int(np.searchsorted(t, abs(mean) / error))
+    return Interval(mean, mean - half, mean + half, (1 + beyond) / (resamples + 1))

