@@ -16,8 +16,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+import remit_lit.callbacks.in_loop_evaluation
 import remit_lit.lab.callback
-import remit_lit.lab.source  # noqa: F401  (imported so that configs find the lab's classes by their short names)
+import remit_lit.lab.source  # noqa: F401  (imported so that configs find classes by their short names)
 from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.checkpoints import Checkpoints
 from remit_lit.callbacks.export_model import ExportModel

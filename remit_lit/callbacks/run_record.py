@@ -1,17 +1,17 @@
 """``run.json``: what is needed to say where a run's numbers come from."""
 
-import datetime
-import importlib.metadata
 import json
 import platform
-import subprocess
-import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 
-from remit_lit import __version__
 from remit_lit.callbacks import mid_training
+from remit_lit.callbacks.costs import count_cost
+from remit_lit.provenance import now, provenance
 
 RECORD = "run.json"
 # The policy's config and tokenizer, with which a checkpoint becomes a Hugging Face model.
@@ -19,7 +19,18 @@ POLICY = "policy"
 
 
 class RunRecord(pl.Callback):
-    """Write versions, git revision, data fingerprints and command; and the policy's config and tokenizer."""
+    """Write versions, git revision, data fingerprints, command and cost; and the policy's config and tokenizer."""
+
+    def __init__(self) -> None:
+        self._earlier_seconds = 0.0
+        self._started: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of training so far, which the part after this checkpoint goes on from."""
+        return {"seconds": self._seconds_so_far}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier_seconds = state_dict["seconds"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -29,13 +40,7 @@ class RunRecord(pl.Callback):
         run, manifest = Path(trainer.default_root_dir), module.data.manifest
         packages = ("torch", "lightning", "transformers", "tokenizers", "datasets", "torchdata", "jsonargparse")
         record = {
-            "command": sys.argv,
-            "versions": {
-                "remit_lit": __version__,
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in packages},
-            },
-            "git_revision": _git_revision(),
+            **provenance(packages),
             "machine": {"platform": platform.platform(), "device": str(module.device), "ranks": trainer.world_size},
             "data": {"rows": manifest.fingerprints, "tokenizer": manifest.tokenizer, "counts": manifest.counts},
             "data_seed": module.data.seed,
@@ -51,31 +56,27 @@ class RunRecord(pl.Callback):
         module.policy.config.save_pretrained(run / POLICY)
         module.tokenizer.save_pretrained(run / POLICY)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._earlier_seconds, self._started = self._seconds_so_far, None
+
+    @property
+    def _seconds_so_far(self) -> float:
+        return self._earlier_seconds + (0.0 if self._started is None else time.perf_counter() - self._started)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the last validation figures and when the run ended."""
+        """Add the last validation figures, what the run cost, and when it ended."""
         path = Path(trainer.default_root_dir, RECORD)
         if not trainer.is_global_zero or not path.exists():
             return
         results = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("val/", "lab/"))}
-        ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        record = json.loads(path.read_text()) | {"results": results, "ended": ended}
+        cost = count_cost(mid_training(pl_module), trainer.global_step, self._seconds_so_far)
+        ended = now()
+        record = json.loads(path.read_text()) | {"results": results, "cost": asdict(cost), "ended": ended}
         path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, (bool, int, float, str))
-
-
-def _git_revision() -> str | None:
-    """The revision of the working directory's repository, with ``-dirty`` where files differ; None outside one."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()

@@ -48,6 +48,11 @@ class Throughput(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = None
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time, just passed, in which nothing was trained."""
+        if self._since is not None:
+            self._since = self._since[0] + seconds, self._since[1]
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
