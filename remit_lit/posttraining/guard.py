@@ -1,0 +1,179 @@
+"""Reward functions by dotted path, behind a guard: what one of them does wrong costs one sample, not the run."""
+
+import importlib
+import inspect
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from statistics import fmean, pstdev
+from types import FrameType
+from typing import Any, Literal
+
+from remit_lit.errors import ConfigError, DataError, require_range
+
+Reward = Callable[..., Sequence[float | None]]
+OnFailure = Literal["continue", "stop"]
+
+_log = logging.getLogger(__name__)
+
+
+class _OutOfTime(BaseException):
+    """No Exception, so that a reward's own ``except Exception`` does not swallow it."""
+
+
+class Guard:
+    """A reward function with TRL's signature, called for one completion at a time with a time limit.
+
+    So a failure costs the reward of one sample: None, which TRL leaves out of the group and gives no advantage. A
+    failure is an exception, a result that is not one finite number (or None: "not my task"), or running out of time.
+
+    The limit is a timer signal (``signal.setitimer``) in the main thread: it ends Python code wherever it is, but not a
+    call into C that never returns. What may do that belongs in a process of its own, as ``code_tests`` has it.
+
+    Args:
+        reward: ``(prompts, completions, **columns) -> list of floats``, each argument with one item a sample.
+        name: what figures and messages call it.
+        seconds: for one completion.
+        on_failure: "continue" counts and logs it; "stop" ends the run.
+
+    Attributes:
+        failures: how many there were.
+
+    Raises:
+        ConfigError: ``seconds`` is not positive.
+    """
+
+    def __init__(self, reward: Reward, name: str, seconds: float = 10.0, on_failure: OnFailure = "continue") -> None:
+        require_range("reward_seconds", seconds, 0.0, 86_400.0)
+        self.reward, self.seconds, self.on_failure = reward, seconds, on_failure
+        self.__name__ = name
+        self.failures = 0
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """Rewards, None where the function failed.
+
+        ``log_metric`` gets the number of failures as reward_failures, and the mean standard deviation within the groups
+        of samples of one prompt as rewards/NAME/group_std.
+
+        Raises:
+            DataError: it failed, and ``on_failure`` is stop.
+            ConfigError: the function raised it: a setting, not a sample, is wrong.
+        """
+        before, count = self.failures, len(prompts)
+        options = {"log_metric": log_metric} if log_metric else {}
+        rewards = []
+        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            own = {
+                name: [value[index]] if isinstance(value, list) and len(value) == count else value
+                for name, value in columns.items()
+            }
+            rewards.append(self._one(prompt, completion, {**own, **options}))
+        if log_metric:
+            log_metric("reward_failures", self.failures - before)
+            log_metric(f"rewards/{self.__name__}/group_std", _group_spread(prompts, rewards))
+        return rewards
+
+    def _one(self, prompt: Any, completion: Any, columns: dict[str, Any]) -> float | None:
+        try:
+            with _time_limit(self.seconds):
+                given = list(self.reward(prompts=[prompt], completions=[completion], **columns))
+            if len(given) != 1:
+                raise ValueError(f"it gave {len(given)} rewards for one completion")
+            value = None if given[0] is None else float(given[0])
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"it gave {value}")
+            return value
+        except ConfigError:
+            raise
+        except (Exception, _OutOfTime) as error:
+            self._failed(error, prompt, completion)
+            return None
+
+    def _failed(self, error: BaseException, prompt: Any, completion: Any) -> None:
+        self.failures += 1
+        why = f"no result in {self.seconds} s" if isinstance(error, _OutOfTime) else f"{type(error).__name__}: {error}"
+        message = f"reward {self.__name__}: {why}; prompt {str(prompt)[-200:]!r}, completion {str(completion)[:200]!r}"
+        if self.on_failure == "stop":
+            raise DataError(f"{message}. Mend it, or count such samples with on_reward_failure: continue") from error
+        if self.failures == 1:
+            _log.warning("%s. Failures are counted in reward_failures from here on", message)
+
+
+def judge(reward: Guard, example: Mapping[str, Any], answers: Sequence[Any]) -> list[float | None]:
+    """Rewards of several answers to one example, which has ``prompt`` and the columns that the reward reads."""
+    columns = {name: [value] * len(answers) for name, value in example.items() if name not in ("prompt", "completion")}
+    return reward([example["prompt"]] * len(answers), answers, None, **columns)
+
+
+def load_reward(path: str, seconds: float = 10.0, on_failure: OnFailure = "continue") -> Guard:
+    """The function at a dotted path, e.g. ``my_rewards.exact``, guarded.
+
+    Raises:
+        ConfigError: there is no such function, it is a coroutine, or what it needs is missing here (see ``requires``).
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        reward = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"reward: no function {path!r} ({error}); give module.function, e.g. my_rewards.exact"
+        ) from error
+    if not callable(reward) or inspect.iscoroutinefunction(reward):
+        raise ConfigError(f"reward: {path!r} is no plain function (prompts, completions, **columns) -> list of floats")
+    missing = getattr(reward, "missing", None)
+    if missing is not None and (why := missing()):
+        raise ConfigError(f"reward: {path} cannot work here: {why}")
+    return Guard(reward, name, seconds, on_failure)
+
+
+def requires(missing: Callable[[], str | None]) -> Callable[[Reward], Reward]:
+    """Mark a reward with a function that says what it lacks on this machine; None: nothing."""
+
+    def mark(reward: Reward) -> Reward:
+        reward.missing = missing  # type: ignore[attr-defined]
+        return reward
+
+    return mark
+
+
+def _group_spread(prompts: Sequence[Any], rewards: Sequence[float | None]) -> float:
+    """Mean over runs of equal prompts of the standard deviation of their rewards."""
+    spreads = []
+    for _, group in groupby(zip(prompts, rewards, strict=True), key=lambda pair: pair[0]):
+        known = [value for _, value in group if value is not None]
+        spreads.append(pstdev(known) if known else 0.0)
+    return fmean(spreads)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("reward: the time limit works in the main thread only; post-train from there")
+
+    running = True
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if running:
+            raise _OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again every second, for code that swallows whatever is raised in it.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        try:
+            yield
+        finally:
+            running = False
+    finally:  # apart, so that the timer is stopped even where it strikes on the way out
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)

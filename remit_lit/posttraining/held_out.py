@@ -1,0 +1,106 @@
+"""Problems that training must never see: the check at the start of every stage."""
+
+import hashlib
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from remit_lit.errors import DataError
+from remit_lit.lab.task import parse_prompt, split_of
+from remit_lit.posttraining.examples import Examples
+
+
+class HeldOut(ABC):
+    """A set of prompts that no stage may train on."""
+
+    def check(self) -> None:  # noqa: B027
+        """Refuse what is plainly not there, without reading it."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read them; comes before :meth:`holds`."""
+
+    @abstractmethod
+    def holds(self, prompt: str) -> str | None:
+        """What holds ``prompt`` out; None where it is free."""
+
+
+class HeldOutExamples(HeldOut):
+    """The prompts of examples, e.g. those of a benchmark's dev and test files.
+
+    Args:
+        data: examples with ``prompt`` or ``messages``; other columns are not looked at.
+    """
+
+    def __init__(self, data: Examples) -> None:
+        self.data = data
+        self._hashes: set[bytes] = set()
+
+    def check(self) -> None:
+        """Check the examples."""
+        self.data.check()
+
+    def load(self) -> None:
+        self._hashes = {_hash(prompt) for row in self.data.load() for prompt in prompts_of(row)}
+
+    def holds(self, prompt: str) -> str | None:
+        if _hash(prompt) not in self._hashes:
+            return None
+        return f"{type(self.data).__name__} {vars(self.data)}"
+
+
+class LabHeldOut(HeldOut):
+    """Every dev and test problem of the lab: which split a problem is of follows from the problem itself."""
+
+    def load(self) -> None:
+        """Nothing to read."""
+
+    def holds(self, prompt: str) -> str | None:
+        try:
+            parse_prompt(prompt.strip())
+        except DataError:
+            return None
+        split = split_of(prompt.strip())
+        return None if split == "train" else f"the lab's {split} split"
+
+
+def check_held_out(examples: Dataset, held_out: Sequence[HeldOut]) -> None:
+    """Refuse examples of which any prompt is held out.
+
+    Prompts are compared after Unicode NFKC, without case, and with runs of white space as one space. Of messages, each
+    of the user's counts, and all of them together.
+
+    Raises:
+        DataError: naming the example, its prompt, and what holds it out.
+    """
+    for source in held_out:
+        source.load()
+    for index, row in enumerate(examples):
+        for prompt in prompts_of(row):
+            for source in held_out:
+                if where := source.holds(prompt):
+                    raise DataError(
+                        f"data: example {index} asks {prompt[:200]!r}, which is held out by {where}; take it out of "
+                        "the training data"
+                    )
+
+
+def prompts_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """The prompts of one example."""
+    for column in ("prompt", "messages", "chosen"):
+        value = row.get(column)
+        if isinstance(value, str) and column == "prompt":
+            yield value
+        elif isinstance(value, list):
+            asked = [str(message.get("content")) for message in value if message.get("role") == "user"]
+            yield from asked
+            if len(asked) > 1:
+                yield "\n".join(asked)
+
+
+def _hash(prompt: str) -> bytes:
+    text = " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,86 @@
+"""pass@k on dev problems, before and after a stage."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.evaluation.pass_at_k import mean_pass_at_k
+from remit_lit.posttraining.examples import Examples
+from remit_lit.posttraining.guard import judge, load_reward
+from remit_lit.posttraining.held_out import HeldOutExamples
+from remit_lit.posttraining.sampling import sample
+
+
+class DevProgress:
+    """Sample dev problems and judge the answers: pass@k by the unbiased estimator.
+
+    A problem's sample counts as solved where its reward is at least 1; where the reward fails, it does not. The
+    problems are held out: training on one of them is refused.
+
+    Args:
+        data: dev problems with ``prompt`` and the columns that the reward reads.
+        reward: dotted path of a reward function.
+        max_new_tokens: of an answer.
+        samples: answers to each problem.
+        k: each at most ``samples``.
+        temperature: above 0.
+        batch_size: answers at a time.
+        reward_seconds: time limit of one reward.
+        seed: of the samples.
+
+    Raises:
+        ConfigError: a number out of its range.
+    """
+
+    def __init__(
+        self,
+        data: Examples,
+        reward: str,
+        max_new_tokens: int,
+        samples: int = 8,
+        k: list[int] | None = None,
+        temperature: float = 1.0,
+        batch_size: int = 256,
+        reward_seconds: float = 10.0,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.reward, self.max_new_tokens, self.samples = data, reward, max_new_tokens, samples
+        self.k = [1] if k is None else k
+        self.temperature, self.batch_size, self.reward_seconds, self.seed = (
+            temperature,
+            batch_size,
+            reward_seconds,
+            seed,
+        )
+        require_range("progress.temperature", temperature, 0.0, 100.0)
+        if samples < 1 or max_new_tokens < 1:
+            raise ConfigError(f"progress: got samples {samples}, max_new_tokens {max_new_tokens}; give at least 1")
+        if not self.k or not all(1 <= value <= samples for value in self.k):
+            raise ConfigError(f"progress.k: got {self.k}; give numbers from 1 to the {samples} samples")
+
+    def check(self) -> None:
+        """Refuse a reward or data that are not there, without loading a model."""
+        load_reward(self.reward)
+        self.data.check()
+
+    def held_out(self) -> HeldOutExamples:
+        """The dev problems, for the check that no stage trains on them."""
+        return HeldOutExamples(self.data)
+
+    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
+        """pass@k by name, the number of problems, and ``reward_failures``; the model's mode is restored."""
+        problems, reward = self.data.load(), load_reward(self.reward, self.reward_seconds)
+        drawn = sample(
+            model,
+            tokenizer,
+            problems["prompt"][:],
+            samples=self.samples,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        outcomes = []
+        for problem, answers in zip(problems, drawn, strict=True):
+            outcomes.append([value is not None and value >= 1.0 for value in judge(reward, problem, answers)])
+        figures = {f"pass@{k}": mean_pass_at_k(outcomes, k) for k in self.k}
+        return {**figures, "problems": len(problems), "reward_failures": reward.failures}

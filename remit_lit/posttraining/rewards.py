@@ -1,0 +1,80 @@
+"""Verifiable rewards: the lab's answers, mathematics, and unit tests.
+
+Each is a plain function with TRL's signature: ``prompts`` and ``completions`` as text or as messages, the columns of
+the data by name, and a list of rewards, one a completion.
+"""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from remit_lit.lab.task import is_correct, parse_prompt
+from remit_lit.posttraining.guard import requires
+
+_FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
+
+
+def lab_answer(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
+    """1 for the exact answer to a problem of the lab, 0 otherwise."""
+    pairs = zip(prompts, completions, strict=True)
+    return [float(is_correct(parse_prompt(text_of(prompt)), text_of(completion))) for prompt, completion in pairs]
+
+
+def _no_math_verify() -> str | None:
+    if importlib.util.find_spec("math_verify"):
+        return None
+    return "math-verify is not installed; pip install 'remit_lit[math]'"
+
+
+@requires(_no_math_verify)
+def math_answer(
+    prompts: Sequence[Any], completions: Sequence[Any], answer: Sequence[str], **_: Any
+) -> list[float | None]:
+    r"""1 where the completion's final answer equals that of the column ``answer`` by math-verify, 0 otherwise.
+
+    ``answer`` is LaTeX or plain; one without a dollar sign or ``\boxed`` is read as LaTeX. None, no reward, where
+    math-verify finds no answer in the column itself.
+    """
+    from math_verify import parse, verify  # type: ignore[import-untyped, import-not-found]
+
+    rewards: list[float | None] = []
+    for completion, expected in zip(completions, answer, strict=True):
+        marked = expected if "$" in expected or "\\boxed" in expected else f"${expected}$"
+        # Its own time limits use the timer that guards rewards.
+        gold = parse(marked, parsing_timeout=None)
+        found = parse(text_of(completion), parsing_timeout=None)
+        rewards.append(float(verify(gold, found, timeout_seconds=None)) if gold else None)
+    return rewards
+
+
+def _no_sandbox() -> str | None:
+    from remit_lit.evaluation.sandbox import check_sandbox
+
+    return check_sandbox()
+
+
+@requires(_no_sandbox)
+def code_tests(
+    prompts: Sequence[Any], completions: Sequence[Any], tests: Sequence[str], **_: Any
+) -> list[float | None]:
+    """1 where the completion's Python code runs through the column ``tests`` (assertions) in the sandbox, 0 otherwise.
+
+    The code is the last fenced block, or the whole completion where there is none.
+    """
+    from remit_lit.evaluation.sandbox import run_code
+
+    programs = (
+        f"{_code(text_of(completion))}\n\n{checks}\n" for completion, checks in zip(completions, tests, strict=True)
+    )
+    return [float(run_code(program).status == "passed") for program in programs]
+
+
+def text_of(value: Any) -> str:
+    """A prompt or completion as text: of messages, the content of the last."""
+    return value if isinstance(value, str) else str(value[-1]["content"])
+
+
+def _code(completion: str) -> str:
+    blocks = _FENCED.findall(completion)
+    return str(blocks[-1]) if blocks else completion

@@ -1,0 +1,94 @@
+"""Completions sampled from a model, without a trace in its mode or in any random state."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Text = str | list[dict[str, str]]
+
+
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Text],
+    *,
+    samples: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[list[Text]]:
+    """``samples`` completions of each prompt, [prompts][samples]; messages where the prompt is messages.
+
+    Args:
+        model: any causal language model.
+        tokenizer: with a chat template where prompts are messages.
+        prompts: text or messages.
+        samples: of each prompt.
+        max_new_tokens: of a completion, its EOS included.
+        temperature: above 0.
+        batch_size: completions at a time, rounded down to whole prompts, at least one.
+        seed: of the draws, whatever the state of the global generators.
+    """
+    completions: list[list[Text]] = []
+    step = max(1, batch_size // samples)
+    with _apart(model, seed):
+        for start in range(0, len(prompts), step):
+            chunk = prompts[start : start + step]
+            ids = [prompt_ids(tokenizer, prompt) for prompt in chunk]
+            width = max(map(len, ids))
+            pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            padded = [[pad] * (width - len(row)) + row for row in ids]
+            mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
+            generated = model.generate(  # type: ignore[operator]
+                torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                do_sample=True,
+                temperature=temperature,
+                top_k=0,
+                top_p=1.0,
+                num_return_sequences=samples,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=pad,
+                eos_token_id=_stops(model, tokenizer),
+            )
+            texts = tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)
+            for index, prompt in enumerate(chunk):
+                drawn = texts[index * samples : (index + 1) * samples]
+                completions.append([text if isinstance(prompt, str) else _answer(text) for text in drawn])
+    return completions
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> list[int]:
+    """The tokens that a completion of ``prompt`` continues."""
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    encoded: Any = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return list(encoded["input_ids"])
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a completion: the tokenizer's EOS, and those of the model, e.g. an end of turn."""
+    own: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = own if isinstance(own, list) else [own]
+    return sorted({tokenizer.eos_token_id, *(token for token in listed if token is not None)})
+
+
+@contextmanager
+def _apart(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    devices = [model.device] if model.device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        model.train(training)

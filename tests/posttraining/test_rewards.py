@@ -1,0 +1,75 @@
+"""The rewards that come with the kit."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from remit_lit.errors import ConfigError
+from remit_lit.evaluation.sandbox import check_sandbox
+from remit_lit.lab.task import correct_completion, sample_problems
+from remit_lit.posttraining.guard import load_reward
+from remit_lit.posttraining.rewards import code_tests, lab_answer, math_answer
+
+PATH = "remit_lit.posttraining.rewards"
+
+
+def test_the_labs_answer_is_judged_in_text_and_in_messages() -> None:
+    problem = sample_problems(1, "train")[0]
+    right = correct_completion(problem)
+    wrong = right[:-1] + str((problem.answer + 1) % 10)
+    assert lab_answer([problem.prompt] * 2, [right, wrong]) == [1.0, 0.0]
+    asked = [[{"role": "user", "content": problem.prompt}]] * 2
+    answered = [[{"role": "assistant", "content": text}] for text in (right, wrong)]
+    assert lab_answer(asked, answered) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "reward"),
+    [
+        (r"So we get $\boxed{\frac{1}{2}}$.", "0.5", 1.0),
+        (r"The answer is $x = 3$", "3", 1.0),
+        (r"$\boxed{2\sqrt{2}}$", r"$\sqrt{8}$", 1.0),
+        (r"$\boxed{7}$", "8", 0.0),
+        ("I do not know", "8", 0.0),
+    ],
+)
+def test_mathematics_is_judged_by_value(completion: str, answer: str, reward: float) -> None:
+    pytest.importorskip("math_verify")
+    guarded = load_reward(f"{PATH}.math_answer")
+    assert guarded(["?"], [completion], answer=[answer]) == [reward]
+    assert guarded.failures == 0
+
+
+def test_an_answer_column_without_an_answer_gives_no_reward() -> None:
+    pytest.importorskip("math_verify")
+    assert math_answer(["?"], ["8"], answer=[""]) == [None]
+
+
+def test_without_math_verify_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+
+    def hidden(name: str, *rest: Any) -> Any:
+        return None if name == "math_verify" else find(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    with pytest.raises(ConfigError, match=r"math_answer cannot work here: .*remit_lit\[math\]"):
+        load_reward(f"{PATH}.math_answer")
+
+
+@pytest.mark.skipif(check_sandbox() is not None, reason=f"no sandbox: {check_sandbox()}")
+def test_code_is_run_against_its_tests() -> None:
+    tests = "assert double(2) == 4\nassert double(-1) == -2"
+    answers = {
+        "Here it is:\n```python\ndef double(x):\n    return 2 * x\n```\nDone.": 1.0,
+        "def double(x):\n    return 2 * x": 1.0,
+        "```python\ndef double(x):\n    return x + 2\n```": 0.0,
+        "no code": 0.0,
+    }
+    assert code_tests(["?"] * 4, list(answers), tests=[tests] * 4) == list(answers.values())
+
+
+def test_without_a_sandbox_code_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remit_lit.evaluation.sandbox.check_sandbox", lambda: "no seccomp")
+    with pytest.raises(ConfigError, match="code_tests cannot work here: no seccomp"):
+        load_reward(f"{PATH}.code_tests")
