@@ -7,10 +7,10 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -25,6 +25,11 @@ VERBS = {
     "prepare": "text to packed rows",
     "score": "NLLs of a frozen model, as a column beside the rows",
     "select": "rows to train on by two such columns (MiniPLM), as a subset beside the rows",
+    "posttrain": "a stage of post-training: SFT, DPO or RLVR",
+    "agreement": "how near a model is to a reference on prepared rows: KL and top-1 agreement",
+    "table": "methods by seeds: runs what is missing, and shows what was found with error bars",
+    "evaluate": "a model on benchmarks, with the outcome of every item",
+    "flywheel": "rounds of mid-training and post-training, each with the last RL-tuned model as the reference",
     "export": "a run's checkpoint to a Hugging Face directory",
     "convert": "a ZeRO checkpoint to one that any number of ranks can go on from",
 }
@@ -32,6 +37,9 @@ VERBS = {
 _FUNCTIONS = {
     "score": "remit_lit.data.scoring:score",
     "select": "remit_lit.data.subsets:select",
+    "agreement": "remit_lit.evaluation.agreement:agreement",
+    "posttrain": "remit_lit.posttraining.posttrain:posttrain",
+    "evaluate": "remit_lit.evaluation.evaluate:evaluate",
     "export": "remit_lit.export:export",
     "convert": "remit_lit.checkpoints.convert:convert",
 }
@@ -40,6 +48,9 @@ _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 _NOISE = re.compile(
     r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class '(None|str)|Given value( type|: [{N])|All fields are )"
 )
+
+
+Settings = TypeVar("Settings")
 
 
 class Parser(ArgumentParser):
@@ -65,6 +76,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         print(__version__)
         return
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     verb, rest = arguments[0], [_with_comments(argument) for argument in arguments[1:]]
     if verb not in VERBS:
         _fail(f"no verb {verb!r}; give one of {', '.join(VERBS)}")
@@ -159,6 +171,10 @@ def _run(verb: str, arguments: list[str]) -> None:
         run_estimate(arguments)
     elif verb == "prepare":
         _prepare(arguments)
+    elif verb == "table":
+        _table(arguments)
+    elif verb == "flywheel":
+        _flywheel(arguments)
     else:
         _call(verb, arguments)
 
@@ -186,9 +202,61 @@ def _prepare(arguments: list[str]) -> None:
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
     parser.add_class_arguments(PrepareSettings)
     values = parser.instantiate_classes(_parse(parser, arguments))
-    settings = PrepareSettings(**{field.name: values[field.name] for field in dataclasses.fields(PrepareSettings)})
-    rows = prepare(Path(values.output), settings, overwrite=values.overwrite)
+    rows = prepare(Path(values.output), _settings(PrepareSettings, values), overwrite=values.overwrite)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))
+
+
+def _table(arguments: list[str]) -> None:
+    from remit_lit.tables.settings import TableSettings
+    from remit_lit.tables.table import make_table
+
+    parser = _grid_parser("table", TableSettings)
+    parser.add_argument("--run", type=bool, default=True, help="false shows what is there and runs nothing")
+    values = parser.instantiate_classes(_parse(parser, _extended(arguments)))
+    settings = _settings(TableSettings, values)
+    output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
+    print(f"table: {output}")
+
+
+def _flywheel(arguments: list[str]) -> None:
+    from remit_lit.flywheel.flywheel import turn
+    from remit_lit.flywheel.settings import FlywheelSettings
+
+    parser = _grid_parser("flywheel", FlywheelSettings)
+    parser.add_argument("--rounds", type=int, default=2, help="at most; it stops where a round makes nothing better")
+    values = parser.instantiate_classes(_parse(parser, _extended(arguments)))
+    settings = _settings(FlywheelSettings, values)
+    print(f"flywheel: {turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)}")
+
+
+def _grid_parser(verb: str, settings: type) -> Parser:
+    """Of the verbs that run many commands and keep what each made."""
+    parser = _parser(verb)
+    parser.add_class_arguments(settings)
+    parser.add_argument("--extends", type=str | None, default=None, help="YAML file that this one is laid over")
+    parser.add_argument("--cells", type=str, default="runs/cells", help="directory of the runs that tables share")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--dry_run", type=bool, default=False, help="show the plan with estimates, and do nothing")
+    return parser
+
+
+def _extended(arguments: list[str]) -> list[str]:
+    """The arguments, with the file that each config extends before it."""
+    extended: list[str] = []
+    for path in config_files(arguments):
+        try:
+            content = OmegaConf.load(path)
+        except (OSError, YAMLError):  # the parser says so better
+            continue
+        base = content.get("extends") if isinstance(content, DictConfig) else None
+        if base is not None:
+            extended.append(f"--config={base}")
+    return [*extended, *arguments]
+
+
+def _settings(kind: type[Settings], values: Namespace) -> Settings:
+    """The settings among a verb's fields."""
+    return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def _call(verb: str, arguments: list[str]) -> None:

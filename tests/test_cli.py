@@ -123,7 +123,17 @@ def test_every_verb_explains_its_fields(
     monkeypatch.setenv("COLUMNS", "400")
     text = shown(capsys, verb, "--help")
     expected = {
-        "prepare": ["sequence_length", "tokens in a row", "in [0, 1)"],
+        "prepare": [
+            "sequence_length",
+            "tokens in a row",
+            "in [0, 1)",
+            "leave out training documents that share a run of words",
+        ],
+        "posttrain": ["SFT, DPO or RLVR", "peak"],
+        "evaluate": ["tasks", "the first so many items of each task"],
+        "agreement": ["KL", "the frozen model that the other is compared with"],
+        "table": ["columns by name, in order", "runs at a time"],
+        "flywheel": ["the arm that makes the first reference", "at most; it stops"],
         "score": ["in nats", "tokens scored at a time"],
         "select": ["column of the model before mid-training", "the strategy that chooses"],
         "export": ["folder of the run"],

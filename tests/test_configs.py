@@ -26,7 +26,9 @@ from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 ROOT = Path(__file__).parents[1]
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
-LAB_OVERLAYS = ["experiments/lab/more_tokens.yaml", "experiments/lab/rho1_reference.yaml"]
+LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "more_tokens", "rho1_reference")]
+# Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
+OTHER_VERBS = [f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "pipeline", "rlvr", "sft")]
 ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "ablations").glob("*.yaml"))
 BASELINES = sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml") if path.stem != "results"
@@ -34,6 +36,7 @@ BASELINES = sorted(
 EXPERIMENTS = sorted(
     {str(path.relative_to(ROOT)) for folder in (".", "lab") for path in (ROOT / "experiments" / folder).glob("*.yaml")}
     - set(LAB_OVERLAYS)
+    - set(OTHER_VERBS)
 )
 # What the authors did not publish must be given.
 YOUTU = "experiments/youtu_llm_2b.yaml"

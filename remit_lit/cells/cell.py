@@ -45,6 +45,7 @@ class Verb:
 VERBS = {
     "fit": Verb("run_dir", again={"ckpt_path": "last"}),
     "posttrain": Verb("run_dir", again={"resume": True}),
+    "prepare": Verb("output"),
     "evaluate": Verb("output", "evaluation.json"),
     "agreement": Verb("output", "evaluation.json"),
 }

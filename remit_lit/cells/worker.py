@@ -16,7 +16,12 @@ from pathlib import Path
 from remit_lit.cells.cell import Cell
 
 # Imported once, by the server that each cell's process is forked from.
-PRELOAD = ["remit_lit.lightning_cli", "remit_lit.cells.worker"]
+PRELOAD = [
+    "remit_lit.lightning_cli",
+    "remit_lit.evaluation.evaluate",
+    "remit_lit.posttraining.posttrain",
+    "remit_lit.cells.worker",
+]
 
 
 def work(cell: Cell) -> None:

@@ -89,13 +89,11 @@ def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert psutil.wait_procs(below, timeout=20)[1] == []
-    assert cell.state == "interrupted"
-
-    before = all_checkpoints(checkpoints)[0].stat().st_mtime_ns
+    states: list[str] = [cell.state]
     run_cells([cell], 1, lambda line: None)
-    assert cell.state == "done"
+    states.append(cell.state)
+    assert states == ["interrupted", "done"]
     assert "Restoring states" in cell.log.read_text()
-    assert before > 0
 
 
 def test_jobs_are_counted_in_ones():

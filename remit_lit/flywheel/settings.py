@@ -1,0 +1,119 @@
+"""What a flywheel's YAML says, and the table of methods that so many rounds of it are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from remit_lit.cells.cell import fill
+from remit_lit.errors import ConfigError
+from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
+
+
+@dataclass
+class Arm:
+    """What goes round beside the others.
+
+    Attributes:
+        title: of its column.
+        configs: laid over the experiment.
+        fields: laid over the flywheel's fields.
+    """
+
+    title: str
+    configs: list[str] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FlywheelSettings:
+    """Arms that are mid-trained from the same base and post-trained in each round.
+
+    In a string of ``fields``, ``{round}`` is the round, ``{reference}`` the folder of the arm's RL-tuned model of the
+    round before, and ``{seed}`` and ``{NAME}`` are as in a table.
+
+    Attributes:
+        title: of the table.
+        experiment: YAML files that every ``fit`` begins with.
+        arms: by name.
+        stages: of post-training, in order; the last makes the next reference.
+        rows: what is measured after mid-training and after each stage.
+        first: the arm that makes the first reference, in round 0.
+        judged: the arm whose RL-tuned model has to become better.
+        judge: the row, of dev problems, that says whether it did.
+        output: directory of the table, figure and lineage.
+        seeds: each arm goes round with each of them.
+        vary: as in a table.
+        before: as in a table.
+        fields: of every ``fit``.
+        evaluate: as in a table.
+        notes: lines below the table.
+    """
+
+    title: str
+    experiment: list[str]
+    arms: dict[str, Arm]
+    stages: dict[str, Step]
+    rows: dict[str, RowSettings]
+    first: str
+    judged: str
+    judge: str
+    output: str
+    seeds: list[int] = field(default_factory=lambda: [0])
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    before: dict[str, Step] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse what cannot go round, before anything is run.
+
+        Raises:
+            ConfigError: naming the field, what it got and what would be right.
+        """
+        if not self.stages:
+            raise ConfigError("stages: got none; give the stages that make a base model an RL-tuned one")
+        for name in ("first", "judged"):
+            if getattr(self, name) not in self.arms:
+                raise ConfigError(f"{name}: got {getattr(self, name)!r}; give one of {', '.join(self.arms)}")
+        if self.judge not in self.rows or self.rows[self.judge].progress is None:
+            dev = [name for name, row in self.rows.items() if row.progress is not None]
+            raise ConfigError(f"judge: got {self.judge!r}; give a row of dev problems: {', '.join(dev) or 'none'}")
+
+    @property
+    def last_stage(self) -> str:
+        """The stage whose model is the next reference."""
+        return list(self.stages)[-1]
+
+    def before_round(self, arm: str, round_: int) -> str:
+        """The method of the round before: what makes the reference of ``arm`` in ``round_``."""
+        return method_name(self.first if round_ == 1 else arm, round_ - 1)
+
+    def table(self, rounds: int) -> TableSettings:
+        """Round 0 of the first arm and ``rounds`` of all, as the methods of one table."""
+        methods = {method_name(self.first, 0): self._method(self.arms[self.first], 0, {})}
+        for round_ in range(1, rounds + 1):
+            for name, arm in self.arms.items():
+                reference = f"{{{self.before_round(name, round_)}_{self.last_stage}}}"
+                methods[method_name(name, round_)] = self._method(arm, round_, {"reference": reference})
+        return TableSettings(
+            title=self.title,
+            methods=methods,
+            rows=self.rows,
+            output=self.output,
+            experiment=self.experiment,
+            seeds=self.seeds,
+            vary=self.vary,
+            before=self.before,
+            stages=self.stages,
+            evaluate=self.evaluate,
+        )
+
+    def _method(self, arm: Arm, round_: int, places: Mapping[str, str]) -> Method:
+        fields = fill({**self.fields, **arm.fields}, {"round": str(round_), **places})
+        return Method(f"{arm.title}, round {round_}", arm.configs, fields)
+
+
+def method_name(arm: str, round_: int) -> str:
+    """The method of a flywheel's table that is ``arm`` in ``round_``."""
+    return f"{arm}_{round_}"

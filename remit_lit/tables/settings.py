@@ -1,0 +1,168 @@
+"""What a table's YAML says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from remit_lit.errors import ConfigError
+
+AGREEMENT = "agreement"
+Cost = Literal["tokens", "flops", "flops_cached", "seconds"]
+
+
+@dataclass
+class Step:
+    """A command that methods need the result of.
+
+    Attributes:
+        verb: of ``python -m remit_lit``.
+        configs: its YAML files.
+        fields: its fields by dotted name. In a string, ``{seed}`` is the seed and ``{NAME}`` the folder of the
+            result of the step or method of that name.
+    """
+
+    verb: str
+    configs: list[str] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Method:
+    """A column: a ``fit`` with the experiment's configs and these, or a model that is there already.
+
+    Attributes:
+        title: of the column.
+        configs: laid over the experiment.
+        fields: laid over the table's fields; with ``{seed}`` and ``{NAME}`` as in a step.
+        model: a model to evaluate instead of training one, e.g. ``{base}/model``.
+        post_train: whether its model goes through the table's stages.
+    """
+
+    title: str
+    configs: list[str] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    post_train: bool = True
+
+
+@dataclass
+class RowSettings:
+    """A row: a metric of a task; a figure on dev problems; what training cost; or the tokens to a value of a curve.
+
+    Attributes:
+        title: of the row.
+        task: of the evaluation.
+        metric: of the task, e.g. accuracy.
+        progress: of the dev problems of a stage of post-training, e.g. pass@1.
+        cost: tokens; flops (with each live reference's); flops_cached (with scores that are there already); seconds.
+        curve: a figure that ``fit`` logs at validation, e.g. lab/accuracy.
+        reaches: its value to reach; null: the baseline's last one (the paper's speed-up).
+        higher_is_better: of the curve.
+        scale: figures are shown times this, e.g. 100 for percent.
+        decimals: of the shown figures.
+    """
+
+    title: str
+    task: str | None = None
+    metric: str | None = None
+    progress: str | None = None
+    cost: Cost | None = None
+    curve: str | None = None
+    reaches: float | None = None
+    higher_is_better: bool = True
+    scale: float = 1.0
+    decimals: int = 2
+
+
+@dataclass
+class Published:
+    """Figures of others, shown below ours and never mixed with them.
+
+    Attributes:
+        file: with ``source``, ``columns`` and ``rows``, such as baselines/results.yaml; its names are the table's.
+        decimals: of the shown figures.
+    """
+
+    file: str
+    decimals: int = 2
+
+
+@dataclass
+class TableSettings:
+    """A grid of methods and seeds, what is measured of each, and how it is laid out.
+
+    Attributes:
+        title: of the table.
+        methods: columns by name, in order.
+        rows: by name, in order.
+        output: directory of the finished table.
+        experiment: YAML files that every method's ``fit`` begins with.
+        seeds: each method is run with each of them.
+        vary: further values for strings, by name, one for each seed, e.g. {documents: [1, 3, 5]}.
+        before: steps that methods need, by name.
+        fields: of every ``fit``.
+        stages: post-training that every method's model goes through, in order; ``{model}`` is the model before.
+            Tasks and progress get a row for each stage.
+        evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}.
+        agreement: fields of ``agreement`` for every model; its row's task is agreement.
+        baseline: the method that others are compared with.
+        published: figures of others.
+        notes: lines below the table.
+    """
+
+    title: str
+    methods: dict[str, Method]
+    rows: dict[str, RowSettings]
+    output: str
+    experiment: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    before: dict[str, Step] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Step] = field(default_factory=dict)
+    evaluate: dict[str, Any] | None = None
+    agreement: dict[str, Any] | None = None
+    baseline: str | None = None
+    published: Published | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def check(self, verbs: Sequence[str]) -> None:
+        """Refuse what cannot be a table, before anything is run.
+
+        Raises:
+            ConfigError: naming the field, what it got and what would be right.
+        """
+        if not self.methods or not self.rows or not self.seeds:
+            raise ConfigError("methods, rows, seeds: each needs at least one entry")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds: got {self.seeds}; give each seed once")
+        if self.baseline is not None and self.baseline not in self.methods:
+            raise ConfigError(f"baseline: got {self.baseline!r}; give one of {', '.join(self.methods)}")
+        for name, values in self.vary.items():
+            if len(values) != len(self.seeds):
+                raise ConfigError(
+                    f"vary.{name}: got {len(values)} values for {len(self.seeds)} seeds; give one for each"
+                )
+        names = [*self.before, *self.methods, *self.vary, "seed"]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(f"before, methods, vary: {', '.join(twice)} named twice; give each a name of its own")
+        for section, steps in (("before", self.before), ("stages", self.stages)):
+            for name, step in steps.items():
+                if step.verb not in verbs:
+                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(verbs)}")
+        for name, row in self.rows.items():
+            kinds = [kind for kind in ("task", "progress", "cost", "curve") if getattr(row, kind) is not None]
+            if len(kinds) != 1:
+                raise ConfigError(
+                    f"rows.{name}: got {kinds or 'none'}; give exactly one of task, progress, cost, curve"
+                )
+            if row.progress is not None and not self.stages:
+                raise ConfigError(f"rows.{name}.progress: there are no stages whose dev problems it could be of")
+            if row.task is not None and row.metric is None:
+                raise ConfigError(f"rows.{name}.metric: missing; name a metric of the task {row.task}")
+            tasks = [*(self.evaluate or {}).get("tasks", []), *([] if self.agreement is None else [AGREEMENT])]
+            if row.task is not None and row.task not in tasks:
+                raise ConfigError(f"rows.{name}.task: got {row.task!r}; evaluate.tasks and agreement give {tasks}")
+            if row.curve is not None and row.reaches is None and self.baseline is None:
+                raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")

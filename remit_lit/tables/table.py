@@ -1,0 +1,131 @@
+"""``table``: runs what is missing of a table, and shows what all of it found."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from remit_lit.cells.cell import VERBS, Cell, all_cells
+from remit_lit.cells.lineage import lineage
+from remit_lit.cells.runner import estimated_seconds, run_cells
+from remit_lit.evaluation.agreement import KL, TOP1
+from remit_lit.evaluation.results import Evaluation
+from remit_lit.provenance import now, provenance
+from remit_lit.tables.collect import Plan, collect, learning_curves
+from remit_lit.tables.figures import Distance, draw_dynamics, draw_learning_curves, draw_rows
+from remit_lit.tables.plan import TRAINED, make_plan
+from remit_lit.tables.render import write_table
+from remit_lit.tables.settings import AGREEMENT, TableSettings
+from remit_lit.tables.summary import summarize
+from remit_lit.tables.terminal import print_table
+
+
+def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
+    """Run the missing cells of a table, print it, and write it as Markdown, CSV, LaTeX and figures.
+
+    Args:
+        settings: the table.
+        cells: directory of the cells, shared by all tables.
+        jobs: cells at a time; they share the cores.
+        run: False shows what is there and runs nothing.
+        dry_run: print the plan with what each cell may take, and do nothing.
+
+    Returns:
+        The table's directory.
+
+    Raises:
+        ConfigError: settings that cannot be a table.
+    """
+    settings.check(tuple(VERBS))
+    plan, output = make_plan(settings, Path(cells)), Path(settings.output)
+    wanted = [cell for of_seed in plan.values() for cell in of_seed.cells]
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if dry_run:
+        print_plan(wanted, jobs, console)
+        return output
+    if run:
+        run_cells(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+    summary = summarize(collect(settings, plan))
+    write_table(summary, output)
+    write_record(output, [cell for of_seed in plan.values() for cell in of_seed.cells])
+    if any(cell.mean is not None for cell in summary.cells.values()):
+        draw_rows(summary, output / "rows")
+    _draw_curves(settings, plan, output)
+    if settings.agreement is not None:
+        _draw_dynamics(settings, plan, output)
+    print_table(summary, console)
+    return output
+
+
+def write_record(output: Path, cells: Iterable[Cell]) -> None:
+    """Write ``record.json``: command, versions, machine, and of each cell what decided it and what it took."""
+    record = {
+        **provenance(("torch", "transformers", "lightning", "scipy")),
+        "machine": {"platform": platform.platform(), "cores": len(os.sched_getaffinity(0))},
+        "ended": now(),
+        "cells": lineage(cells),
+    }
+    (output / "record.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
+    for name, row in settings.rows.items():
+        curves = {} if row.curve is None else learning_curves(settings, plan, row.curve)
+        if row.curve is None or not curves:
+            continue
+        titles = {settings.methods[method].title: of_seeds for method, of_seeds in curves.items()}
+        baseline = settings.methods[settings.baseline].title if settings.baseline in curves else None
+        draw_learning_curves(
+            titles,
+            baseline,
+            output / f"curve-{name}",
+            measured=row.curve,
+            higher_is_better=row.higher_is_better,
+            title=settings.title,
+        )
+
+
+def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
+    """From models that were there before, over mid-training, to the end of post-training."""
+    arms: dict[str, dict[str, list[Distance]]] = {}
+    before = {
+        method.title: _distances(settings, plan, name, TRAINED)
+        for name, method in settings.methods.items()
+        if method.model is not None
+    }
+    for name, method in settings.methods.items():
+        if method.model is None:
+            after = {
+                stage or "mid-training": _distances(settings, plan, name, stage) for stage in ("", *settings.stages)
+            }
+            arms[method.title] = {**before, **after}
+    draw_dynamics(arms, output / "dynamics", to="the RL-tuned model", title=settings.title)
+
+
+def _distances(settings: TableSettings, plan: Plan, method: str, stage: str) -> list[Distance]:
+    cells = [plan[method, seed].evaluations.get((stage, AGREEMENT)) for seed in settings.seeds]
+    done = [Evaluation.read(cell.output).tasks[AGREEMENT] for cell in cells if cell and cell.state == "done"]
+    return [Distance(task.metrics[KL].value, task.metrics[TOP1].value) for task in done]
+
+
+def print_plan(cells: Iterable[Cell], jobs: int, console: Console) -> None:
+    """Each cell with its state and what it may take, by what others of its kind took."""
+    cells = all_cells(cells)
+    seconds = estimated_seconds(cells)
+    shown = Table("cell", "state", "seconds")
+    for cell in cells:
+        expected = "" if cell.state == "done" else "unknown" if (s := seconds[cell.key]) is None else f"{s:.0f}"
+        shown.add_row(cell.name, cell.state, expected)
+    console.print(shown)
+    known = sum(value for value in seconds.values() if value is not None) / jobs
+    unknown = sum(value is None for value in seconds.values())
+    console.print(
+        f"{len(cells)} cells, {len(seconds)} to run: about {known / 60:.0f} minutes with {jobs} jobs"
+        + (f", and {unknown} of kinds that never ran here" if unknown else ""),
+        highlight=False,
+    )

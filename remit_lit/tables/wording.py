@@ -1,0 +1,149 @@
+"""What a table says, in words that all formats share; each format only sets them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from remit_lit.evaluation.statistics import Interval
+from remit_lit.tables.contents import Row
+from remit_lit.tables.summary import SIGNIFICANT, Cell, Difference, Summary
+
+PUBLISHED = "published"
+"""The label that stands with every figure that is not ours."""
+
+DIFFERENCE_HEADER = ("row", "difference", "95 % over seeds", "95 % over items", "seeds", "p", "p (Holm)")
+
+
+class DifferenceLine(NamedTuple):
+    """A line of the table of differences: its texts are those of :data:`DIFFERENCE_HEADER`."""
+
+    column: str
+    texts: tuple[str, ...]
+    significant: bool
+
+
+def row_title(summary: Summary, row: str) -> str:
+    """With an arrow to where better is."""
+    arrow = {True: " ↑", False: " ↓", None: ""}[summary.higher_is_better[row]]
+    return summary.contents.rows[row].title + arrow
+
+
+def column_title(summary: Summary, column: str) -> str:
+    title = summary.contents.columns[column]
+    return f"{title} (baseline)" if column == summary.contents.baseline else title
+
+
+def number(value: float, row: Row, *, sign: bool = False) -> str:
+    text = f"{value:{'+' if sign else ''},.{row.decimals}f}"
+    return text if any(digit in text for digit in "123456789") else text.lstrip("-+")
+
+
+def figure(cell: Cell, row: Row) -> str:
+    """Ours: ``mean ± half-width`` over seeds, ``mean [low, high]`` over items; in a word why there is none."""
+    if cell.mean is None:
+        return ", ".join(sorted({reason.split(":")[0] for reason in cell.missing.values()})) or "not run"
+    if cell.interval is None:
+        return number(cell.mean, row)
+    if cell.over == "seeds":
+        return f"{number(cell.mean, row)} ± {number(cell.interval.high - cell.mean, row)}"
+    return f"{number(cell.mean, row)} {_interval(cell.interval, row)}"
+
+
+def remarks(cell: Cell) -> list[str]:
+    """What must be known to read the figure."""
+    said = ["items only"] if cell.over == "items" else []
+    if cell.values and cell.missing:
+        said.append(f"{len(cell.values)} of {cell.planned} seeds")
+    return said
+
+
+def published(cell: Cell, row: Row) -> str | None:
+    """The figure of others, with no fewer decimals than they give."""
+    if cell.published is None:
+        return None
+    rounded = number(cell.published, row)
+    return rounded if float(rounded.replace(",", "")) == cell.published else f"{cell.published:,}"
+
+
+def differences(summary: Summary) -> list[DifferenceLine]:
+    """A line for each difference to the baseline, column by column."""
+    lines = []
+    for column, title in summary.contents.columns.items():
+        for name, row in summary.contents.rows.items():
+            found = summary.cells[name, column].difference
+            if found is not None:
+                texts = (row_title(summary, name), *_difference_texts(found, row))
+                significant = found.p_holm is not None and found.p_holm < SIGNIFICANT
+                lines.append(DifferenceLine(title, texts, significant))
+    return lines
+
+
+def _difference_texts(found: Difference, row: Row) -> tuple[str, ...]:
+    intervals = ["" if of is None else _interval(of, row, sign=True) for of in (found.over_seeds, found.over_items)]
+    return (
+        number(found.mean, row, sign=True),
+        *intervals,
+        str(found.n_seeds),
+        _p_value(found.p_value),
+        _p_value(found.p_holm),
+    )
+
+
+def legend(summary: Summary, mark: str = "Bold") -> list[str]:
+    """How the table is to be read, then why figures are missing, then the table's own notes.
+
+    Args:
+        summary: the table.
+        mark: what the format gives a figure that :attr:`Cell.bold` says.
+    """
+    cells = summary.cells.values()
+    overs = {cell.over for cell in cells}
+    lines = []
+    if "seeds" in overs:
+        lines.append("Ours: mean over seeds ± half-width of its 95 % t interval; other seeds would move it so far.")
+    if "items" in overs:
+        lines.append("Ours, items only: one seed, mean [95 % interval] over items; it says nothing about other seeds.")
+    if any(cell.bold for cell in cells):
+        lines.append(f"{mark}: best of its row and better than the baseline (Holm-adjusted p < {SIGNIFICANT}).")
+    if any(cell.published is not None for cell in cells):
+        source = summary.contents.published_source or "their authors"
+        lines.append(f"{PUBLISHED.capitalize()}: figures of {source}, not ours; no interval is given there.")
+    return [*lines, *_missing(summary), *summary.contents.notes]
+
+
+def differences_legend(summary: Summary) -> list[str]:
+    """How the table of differences is to be read."""
+    baseline = summary.contents.columns[summary.contents.baseline or ""]
+    return [
+        f"Differences to {baseline}, paired by seed and by item. p: paired t test over seeds; with one seed, over "
+        "items alone.",
+        f"Holm: adjusted for all tested rows of the method. Bold: p (Holm) < {SIGNIFICANT}. No p: more is neither "
+        "better nor worse, or nothing spreads and no test can tell.",
+    ]
+
+
+def _missing(summary: Summary) -> Iterator[str]:
+    """A line for each row and reason, with the columns and seeds that it holds for."""
+    contents = summary.contents
+    for name, row in contents.rows.items():
+        cells = {column: summary.cells[name, column] for column in contents.columns}
+        for reason in dict.fromkeys(reason for cell in cells.values() for reason in cell.missing.values()):
+            seeds = {column: [seed for seed, why in cells[column].missing.items() if why == reason] for column in cells}
+            if all(len(seeds[column]) == cells[column].planned for column in cells):
+                yield f"{row.title}, all: {reason}"
+            else:
+                places = (f"{contents.columns[column]} ({_seeds(of)})" for column, of in seeds.items() if of)
+                yield f"{row.title}, {', '.join(places)}: {reason}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _interval(interval: Interval, row: Row, *, sign: bool = False) -> str:
+    return f"[{number(interval.low, row, sign=sign)}, {number(interval.high, row, sign=sign)}]"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,130 @@
+"""From a table's YAML to cells."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit_lit.cells.cell import VERBS, Cell, all_cells
+from remit_lit.errors import ConfigError
+from remit_lit.tables.plan import Run, make_plan
+from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
+
+ROWS = {"a": RowSettings("accuracy", task="lab", metric="accuracy")}
+FIT = "experiments/quickstart.yaml"
+
+
+def settings(**changes: Any) -> TableSettings:
+    given: dict[str, Any] = {
+        "title": "a table",
+        "methods": {
+            "base": Method("Base", model="lab/base"),
+            "ntp": Method("NTP", ["baselines/ntp.yaml"]),
+            "remit": Method("ReMiT", ["baselines/remit.yaml"], {"model.reference.init_args.model.path": "{rl}/model"}),
+        },
+        "rows": ROWS,
+        "output": "out",
+        "experiment": [FIT],
+        "seeds": [0, 1],
+        "before": {"rl": Step("posttrain", [], {"model.path": "{ntp}/model", "seed": "{seed}"})},
+        "fields": {"seed_everything": "{seed}"},
+        "evaluate": {"tasks": ["lab"]},
+        "baseline": "ntp",
+    }
+    return TableSettings(**{**given, **changes})
+
+
+def fit_of(run: Run) -> Cell:
+    assert run.fit is not None
+    return run.fit
+
+
+def test_methods_need_steps_and_steps_need_methods(tmp_path):
+    plan = make_plan(settings(), tmp_path)
+    assert set(plan) == {(method, seed) for method in ("base", "ntp", "remit") for seed in (0, 1)}
+    remit = fit_of(plan["remit", 1])
+    reference = remit.inputs["rl"]
+    assert reference.inputs["ntp"].key == fit_of(plan["ntp", 1]).key != fit_of(plan["ntp", 0]).key
+    assert f"--model.reference.init_args.model.path={reference.result}/model" in remit.arguments
+    assert plan["base", 0].fit is None
+    names = [cell.name for cell in all_cells(cell for run in plan.values() for cell in run.cells)]
+    # Nothing of the base depends on a seed, so it is evaluated once.
+    assert sorted(names) == sorted(
+        ["evaluate-base-0"]
+        + [f"{p}-{s}" for s in (0, 1) for p in ("ntp", "rl", "remit", "evaluate-ntp", "evaluate-remit")]
+    )
+
+
+def test_every_model_goes_through_the_stages_in_order(tmp_path):
+    stages = {"sft": Step("posttrain", ["a.yaml"]), "rlvr": Step("posttrain", [], {"seed": "{seed}", "x": "{model}"})}
+    for path in ("a.yaml",):
+        (tmp_path / path).write_text("stage: SFT\n")
+    stages["sft"].configs = [str(tmp_path / "a.yaml")]
+    plan = make_plan(settings(stages=stages), tmp_path)
+    run = plan["ntp", 1]
+    sft, rlvr = run.stages["sft"], run.stages["rlvr"]
+    assert f"--model.path={fit_of(run).result}/model" in sft.arguments
+    assert {f"--model.path={sft.result}/model", f"--x={sft.result}/model", "--seed=1"} <= set(rlvr.arguments)
+    assert f"--model.path={rlvr.result}/model" in run.evaluations["rlvr", "lab"].arguments
+    assert "--model.path=lab/base" in plan["base", 0].stages["sft"].arguments
+    assert list(run.evaluations) == [("", "lab"), ("sft", "lab"), ("rlvr", "lab")]
+
+
+def test_methods_with_the_same_documents_share_their_rows(tmp_path):
+    more = Method("More", ["baselines/ntp.yaml", "experiments/lab/more_tokens.yaml"])
+    seeds = {"fields": {"data.prepare.seed": "{seed}"}}
+    plan = make_plan(settings(methods={**settings().methods, "more": more}, **seeds), tmp_path)
+    rows = {name: fit_of(plan[name]).places["rows"] for name in plan if name[0] != "base"}
+    assert rows["ntp", 0] == rows["remit", 0] != rows["ntp", 1]
+    assert rows["more", 0] != rows["ntp", 0]
+
+
+def test_values_that_vary_go_with_the_seeds(tmp_path):
+    plan = make_plan(settings(vary={"d": [7, 9]}, fields={"data.seed": "{d}"}), tmp_path)
+    assert [fit_of(plan["ntp", seed]).fields["data.seed"] for seed in (0, 1)] == ["7", "9"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "each seed once"),
+        ({"baseline": "nt"}, "baseline: got 'nt'; give one of base, ntp, remit"),
+        ({"vary": {"d": [1]}}, "vary.d: got 1 values for 2 seeds"),
+        ({"vary": {"ntp": [1, 2]}}, "ntp named twice"),
+        ({"before": {"rl": Step("train")}}, "before.rl.verb: got 'train'"),
+        ({"rows": {"a": RowSettings("x")}}, "rows.a: got none"),
+        (
+            {"rows": {"a": RowSettings("x", task="lab", metric="m", cost="tokens")}},
+            "exactly one of task, progress, cost, curve",
+        ),
+        ({"rows": {"a": RowSettings("x", task="lab")}}, "rows.a.metric: missing"),
+        ({"rows": {"a": RowSettings("x", progress="pass@1")}}, "rows.a.progress: there are no stages"),
+        ({"stages": {"sft": Step("train")}}, "stages.sft.verb: got 'train'"),
+        ({"rows": {"a": RowSettings("x", task="gsm8k", metric="accuracy")}}, "rows.a.task: got 'gsm8k'"),
+        ({"rows": {"a": RowSettings("x", curve="lab/accuracy")}, "baseline": None}, "rows.a.reaches: missing"),
+    ],
+)
+def test_what_cannot_be_a_table_is_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(**changes).check(tuple(VERBS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fields": {"model.policy.path": "{bsae}/model"}}, r"ntp: no \{bsae\}; there are seed, rl, base, ntp, remit"),
+        ({"fields": {"model.policy.path": "{rl}/model"}}, "ntp -> rl -> ntp need each other"),
+        ({"experiment": []}, "say not how rows are made"),
+        ({"experiment": ["none.yaml"]}, "none.yaml"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_is_refused_by_name(changes, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        make_plan(settings(**changes), tmp_path)
+
+
+def test_the_same_work_is_one_cell_whatever_it_is_called(tmp_path: Path):
+    twice = {name: Method(name, ["baselines/ntp.yaml"]) for name in ("one", "two")}
+    plan = make_plan(settings(methods=twice, baseline="one", before={}), tmp_path)
+    assert len(all_cells(cell for run in plan.values() for cell in run.cells)) == 4
