@@ -11,7 +11,9 @@ import pytest
 from remit_lit.callbacks.checkpoints import Checkpoints
 from remit_lit.callbacks.run_record import RunRecord
 from remit_lit.checkpoints.files import CheckpointFiles
+from remit_lit.data.columns import column_directory
 from remit_lit.data.scoring import score
+from remit_lit.data.subsets import select
 from remit_lit.distillation import Distillation
 from remit_lit.models import ModelSpec
 from remit_lit.reference import CachedReference, LiveReference
@@ -137,7 +139,35 @@ def test_cached_scores_cost_nothing_in_training(
 ) -> None:
     score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")
     settings = {"weighting": ReMiT(), "reference": CachedReference("nll_rl")}
+    scoring = num_rows(rows) * TIME * REFERENCE / 3
+    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, scoring)
+
+
+def test_a_column_that_does_not_say_its_cost_leaves_it_open(
+    rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
+) -> None:
+    score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")
+    path = column_directory(rows, "train", "nll_rl") / "column.json"
+    facts = json.loads(path.read_text())
+    del facts["forward_flops"]
+    path.write_text(json.dumps(facts))
+    settings = {"weighting": ReMiT(), "reference": CachedReference("nll_rl")}
     assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, None)
+    score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")  # takes it for the same column
+
+
+def test_a_subset_costs_the_columns_that_it_was_chosen_by(
+    rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
+) -> None:
+    score(str(rows), ModelSpec(str(tiny_policy_dir)), "nll_base", accelerator="cpu")
+    score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")
+    select(str(rows), "nll_base", "nll_rl", "half")
+    run, data = build(rows, tiny_policy_dir, tmp_path / "run", steps=STEPS, accumulate=2, callbacks=[RunRecord()])
+    data.subset = "half"
+    run.trainer.fit(run.module, datamodule=data)
+    found = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
+    del found["seconds"]
+    assert found == expected(0, num_rows(rows) * TIME * (POLICY + REFERENCE) / 3)
 
 
 class Slow(pl.Callback):

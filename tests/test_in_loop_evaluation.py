@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,15 @@ def test_another_tokenizer_is_refused_before_weights_are_loaded(
     request.getfixturevalue("no_weights")
     with pytest.raises(ConfigError, match="lab's tokenizer"):
         fit(tiny_rows, spec, tmp_path, callbacks=[every(1)])
+
+
+def test_what_is_not_installed_is_named(
+    tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    monkeypatch.setitem(sys.modules, "remit_lit.evaluation.harness", None)
+    with pytest.raises(ConfigError, match=r"InLoopEvaluation: pip install 'remit_lit\[evaluation\]'"):
+        fit(tiny_rows, tiny_policy_dir, tmp_path, callbacks=[every(1)])
 
 
 @pytest.mark.parametrize(

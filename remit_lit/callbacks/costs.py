@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from remit_lit.callbacks.throughput import flops_per_token
+from remit_lit.data.columns import column_directory, read_facts
+from remit_lit.data.subsets import read_subset_facts
 from remit_lit.models import ModelSpec
 from remit_lit.module import MidTrainingModule
 from remit_lit.reference import LiveReference, Reference
@@ -21,7 +23,7 @@ class Cost:
         policy_flops: forward and backward of the policy.
         reference_flops: forward passes of live references, in training and for the choice of rows before it.
         scoring_flops: what the cached columns cost once, for all rows of the split and whatever the run's length; None
-            where that is not known.
+            where an earlier version wrote a column.
         seconds: of training with its validations, evaluations and checkpoints.
     """
 
@@ -76,5 +78,12 @@ def _forward_flops(spec: ModelSpec, sequence_length: int) -> float:
 
 
 def _scoring_flops(module: MidTrainingModule) -> float | None:
-    """Columns do not say how large the model was that scored them."""
-    return None if module.columns or module.data.subset is not None else 0.0
+    """Of every column that the run reads, or that its rows were chosen by."""
+    rows, subset = module.data.rows_directory, module.data.subset
+    names = {*module.columns, *(read_subset_facts(rows, "train", subset).columns if subset is not None else ())}
+    total = 0.0
+    for facts in (read_facts(column_directory(rows, "train", name)) for name in names):
+        if facts.forward_flops is None:
+            return None
+        total += facts.num_rows * facts.sequence_length * facts.forward_flops
+    return total

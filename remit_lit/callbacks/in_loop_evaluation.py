@@ -80,11 +80,14 @@ class InLoopEvaluation(pl.Callback):
         return [f"evaluation took {self.seconds:.1f} s of {self._training_seconds:.1f} s, {self.times} times"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        from remit_lit.evaluation.harness import check_tasks  # only here: `fit` without tasks should not wait for it
-
-        if stage == "fit":
-            with isolate_rng():  # the weights of a fresh policy are drawn after this
-                check_tasks(self.tasks, mid_training(pl_module).spec.load_tokenizer())
+        if stage != "fit":
+            return
+        with isolate_rng():  # the weights of a fresh policy are drawn after this
+            try:
+                from remit_lit.evaluation.harness import check_tasks  # a `fit` without tasks should not wait for it
+            except ImportError as error:
+                raise ConfigError(f"InLoopEvaluation: pip install 'remit_lit[evaluation]' ({error})") from error
+            check_tasks(self.tasks, mid_training(pl_module).spec.load_tokenizer())
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()

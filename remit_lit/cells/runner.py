@@ -87,13 +87,13 @@ def _give_up(waiting: list[Cell], failed: set[str]) -> list[Cell]:
     """Take from ``waiting`` what needs a cell that failed in this run."""
     lost = []
     for cell in list(waiting):
-        broken = [needed.name for needed in cell.inputs.values() if needed.key in failed]
+        broken = [needed for needed in cell.inputs.values() if needed.key in failed]
         if broken:
             waiting.remove(cell)
             failed.add(cell.key)
             lost.append(cell)
             cell.folder.mkdir(parents=True, exist_ok=True)
-            cell.end(f"needs {broken[0]}, which failed")
+            cell.end(f"needs {broken[0].name}, which failed ({broken[0].outcome['error']})")
     return lost
 
 

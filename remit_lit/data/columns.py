@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ class ColumnFacts:
         num_rows: rows in the column.
         rows_per_shard: rows in each shard but the last.
         sequence_length: tokens in a row.
+        forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Two columns
+            are the same whether or not they say it.
     """
 
     rows: str
@@ -45,6 +47,7 @@ class ColumnFacts:
     num_rows: int
     rows_per_shard: int
     sequence_length: int
+    forward_flops: float | None = field(default=None, compare=False)
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 
+from remit_lit.callbacks.throughput import flops_per_token
 from remit_lit.data.columns import (
     ColumnFacts,
     ScoreColumn,
@@ -107,7 +108,8 @@ def score(
             _require_space(directory, facts)
         fabric.launch()
         reference.load(model, fabric.device)
-        facts = replace(facts, model=reference.fingerprint())
+        forward = flops_per_token(reference.model, manifest.sequence_length) / 3  # of forward and backward
+        facts = replace(facts, model=reference.fingerprint(), forward_flops=forward)
         if has_facts(directory) and read_facts(directory) != facts:
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)

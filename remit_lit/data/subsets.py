@@ -125,19 +125,13 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
         ConfigError: there is no such subset, or it was chosen from other rows or by another strategy.
         DataError: it is damaged.
     """
-    directory = _directory(rows, split, name)
-    if not directory.is_dir():
-        have = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
-        raise ConfigError(
-            f"data.subset: no subset {name!r} (these rows have {have}); write it with `python -m remit_lit select`"
-        )
+    directory, facts = _directory(rows, split, name), read_subset_facts(rows, split, name)
     try:
-        facts = SubsetFacts(**json.loads((directory / "subset.json").read_text()))
         chosen: np.ndarray = np.load(directory / "rows.npy")
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"data.subset: {directory} is damaged ({error}); select again") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(directory, error) from error
     if _digest(chosen) != facts.digest:
-        raise DataError(f"data.subset: {directory} is damaged (its rows are not those of its digest); select again")
+        raise _damaged(directory, "its rows are not those of its digest")
     expected: dict[str, Any] = {"rows": read_manifest(rows).fingerprints[split]}
     if weighting.selects_rows:
         expected["weighting"] = _settings(weighting)
@@ -149,6 +143,29 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
     if sides:
         raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); select again")
     return chosen
+
+
+def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
+    """What a subset was chosen from and how.
+
+    Raises:
+        ConfigError: there is no such subset.
+        DataError: it is damaged.
+    """
+    directory = _directory(rows, split, name)
+    if not directory.is_dir():
+        have = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
+        raise ConfigError(
+            f"data.subset: no subset {name!r} (these rows have {have}); write it with `python -m remit_lit select`"
+        )
+    try:
+        return SubsetFacts(**json.loads((directory / "subset.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(directory, error) from error
+
+
+def _damaged(directory: Path, how: object) -> DataError:
+    return DataError(f"data.subset: {directory} is damaged ({how}); select again")
 
 
 def _directory(rows: str | Path, split: str, name: str) -> Path:

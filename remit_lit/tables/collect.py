@@ -130,9 +130,12 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
 
 def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     assert row.task is not None and row.metric is not None
-    cell = run.evaluations[stage, row.task]
+    cell = run.evaluations[stage, row.verb]
     _require_done(cell)
-    task = Evaluation.read(cell.output).tasks[row.task]
+    tasks = Evaluation.read(cell.output).tasks
+    if row.task not in tasks:
+        raise ConfigError(f"rows: {cell.name} has no task {row.task!r}; it has {', '.join(tasks)}")
+    task = tasks[row.task]
     if task.not_run is not None:
         raise _Missing(f"not run: {task.not_run}")
     if row.metric not in task.metrics:

@@ -10,7 +10,7 @@ from typing import Any
 
 from remit_lit.cells.cell import Cell, files_of, fill, leaves
 from remit_lit.errors import ConfigError
-from remit_lit.tables.settings import AGREEMENT, TableSettings
+from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings
 
 _NAME = re.compile(r"\{(\w+)\}")
 
@@ -26,7 +26,7 @@ class Run:
     Attributes:
         fit: the training; None for a model that is there already.
         stages: of post-training, in order.
-        evaluations: by stage and by the task that rows name: of benchmarks the same cell for all.
+        evaluations: by stage and verb, evaluate or agreement.
     """
 
     fit: Cell | None
@@ -35,7 +35,7 @@ class Run:
 
     @property
     def cells(self) -> list[Cell]:
-        """All of them; those of benchmarks once for each task."""
+        """All of them."""
         return [*([] if self.fit is None else [self.fit]), *self.stages.values(), *self.evaluations.values()]
 
 
@@ -77,19 +77,11 @@ class _Seed:
         models |= {stage: _model_of(_staged(name, stage)) for stage in stages}
         evaluations = {}
         for stage, model in models.items():
-            for task, cell in self._evaluations(_staged(name, stage), {"model.path": model}).items():
-                evaluations[stage, task] = cell
+            for verb, fields in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
+                if fields is not None:
+                    called = f"{verb}-{_staged(name, stage)}"
+                    evaluations[stage, verb] = self._cell(called, verb, [], {"model.path": model, **fields})
         return Run(fit, stages, evaluations)
-
-    def _evaluations(self, name: str, model: Mapping[str, str]) -> dict[str, Cell]:
-        evaluations = {}
-        if self.settings.evaluate is not None:
-            cell = self._cell(f"evaluate-{name}", "evaluate", [], {**model, **self.settings.evaluate})
-            evaluations = dict.fromkeys(self.settings.evaluate.get("tasks", []), cell)
-        if self.settings.agreement is not None:
-            cell = self._cell(f"agreement-{name}", "agreement", [], {**model, **self.settings.agreement})
-            evaluations[AGREEMENT] = cell
-        return evaluations
 
     def _get(self, name: str) -> Cell:
         """The cell of a step or of a method's training."""

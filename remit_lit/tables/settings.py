@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
 
-AGREEMENT = "agreement"
+EVALUATE, AGREEMENT = "evaluate", "agreement"
 Cost = Literal["tokens", "flops", "flops_cached", "seconds"]
 
 
@@ -72,6 +72,11 @@ class RowSettings:
     higher_is_better: bool = True
     scale: float = 1.0
     decimals: int = 2
+
+    @property
+    def verb(self) -> str:
+        """What measures the row's task."""
+        return AGREEMENT if self.task == AGREEMENT else EVALUATE
 
 
 @dataclass
@@ -161,8 +166,7 @@ class TableSettings:
                 raise ConfigError(f"rows.{name}.progress: there are no stages whose dev problems it could be of")
             if row.task is not None and row.metric is None:
                 raise ConfigError(f"rows.{name}.metric: missing; name a metric of the task {row.task}")
-            tasks = [*(self.evaluate or {}).get("tasks", []), *([] if self.agreement is None else [AGREEMENT])]
-            if row.task is not None and row.task not in tasks:
-                raise ConfigError(f"rows.{name}.task: got {row.task!r}; evaluate.tasks and agreement give {tasks}")
+            if row.task is not None and getattr(self, row.verb) is None:
+                raise ConfigError(f"{row.verb}: missing, and rows.{name}.task is {row.task!r}; give its fields")
             if row.curve is not None and row.reaches is None and self.baseline is None:
                 raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")

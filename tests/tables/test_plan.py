@@ -65,9 +65,9 @@ def test_every_model_goes_through_the_stages_in_order(tmp_path):
     sft, rlvr = run.stages["sft"], run.stages["rlvr"]
     assert f"--model.path={fit_of(run).result}/model" in sft.arguments
     assert {f"--model.path={sft.result}/model", f"--x={sft.result}/model", "--seed=1"} <= set(rlvr.arguments)
-    assert f"--model.path={rlvr.result}/model" in run.evaluations["rlvr", "lab"].arguments
+    assert f"--model.path={rlvr.result}/model" in run.evaluations["rlvr", "evaluate"].arguments
     assert "--model.path=lab/base" in plan["base", 0].stages["sft"].arguments
-    assert list(run.evaluations) == [("", "lab"), ("sft", "lab"), ("rlvr", "lab")]
+    assert list(run.evaluations) == [("", "evaluate"), ("sft", "evaluate"), ("rlvr", "evaluate")]
 
 
 def test_methods_with_the_same_documents_share_their_rows(tmp_path):
@@ -101,7 +101,8 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ({"rows": {"a": RowSettings("x", task="lab")}}, "rows.a.metric: missing"),
         ({"rows": {"a": RowSettings("x", progress="pass@1")}}, "rows.a.progress: there are no stages"),
         ({"stages": {"sft": Step("train")}}, "stages.sft.verb: got 'train'"),
-        ({"rows": {"a": RowSettings("x", task="gsm8k", metric="accuracy")}}, "rows.a.task: got 'gsm8k'"),
+        ({"evaluate": None}, "evaluate: missing, and rows.a.task is 'lab'"),
+        ({"rows": {"a": RowSettings("x", task="agreement", metric="kl")}}, "agreement: missing, and rows.a.task"),
         ({"rows": {"a": RowSettings("x", curve="lab/accuracy")}, "baseline": None}, "rows.a.reaches: missing"),
     ],
 )

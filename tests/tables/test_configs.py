@@ -1,0 +1,59 @@
+"""Every table and flywheel of the repository can be planned, and the paper's table shows what was published."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from remit_lit.cli import main
+
+ROOT = Path(__file__).parents[2]
+TABLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", TABLES)
+def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_weights):
+    monkeypatch.chdir(ROOT)
+    main(["table", f"--config={config}", f"--cells={tmp_path}", "--dry_run=true"])
+    said = capsys.readouterr().out
+    assert re.search(r"(\d+) cells, \1 to run", said)
+    assert config in (ROOT / config).read_text()  # the command that its comment gives
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
+    monkeypatch.chdir(ROOT)
+    arguments = ["flywheel", "--config=experiments/lab/flywheel.yaml", f"--cells={tmp_path}", "--dry_run=true"]
+    main([*arguments, "--rounds=1"])
+    one = int(re.findall(r"(\d+) cells", capsys.readouterr().out)[0])
+    main([*arguments, "--rounds=3"])
+    three = int(re.findall(r"(\d+) cells", capsys.readouterr().out)[0])
+    # Of 3 seeds: a base; and of each arm and round the run, three stages, and an evaluation of each of the four models.
+    assert one == 3 * (1 + 8 * 4) and three == 3 * (1 + 8 * (1 + 3 * 3))
+
+
+def test_the_papers_table_shows_published_figures_and_that_ours_were_not_run(tmp_path, monkeypatch, capsys, no_weights):
+    monkeypatch.chdir(ROOT)
+    output = tmp_path / "table"
+    main(
+        [
+            "table",
+            "--config=experiments/tables/olmo2_1b.yaml",
+            "--run=false",
+            f"--cells={tmp_path}",
+            f"--output={output}",
+        ]
+    )
+    assert "not run" in capsys.readouterr().out
+    published = yaml.safe_load((ROOT / "baselines" / "results.yaml").read_text())
+    with open(output / "cells.csv", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert all(not line["mean"] for line in lines)
+    found = {(line["row"], line["column"]): line["published"] for line in lines}
+    for row, figures in published["rows"].items():
+        for column, figure in zip(published["columns"], figures, strict=True):
+            if row != "average" and column != "mean":
+                assert float(found[row, column]) == figure
+    assert sum(bool(value) for value in found.values()) == 50

@@ -1,0 +1,111 @@
+"""`table` from its YAML to its files, with real runs."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from remit_lit.cli import main
+from remit_lit.evaluation.results import Evaluation
+
+
+@pytest.fixture
+def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
+    """Two methods that train for a few steps, one that cannot, and the model before, with two seeds."""
+    run: dict[str, Any] = {
+        "model": {
+            "policy": {"path": str(tiny_policy_dir)},
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
+            "horizon": {"steps": 4},
+        },
+        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "enable_progress_bar": False,
+            "limit_val_batches": 0,
+            "callbacks": [
+                {"class_path": "InLoopEvaluation", "init_args": {"tasks": ["lab"], "every_n_steps": 2, "limit": 5}}
+            ],
+        },
+        "checkpoint": {"at_end": False},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    table: dict[str, Any] = {
+        "title": "a small table",
+        "output": str(tmp_path / "table"),
+        "experiment": [str(tmp_path / "run.yaml")],
+        "seeds": [0, 1],
+        "fields": {"data.seed": "{seed}", "data.rows": str(tiny_rows)},
+        "methods": {
+            "base": {"title": "Base", "model": str(tiny_policy_dir)},
+            "ntp": {"title": "NTP", "configs": ["baselines/ntp.yaml"]},
+            "slow": {
+                "title": "Slow",
+                "configs": ["baselines/ntp.yaml"],
+                "fields": {"model.optimizer.init_args.lr": 0.01},
+            },
+            "broken": {"title": "Broken", "fields": {"model.horizn.steps": 3}},
+        },
+        "baseline": "ntp",
+        "evaluate": {"tasks": ["lab"], "limit": 20},
+        "rows": {
+            "accuracy": {"title": "accuracy", "task": "lab", "metric": "accuracy"},
+            "nll": {"title": "NLL", "task": "lab", "metric": "nll_correct_result"},
+            "tokens": {"title": "tokens", "cost": "tokens", "decimals": 0},
+            "reached": {"title": "tokens to", "curve": "lab/nll_correct_result", "higher_is_better": False},
+        },
+    }
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(table))
+    return tmp_path / "table.yaml"
+
+
+def lines_of(directory: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(directory / "cells.csv", newline="") as stream:
+        return {(line["row"], line["column"]): line for line in csv.DictReader(stream)}
+
+
+def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path, capsys):
+    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
+    main(arguments)
+    said = capsys.readouterr().out
+    assert "broken-0: failed" in said and "model.horizn" in said
+    lines = lines_of(tmp_path / "table")
+    assert "model.horizn" in lines["accuracy", "broken"]["missing"] and not lines["accuracy", "broken"]["mean"]
+    assert lines["tokens", "base"]["missing"]
+    assert float(lines["tokens", "ntp"]["mean"]) == 4 * 2 * 132
+
+    record = json.loads((tmp_path / "table" / "record.json").read_text())
+    cells = {cell["name"]: cell for cell in record["cells"]}
+    found = [
+        Evaluation.read(Path(cells[f"evaluate-slow-{seed}"]["result"], "evaluation.json")).tasks["lab"].metrics
+        for seed in (0, 1)
+    ]
+    mean = sum(metrics["nll_correct_result"].value for metrics in found) / 2
+    assert float(lines["nll", "slow"]["mean"]) == pytest.approx(mean)
+    for name in ("table.md", "table.tex", "seeds.csv", "rows.png", "rows.svg", "curve-reached.png"):
+        assert (tmp_path / "table" / name).stat().st_size > 0
+    # The rows were not looked through for the lab's problems.
+    assert "without --decontaminate against lab" in (tmp_path / "table" / "table.md").read_text()
+
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*/done.json")}
+    main([*arguments, "--dry_run=true"])
+    # Of the broken method and its evaluation, both seeds.
+    assert "4 to run" in capsys.readouterr().out
+    config.write_text("# a comment changes nothing\n" + config.read_text().replace("limit: 20", "limit: 10"))
+    main(arguments)
+    capsys.readouterr()
+    assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
+    assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 2 * 5
+    assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
+
+
+def test_a_row_that_no_evaluation_has_is_named(config, tmp_path, capsys):
+    text = config.read_text().replace("metric: accuracy", "metric: acuracy")
+    config.write_text(text)
+    with pytest.raises(SystemExit):
+        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
+    assert "lab has no metric 'acuracy'; it has accuracy" in capsys.readouterr().err
