@@ -21,7 +21,7 @@ from remit_lit.data.datamodule import PackedData
 from remit_lit.module import MidTrainingModule
 from remit_lit.paths import resolve
 from remit_lit.reference import CachedReference, InitialPolicy, LiveReference
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
+from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = "experiments/quickstart.yaml"
@@ -164,8 +164,10 @@ def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[.
         "weights_not_detached": {"detach": False},
         "frozen_base": {},
         "sft_reference": {},
+        "shuffled_weights": {},
     }
     stem = Path(ablation).stem
+    assert (type(changed.weighting) is ShuffledReMiT) == (stem == "shuffled_weights")
     assert different == expected[stem]
     assert isinstance(changed.base, InitialPolicy) == (stem == "frozen_base")
     assert isinstance(changed.reference, LiveReference)

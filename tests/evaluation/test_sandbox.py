@@ -334,13 +334,16 @@ def test_programs_at_once_do_not_disturb_each_other() -> None:
     assert all(outcome.output.startswith(f"{i}\n") for i, outcome in enumerate(outcomes))
 
 
-def test_an_interrupted_parent_ends_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_parent_ends_its_program() -> None:
+    # A shell's background jobs ignore it, and their children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.get_ident()
     timer = threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         run_code("while True: pass", seconds=60)
     timer.join()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_killed_parent_takes_its_program_along(tmp_path: Path) -> None:
