@@ -43,6 +43,8 @@ _FUNCTIONS = {
     "export": "remit_lit.export:export",
     "convert": "remit_lit.checkpoints.convert:convert",
 }
+# Modules that come with an extra, by the extra's name.
+_EXTRAS = dict.fromkeys(("lm_eval", "math_verify", "scipy"), "evaluation") | {"trl": "posttrain"}
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 # What jsonargparse says of every type that a value was tried as.
 _NOISE = re.compile(
@@ -90,6 +92,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         # A class that refuses its arguments does so inside jsonargparse, which wraps the error in its own.
         for cause in _chain(error):
+            if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
+                _fail(f"{cause.name} is not installed; pip install 'remit_lit[{_EXTRAS[cause.name]}]'")
             if isinstance(cause, _USER_ERRORS):
                 _fail(f"{cause}{_unreadable(rest)}")
             if str(cause).startswith("Does not validate against any of the Union subtypes"):

@@ -39,13 +39,18 @@ def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -
     model.save_pretrained(aside)
     AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
     (aside / "README.md").write_text(model_card(Path(run)))
+    put_in_place(aside, output)
+    return output
+
+
+def put_in_place(aside: Path, output: Path) -> None:
+    """Rename a model's directory that was written aside; an earlier one is replaced."""
     aside.chmod(0o755)
     for file in aside.iterdir():  # safetensors are written for the owner's eyes only
         file.chmod(0o644)
     if output.exists():
         shutil.rmtree(output)
     aside.rename(output)
-    return output
 
 
 def model_card(run: Path) -> str:

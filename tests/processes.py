@@ -20,6 +20,25 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 180
 
 
+def short_run(rows: Path, policy: Path, steps: int, callbacks: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The config of a `fit` by next-token prediction on the CPU, with nothing that such a run does not need."""
+    return {
+        "model": {
+            "policy": {"path": str(policy)},
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
+            "horizon": {"steps": steps},
+        },
+        "data": {"rows": str(rows), "batch_size": 2, "num_workers": 0},
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "enable_progress_bar": False,
+            "limit_val_batches": 0,
+            "callbacks": list(callbacks),
+        },
+    }
+
+
 class Run:
     """A run folder, the config of its run, and the processes that train there.
 

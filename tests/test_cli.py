@@ -110,6 +110,14 @@ def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == __version__
 
 
+def test_a_missing_extra_is_named() -> None:
+    arguments = ["evaluate", "--model.path=lab/base", "--tasks=[lab]", "--output=x.json"]
+    code = f"import sys; sys.modules['lm_eval'] = None\nfrom remit_lit.cli import main\nmain({arguments!r})"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1] == "error: lm_eval is not installed; pip install 'remit_lit[evaluation]'"
+
+
 def test_an_unknown_verb_is_refused_naming_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "fitt", "--config", "x.yaml")
     assert "'fitt'" in message

@@ -31,6 +31,7 @@ from remit_lit.models import ModelSpec
 from remit_lit.reference import LiveReference
 from remit_lit.weighting import ReMiT
 from tests.helpers import TIME, Run, build, fit, llama_config, save_model
+from tests.processes import short_run
 
 LIMIT = 3
 
@@ -289,24 +290,9 @@ def test_its_seconds_are_printed_and_are_not_those_of_training(
     slow_tasks: list[dict[str, Any]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    evaluation = "remit_lit.callbacks.in_loop_evaluation.InLoopEvaluation"
-    config = {
-        "model": {
-            "policy": {"path": str(tiny_policy_dir)},
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
-            "horizon": {"steps": 4},
-        },
-        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "enable_progress_bar": False,
-            "limit_val_batches": 0,
-            "log_every_n_steps": 1,
-            "callbacks": [{"class_path": evaluation, "init_args": {"tasks": ["lab"], "every_n_steps": 2}}],
-        },
-        "run_dir": str(tmp_path / "run"),
-    }
+    asked = {"class_path": "InLoopEvaluation", "init_args": {"tasks": ["lab"], "every_n_steps": 2}}
+    config = {**short_run(tiny_rows, tiny_policy_dir, 4, [asked]), "run_dir": str(tmp_path / "run")}
+    config["trainer"]["log_every_n_steps"] = 1
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     main(["fit", f"--config={tmp_path / 'config.yaml'}"])
     found = re.search(r"evaluation took ([\d.]+) s of ([\d.]+) s, 2 times", capsys.readouterr().out)

@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from remit_lit.callbacks.run_record import RECORD
 from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.export import put_in_place
 from remit_lit.provenance import provenance
 from remit_lit.ranks import global_rank
 
@@ -126,12 +127,7 @@ class RunFolder:
             return output
         (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, of what config.yaml says
         (aside / "README.md").write_text(_card(title, self.record, (self.path / CONFIG).read_text()))
-        aside.chmod(0o755)
-        for file in aside.iterdir():  # safetensors are written for the owner's eyes only
-            file.chmod(0o644)
-        if output.exists():
-            shutil.rmtree(output)
-        aside.rename(output)
+        put_in_place(aside, output)
         return output
 
 

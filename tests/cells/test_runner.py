@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -15,28 +14,14 @@ from remit_lit.cells.cell import Cell
 from remit_lit.cells.runner import describe, estimated_seconds, run_cells
 from remit_lit.checkpoints.directory import all_checkpoints
 from remit_lit.errors import ConfigError
-from tests.processes import SECONDS
+from tests.processes import SECONDS, short_run
 
 
 @pytest.fixture
 def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> str:
     """A `fit` of 30 steps that sleeps in each, with a checkpoint every 5."""
-    content: dict[str, Any] = {
-        "model": {
-            "policy": {"path": str(tiny_policy_dir)},
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
-            "horizon": {"steps": 30},
-        },
-        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "enable_progress_bar": False,
-            "limit_val_batches": 0,
-            "callbacks": [{"class_path": "tests.faults.pace.Pace", "init_args": {"seconds": 0.02}}],
-        },
-        "checkpoint": {"every_n_train_steps": 5},
-    }
+    pace = {"class_path": "tests.faults.pace.Pace", "init_args": {"seconds": 0.02}}
+    content = {**short_run(tiny_rows, tiny_policy_dir, 30, [pace]), "checkpoint": {"every_n_train_steps": 5}}
     path = tmp_path / "fit.yaml"
     path.write_text(yaml.safe_dump(content))
     return str(path)

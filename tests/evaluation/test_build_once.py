@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from remit_lit.evaluation.build_once import build_once
@@ -26,3 +29,16 @@ def test_an_interrupted_build_is_not_taken_for_a_finished_one(tmp_path):
     assert not (tmp_path / "out").exists()
     folder = build_once(tmp_path / "out", {}, lambda folder: (folder / "whole").touch())
     assert sorted(p.name for p in folder.iterdir()) == ["recipe.json", "whole"]
+
+
+def test_who_asks_meanwhile_waits_for_the_build(tmp_path):
+    built = []
+
+    def build(folder):
+        built.append(folder)
+        time.sleep(0.2)
+        (folder / "whole").touch()
+
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: build_once(tmp_path / "out", {}, build), range(4)))
+    assert len(built) == 1 and all((folder / "whole").exists() for folder in folders)

@@ -10,29 +10,14 @@ import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli import main
 from remit_lit.evaluation.results import Evaluation
+from tests.processes import short_run
 
 
 @pytest.fixture
 def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
     """Two methods that train for a few steps, one that cannot, and the model before, with two seeds."""
-    run: dict[str, Any] = {
-        "model": {
-            "policy": {"path": str(tiny_policy_dir)},
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
-            "horizon": {"steps": 4},
-        },
-        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "enable_progress_bar": False,
-            "limit_val_batches": 0,
-            "callbacks": [
-                {"class_path": "InLoopEvaluation", "init_args": {"tasks": ["lab"], "every_n_steps": 2, "limit": 5}}
-            ],
-        },
-        "checkpoint": {"at_end": False},
-    }
+    asked = {"class_path": "InLoopEvaluation", "init_args": {"tasks": ["lab"], "every_n_steps": 2, "limit": 5}}
+    run = {**short_run(tiny_rows, tiny_policy_dir, 4, [asked]), "checkpoint": {"at_end": False}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     table: dict[str, Any] = {
         "title": "a small table",
