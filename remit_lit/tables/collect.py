@@ -112,7 +112,7 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
         target = curves[seed][-1][1]
     reached = tokens_to_target(points, target, higher_is_better=row.higher_is_better)
     if reached is None:
-        raise _Missing(f"did not reach {target:.4g}")
+        raise _Missing(f"not reached: the target is {target:.4g}")
     return Metric(np.array([reached]), None)
 
 
