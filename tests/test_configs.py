@@ -28,7 +28,9 @@ QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
 LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "more_tokens", "rho1_reference")]
 # Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
-OTHER_VERBS = [f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "pipeline", "rlvr", "sft")]
+OTHER_VERBS = [
+    f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft")
+]
 ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "ablations").glob("*.yaml"))
 BASELINES = sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml") if path.stem != "results"
