@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -109,12 +110,7 @@ def _token_nll(
     if documents < 1:
         raise ConfigError(f"documents: got {documents}; give at least 1")
     check_lab_tokenizer(tokenizer)
-    texts, kinds = [], []
-    for kind in ("correct", "wrong", "noise"):
-        rng = random.Random(f"evaluation/{kind}")
-        for text in islice(lab_documents(kind, "dev", rng), documents):
-            texts.append(text)
-            kinds.append([TokenKind.NOISE] * len(text) if kind == "noise" else token_kinds(text))
+    texts, kinds = _documents(documents)
     kind_ids = torch.tensor(kinds, device=model.device)  # [documents, characters]
     nll = []
     with _evaluating(model):
@@ -123,6 +119,18 @@ def _token_nll(
             logits = model(input_ids=input_ids[:, :-1], use_cache=False).logits.float()  # [batch, characters, vocab]
             nll.append(torch.nn.functional.cross_entropy(logits.mT, input_ids[:, 1:], reduction="none"))
     return torch.cat(nll), kind_ids
+
+
+@cache  # the same ones at each point of a learning curve
+def _documents(count: int) -> tuple[list[str], list[list[TokenKind]]]:
+    """Dev documents of all three sorts, and the kind of each of their characters."""
+    texts, kinds = [], []
+    for kind in ("correct", "wrong", "noise"):
+        rng = random.Random(f"evaluation/{kind}")
+        for text in islice(lab_documents(kind, "dev", rng), count):
+            texts.append(text)
+            kinds.append([TokenKind.NOISE] * len(text) if kind == "noise" else token_kinds(text))
+    return texts, kinds
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], device: torch.device) -> Tensor:

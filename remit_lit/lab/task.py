@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Literal, get_args
 
 from remit_lit.errors import ConfigError, DataError
@@ -110,11 +111,16 @@ def sample_problems(count: int, split: Split, seed: int = 0) -> list[Problem]:
     if count < 1:
         raise ConfigError(f"count must be at least 1; got {count}")
     check_split(split)
+    return list(_sampled(count, split, seed))
+
+
+@cache  # an evaluation in training asks for the same problems at each point: a third of its time
+def _sampled(count: int, split: Split, seed: int) -> tuple[Problem, ...]:
     rng = random.Random(f"problems/{split}/{seed}")
     problems: dict[Problem, None] = {}
     while len(problems) < count:
         problems.setdefault(sample_problem(rng, split))
-    return list(problems)
+    return tuple(problems)
 
 
 def correct_completion(problem: Problem) -> str:
