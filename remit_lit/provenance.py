@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from remit_lit import __version__
@@ -15,10 +16,17 @@ def provenance(packages: Iterable[str]) -> dict[str, Any]:
     """Command, versions of Python, this package and ``packages``, and the git revision of the working directory."""
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {
-        "command": sys.argv,
+        "command": _command(),
         "versions": {"remit_lit": __version__, "python": platform.python_version(), **versions},
         "git_revision": _git_revision(),
     }
+
+
+def _command() -> list[str]:
+    """What was typed, without where Python and this package lie."""
+    program = Path(sys.argv[0])
+    typed = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    return [*typed, *sys.argv[1:]]
 
 
 def now() -> str:
