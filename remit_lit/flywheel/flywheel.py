@@ -1,6 +1,7 @@
 """``flywheel``: round after round, for as long as the RL-tuned model becomes better."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -91,7 +92,7 @@ def by_round(settings: FlywheelSettings, found: Contents, rounds: int, why: str)
     for round_ in range(rounds + 1):
         for name, row in found.rows.items():
             key = f"{round_}/{name}"
-            rows[key] = Row(f"round {round_}: {row.title}", row.scale, row.decimals)
+            rows[key] = replace(row, title=f"round {round_}: {row.title}")
             for arm in settings.arms:
                 entries[key, arm] = found.entries.get((name, method_name(arm, round_)), Entry(missing=alone))
     titles = {name: arm.title for name, arm in settings.arms.items()}

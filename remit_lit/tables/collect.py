@@ -37,7 +37,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
     rows: dict[str, Row] = {}
     for name, row, stage in _rows(settings):
         title = f"{row.title}, after {stage}" if stage else row.title
-        rows[name] = Row(title, row.scale, row.decimals)
+        rows[name] = Row(title, row.scale, row.decimals, compared=row.cost is None)
         for method in settings.methods:
             found: dict[int, Metric] = {}
             missing: dict[int, str] = {}

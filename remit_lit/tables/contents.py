@@ -14,11 +14,13 @@ class Row:
         title: for people, e.g. ``GSM8K, accuracy``.
         scale: figures are shown times this, e.g. 100 for percent.
         decimals: of the shown figures.
+        compared: False for what was set and not found, such as tokens trained on: no difference is shown.
     """
 
     title: str
     scale: float = 1.0
     decimals: int = 2
+    compared: bool = True
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ class Cell:
         mean: over seeds; None where nothing was found.
         interval: of the mean; None where there is one seed and one item.
         over: what the interval is over.
-        difference: to the baseline; None for the baseline itself and where the two share no seed.
+        difference: to the baseline; None for the baseline itself, where the two share no seed, and in rows that are
+            not compared.
         published: the figure of others.
         bold: best of its row, and better than the baseline by the adjusted primary test.
     """
@@ -94,8 +95,8 @@ class Summary:
 def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
     """Everything that the table shows, in the units shown.
 
-    Rows of which neither more nor less is better, e.g. tokens, have differences but no tests, and do not count among
-    the questions that Holm's correction is for.
+    Rows of which neither more nor less is better, e.g. tokens to a target, have differences but no tests, and do not
+    count among the questions that Holm's correction is for.
 
     Args:
         contents: the figures.
@@ -115,7 +116,7 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
         base = entries.get(contents.baseline or "", Entry())
         for column, entry in entries.items():
             cell = _cell(entry, row, resamples)
-            if column != contents.baseline:
+            if column != contents.baseline and row.compared:
                 found = _difference(entry, base, row, resamples)
                 if found is not None and directions[name] is None:
                     found = replace(found, p_value=None)

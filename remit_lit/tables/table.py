@@ -124,8 +124,8 @@ def print_plan(cells: Iterable[Cell], jobs: int, console: Console) -> None:
     console.print(shown)
     known = sum(value for value in seconds.values() if value is not None) / jobs
     unknown = sum(value is None for value in seconds.values())
+    said = [f"about {known / 60:.0f} minutes with {jobs} jobs"] if known else []
+    said += [f"{unknown} of kinds that never ran here"] if unknown else []
     console.print(
-        f"{len(cells)} cells, {len(seconds)} to run: about {known / 60:.0f} minutes with {jobs} jobs"
-        + (f", and {unknown} of kinds that never ran here" if unknown else ""),
-        highlight=False,
+        f"{len(cells)} cells, {len(seconds)} to run: {', and '.join(said) or 'all is there'}", highlight=False
     )

@@ -122,13 +122,22 @@ def differences_legend(summary: Summary) -> list[str]:
 
 
 def _missing(summary: Summary) -> Iterator[str]:
-    """A line for each row and reason, with the columns and seeds that it holds for."""
+    """A line for each row and reason, with the columns and seeds that it holds for.
+
+    Where a cell has no figure and its reason no details, the cell has said it.
+    """
     contents = summary.contents
     for name, row in contents.rows.items():
         cells = {column: summary.cells[name, column] for column in contents.columns}
         for reason in dict.fromkeys(reason for cell in cells.values() for reason in cell.missing.values()):
-            seeds = {column: [seed for seed, why in cells[column].missing.items() if why == reason] for column in cells}
-            if all(len(seeds[column]) == cells[column].planned for column in cells):
+            seeds = {
+                column: [seed for seed, why in cell.missing.items() if why == reason]
+                for column, cell in cells.items()
+                if cell.values or ":" in reason
+            }
+            if not any(seeds.values()):
+                continue
+            if all(len(seeds.get(column, [])) == cell.planned for column, cell in cells.items()):
                 yield f"{row.title}, all: {reason}"
             else:
                 places = (f"{contents.columns[column]} ({_seeds(of)})" for column, of in seeds.items() if of)

@@ -206,6 +206,13 @@ def test_a_row_that_nobody_ran_says_so_once():
     assert "GSM8K \\| accuracy, all: not run: no sandbox" in text
 
 
+def test_a_reason_that_the_cell_has_said_is_not_said_again():
+    entries = {**contents().entries, ("bpb", "remit"): Entry({}, dict.fromkeys(range(3), "not trained"))}
+    text = printed(summarize(contents(entries=entries), resamples=100))
+    assert text.count("not trained") == 1
+    assert "RHO-1 (seed 2): failed: out of memory at step 7" in text
+
+
 def test_titles_are_text_and_no_markup():
     columns = {"ntp": "[bold]NTP", "rho1": "RHO-1", "remit": "**R|e**"}
     odd = summarize(contents(columns=columns), resamples=50)

@@ -67,6 +67,13 @@ def test_differences_are_paired_by_seed_and_by_item():
     assert found.over_items.high - found.over_items.low < 0.002  # neither hard items nor lucky seeds are left in it
 
 
+def test_what_was_set_and_not_found_is_not_compared():
+    entries = {"base": entry([0.4, 0.5]), "other": entry([0.6, 0.8])}
+    found = table(entries, row=Row("row", compared=False)).cells["row", "other"]
+    assert found.mean == pytest.approx(0.7) and found.difference is None
+    assert table(entries).cells["row", "other"].difference is not None
+
+
 def test_one_seed_is_tested_over_items():
     found = table({"base": entry([0.4]), "other": entry([0.4])}).cells["row", "other"].difference
     assert found is not None and found.over_seeds is None and found.over_items is not None
