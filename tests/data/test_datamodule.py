@@ -122,6 +122,19 @@ def test_batches_agree_with_a_loop(document_attention: bool, tiny_rows_split: Pa
     assert batch["scores"] == {}
 
 
+def test_rows_read_at_once_are_those_read_one_by_one(tiny_rows_split: Path) -> None:
+    columns: dict[str, Any] = {"nll": np.arange(400)[:, None].repeat(132, 1)}
+    packed = PackedRows(tiny_rows_split / "train", columns, np.arange(1, 20))
+    indices = [7, 0, 18, 7]
+    together, alone = packed.__getitems__(indices), [packed[index] for index in indices]
+    assert len({len(row["document_lengths"]) for row in together}) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert one["row"] == other["row"]
+        for name in ("input_ids", "document_lengths", "document_sources"):
+            assert one[name].tolist() == other[name].tolist()
+        assert one["scores"]["nll"].tolist() == other["scores"]["nll"].tolist()
+
+
 def test_a_document_of_one_token_predicts_nothing_of_the_next() -> None:
     row = {
         "input_ids": np.array([5, 6, 7, 8, 9]),
