@@ -4,7 +4,7 @@ RUN := $(BIN)/python -m remit_lit
 # Libraries that ask a hub for updates would wait for it on a machine without a network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-all lint format real lab clean
+.PHONY: help quickstart test test-all lint format real-inputs real lab clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,9 +41,11 @@ format: .venv/installed-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-real: .venv/installed-dev ## mid-train a degraded SmolLM2-135M with NTP and ReMiT on MATH (at most 20 minutes)
-	$(BIN)/python -m remit_lit.real --config experiments/real_smollm2.yaml \
-		--arm ntp=baselines/ntp.yaml --arm remit=baselines/remit.yaml
+real-inputs: .venv/installed-dev ## fetch SmolLM2-135M and benchmark text (180 MB), and make what experiments read
+	$(BIN)/python -m remit_lit.real
+
+real: real-inputs ## the table of a real model: a degraded SmolLM2-135M, mid-trained on MATH
+	$(RUN) table --config experiments/tables/real.yaml
 
 SEED ?= 0
 lab: .venv/installed-dev ## build the lab's models from nothing, in .cache/lab/models-SEED (about 4 minutes)

@@ -1,6 +1,7 @@
 """Tiny models, tokenizers and rows on local directories, and runs of the module on them."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.datamodule import PackedData
 from remit_lit.data.prepare import prepare
 from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import Source
+from remit_lit.evaluation.records import Item
 from remit_lit.lab.source import LabDocuments
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models import ModelSpec
@@ -178,3 +180,14 @@ class Largest(TorchDispatchMode):
         sizes = [value.numel() for value in tree_leaves(result) if isinstance(value, Tensor)]
         self.elements = max([self.elements, *sizes])
         return result
+
+
+def gold_bits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, item: Item) -> float:
+    """What a model pays for a continuation, in bits, one item at a time and by its own logits."""
+    context, gold = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (item.context, item.continuation)
+    )
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([context + gold])).logits[0, len(context) - 1 : -1]  # [gold, vocab]
+    log_probabilities = logits.double().log_softmax(-1).gather(1, torch.tensor(gold)[:, None])
+    return -log_probabilities.sum().item() / math.log(2)

