@@ -49,7 +49,7 @@ def posttrain(
         training: how to optimise.
         run_dir: folder of the run.
         held_out: problems that must not be in the data; those of ``progress`` are always among them.
-        progress: measure pass@k on dev problems before and after; null measures nothing.
+        progress: measure pass@k on dev problems before and after, and the KL to the start; null measures nothing.
         chat_template: a Jinja file that takes the place of the tokenizer's chat template.
         seed: of the order of the examples and of the samples.
         overwrite: replace an earlier run in run_dir.
@@ -130,7 +130,8 @@ def posttrain(
     results = {"steps": trained.trainer.state.global_step, **(history[-1] if history else {}), **stage.results()}
     folder.write({"data": {**found, "used": trained.examples}, "dropped": trained.dropped, "results": results})
     if progress:
-        folder.report("after", progress.measure(policy, tokenizer))
+        moved = progress.moved(policy, model.load("model"), tokenizer) if progress.kl and model.path else {}
+        folder.report("after", {**progress.measure(policy, tokenizer), **moved})
     output = folder.save_model(trained.trainer, type(stage).__name__)
     folder.write({"ended": now()})
     return output

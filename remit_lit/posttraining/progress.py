@@ -1,9 +1,10 @@
-"""pass@k on dev problems, before and after a stage."""
+"""pass@k on dev problems, before and after a stage, and how far it moved the model."""
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.evaluation.pass_at_k import mean_pass_at_k
+from remit_lit.posttraining.divergence import kl_to_start
 from remit_lit.posttraining.examples import Examples
 from remit_lit.posttraining.guard import judge, load_reward
 from remit_lit.posttraining.held_out import HeldOutExamples
@@ -26,6 +27,7 @@ class DevProgress:
         batch_size: answers at a time.
         reward_seconds: time limit of one reward.
         seed: of the samples.
+        kl: measure the KL to the model at the start too, afterwards; that model is loaded a second time for it.
 
     Raises:
         ConfigError: a number out of its range.
@@ -42,9 +44,10 @@ class DevProgress:
         batch_size: int = 256,
         reward_seconds: float = 10.0,
         seed: int = 0,
+        kl: bool = True,
     ) -> None:
         self.data, self.reward, self.max_new_tokens, self.samples = data, reward, max_new_tokens, samples
-        self.k = [1] if k is None else k
+        self.k, self.kl = [1] if k is None else k, kl
         self.temperature, self.batch_size, self.reward_seconds, self.seed = (
             temperature,
             batch_size,
@@ -84,3 +87,19 @@ class DevProgress:
             outcomes.append([value is not None and value >= 1.0 for value in judge(reward, problem, answers)])
         figures = {f"pass@{k}": mean_pass_at_k(outcomes, k) for k in self.k}
         return {**figures, "problems": len(problems), "reward_failures": reward.failures}
+
+    def moved(
+        self, model: PreTrainedModel, start: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, float]:
+        """``kl``: KL(model || start) in nats per token, on an answer of ``model`` to each problem."""
+        divergence = kl_to_start(
+            model,
+            start.to(model.device),  # type: ignore[arg-type]
+            tokenizer,
+            self.data.load()["prompt"][:],
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        return {"kl": divergence}

@@ -1,9 +1,10 @@
-"""Verifiable rewards: the lab's answers, mathematics, and unit tests.
+"""Verifiable rewards: the lab's answers, mathematics, unit tests, and instructions.
 
 Each is a plain function with TRL's signature: ``prompts`` and ``completions`` as text or as messages, the columns of
 the data by name, and a list of rewards, one a completion.
 """
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Sequence
@@ -68,6 +69,36 @@ def code_tests(
         f"{_code(text_of(completion))}\n\n{checks}\n" for completion, checks in zip(completions, tests, strict=True)
     )
     return [float(run_code(program).status == "passed") for program in programs]
+
+
+def _no_verifiers() -> str | None:
+    try:  # here, since lm-evaluation-harness looks for NLTK's data on a hub as soon as it is imported
+        importlib.import_module("lm_eval.tasks.ifeval.utils")
+    except ImportError as error:
+        return f"{error.name} is not installed; pip install 'remit_lit[evaluation]'"
+    return None
+
+
+@requires(_no_verifiers)
+def instructions(
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    instruction_id_list: Sequence[list[str]],
+    kwargs: Sequence[list[dict[str, Any]]],
+    **_: Any,
+) -> list[float | None]:
+    """1 where the completion follows every instruction by IFEval's verifiers (arXiv:2311.07911, strict), 0 otherwise.
+
+    The columns are IFEval's: names such as ``punctuation:no_comma``, and arguments for each. The verifiers are those of
+    lm-evaluation-harness; the ones that count sentences need NLTK's data ``punkt_tab``.
+    """
+    from lm_eval.tasks.ifeval.utils import InputExample, test_instruction_following_strict
+
+    rewards: list[float | None] = []
+    for prompt, completion, names, given in zip(prompts, completions, instruction_id_list, kwargs, strict=True):
+        asked = InputExample(0, names, text_of(prompt), given)
+        rewards.append(float(test_instruction_following_strict(asked, text_of(completion)).follow_all_instructions))
+    return rewards
 
 
 def text_of(value: Any) -> str:

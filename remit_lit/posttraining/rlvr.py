@@ -27,7 +27,8 @@ class RLVR(Stage):
 
     Logged: reward, rewards/NAME/group_std (the spread within a group), frac_reward_zero_std (the share of groups whose
     samples all have the same reward, which teach nothing), completions/mean_length, reward_failures, and kl to the
-    model at the start. Without a KL term (``beta`` 0) no reference is loaded, and the KL is not known.
+    model at the start. Without a KL term (``beta`` 0) no reference is loaded, and the KL is not known in training;
+    ``progress`` measures it at the end.
 
     Args:
         reward: dotted path of a reward function, or several that are added up.

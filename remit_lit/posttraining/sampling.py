@@ -33,14 +33,50 @@ def sample(
         batch_size: completions at a time, rounded down to whole prompts, at least one.
         seed: of the draws, whatever the state of the global generators.
     """
-    completions: list[list[Text]] = []
+    drawn = draw(
+        model,
+        tokenizer,
+        prompts,
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    texts = [
+        text
+        for rows in drawn
+        for text in tokenizer.batch_decode([completion for _, completion in rows], skip_special_tokens=True)
+    ]
+    groups = (texts[start : start + samples] for start in range(0, len(texts), samples))
+    return [
+        [text if isinstance(prompt, str) else _answer(text) for text in group]
+        for prompt, group in zip(prompts, groups, strict=True)
+    ]
+
+
+def draw(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Text],
+    *,
+    samples: int,
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int,
+    seed: int,
+) -> Iterator[list[tuple[list[int], list[int]]]]:
+    """A batch at a time, the tokens of each prompt with those of a completion, which end with its EOS if it has one.
+
+    Arguments are those of `sample`; a prompt's samples follow each other.
+    """
     step = max(1, batch_size // samples)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    stops = _stops(model, tokenizer)
     with _apart(model, seed):
         for start in range(0, len(prompts), step):
-            chunk = prompts[start : start + step]
-            ids = [prompt_ids(tokenizer, prompt) for prompt in chunk]
+            ids = [prompt_ids(tokenizer, prompt) for prompt in prompts[start : start + step]]
             width = max(map(len, ids))
-            pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
             padded = [[pad] * (width - len(row)) + row for row in ids]
             mask = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
             generated = model.generate(  # type: ignore[operator]
@@ -53,13 +89,16 @@ def sample(
                 num_return_sequences=samples,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=pad,
-                eos_token_id=_stops(model, tokenizer),
+                eos_token_id=stops,
             )
-            texts = tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)
-            for index, prompt in enumerate(chunk):
-                drawn = texts[index * samples : (index + 1) * samples]
-                completions.append([text if isinstance(prompt, str) else _answer(text) for text in drawn])
-    return completions
+            completions = [_ended(row, stops) for row in generated[:, width:].tolist()]
+            yield [(ids[index // samples], completion) for index, completion in enumerate(completions)]
+
+
+def _ended(completion: list[int], stops: list[int]) -> list[int]:
+    """Up to the first token that ends it, that one included: what follows is padding."""
+    end = next((index for index, token in enumerate(completion) if token in stops), len(completion))
+    return completion[: end + 1]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> list[int]:

@@ -129,7 +129,10 @@ def test_measuring_progress_changes_nothing(run: Callable[..., Path], tmp_path: 
     measured = run(run_dir=str(tmp_path / "measured"), progress=progress)
     assert furthest(weights(plain), weights(measured)) == 0
     assert set(record(measured)["before"]) == {"pass@1", "pass@2", "problems", "reward_failures"}
+    assert set(record(measured)["after"]) == {"pass@1", "pass@2", "problems", "reward_failures", "kl"}
     assert "before" not in record(plain)
+    progress = DevProgress(LabProblems(4, split="dev"), REWARD, 4, samples=2, kl=False)
+    assert "kl" not in record(run(run_dir=str(tmp_path / "apart"), progress=progress))["after"]
 
 
 def test_pass_at_1_of_the_labs_model_is_its_known_accuracy() -> None:

@@ -69,6 +69,37 @@ def test_code_is_run_against_its_tests() -> None:
     assert code_tests(["?"] * 4, list(answers), tests=[tests] * 4) == list(answers.values())
 
 
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [
+        ("<<A title>> one two three four", 1.0),
+        ("<<A title>> one, two three four", 0.0),
+        ("<<A title>> one two", 0.0),
+        ("one two three four five six", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_all_instructions_must_be_followed(completion: str, reward: float) -> None:
+    pytest.importorskip("lm_eval")
+    columns: dict[str, Any] = {
+        "instruction_id_list": [["punctuation:no_comma", "length_constraints:number_words", "detectable_format:title"]],
+        "kwargs": [[{"num_words": None}, {"num_words": 6, "relation": "at least"}, {"num_words": None}]],
+    }
+    guarded = load_reward(f"{PATH}.instructions")
+    assert guarded(["Write."], [completion], **columns) == [reward]
+    assert guarded(
+        [[{"role": "user", "content": "Write."}]], [[{"role": "assistant", "content": completion}]], **columns
+    )
+    assert guarded.failures == 0
+
+
+def test_an_instruction_that_nobody_knows_is_a_failure_of_its_sample() -> None:
+    pytest.importorskip("lm_eval")
+    guarded = load_reward(f"{PATH}.instructions")
+    assert guarded(["Write."], ["text"], instruction_id_list=[["no:such"]], kwargs=[[{}]]) == [None]
+    assert guarded.failures == 1
+
+
 def test_without_a_sandbox_code_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("remit_lit.evaluation.sandbox.check_sandbox", lambda: "no seccomp")
     with pytest.raises(ConfigError, match="code_tests cannot work here: no seccomp"):
