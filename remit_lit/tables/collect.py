@@ -69,8 +69,7 @@ def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
     """Names and settings of the rows, and the stage that each is of."""
     rows = []
     for name, row in settings.rows.items():
-        of_model = row.task is not None or row.progress is not None
-        for stage in [TRAINED, *(settings.stages if of_model else [])]:
+        for stage in [TRAINED, *(settings.stages if row.of_model else [])]:
             rows.append((row_name(name, stage), row, stage))
     return rows
 
@@ -88,6 +87,8 @@ def learning_curves(settings: TableSettings, plan: Plan, curve: str) -> dict[str
 
 def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str, seed: int) -> Metric:
     run = plan[method, seed]
+    if row.mean_of is not None:
+        return _mean(settings, plan, row.mean_of, stage, method, seed)
     if (stage or row.progress) and not run.stages:
         raise _Missing("not post-trained")
     if row.task is not None:
@@ -114,6 +115,15 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
     if reached is None:
         raise _Missing(f"not reached: the target is {target:.4g}")
     return Metric(np.array([reached]), None)
+
+
+def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, method: str, seed: int) -> Metric:
+    found = [_figure(settings, plan, settings.rows[name], stage, method, seed) for name in rows]
+    directions = {metric.higher_is_better for metric in found}
+    if len(directions) > 1:
+        raise ConfigError(f"rows: {', '.join(rows)} have no mean: of some more is better, of others not")
+    shown = [settings.rows[name].scale * metric.value for name, metric in zip(rows, found, strict=True)]
+    return Metric(np.array([np.mean(shown)]), directions.pop())
 
 
 def _progressed(run: Run, figure: str, stage: str) -> Metric:

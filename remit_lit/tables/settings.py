@@ -7,6 +7,7 @@ from typing import Any, Literal
 from remit_lit.errors import ConfigError
 
 EVALUATE, AGREEMENT = "evaluate", "agreement"
+_KINDS = ("task", "progress", "mean_of", "cost", "curve")
 Cost = Literal["tokens", "flops", "flops_cached", "seconds"]
 
 
@@ -47,13 +48,15 @@ class Method:
 
 @dataclass
 class RowSettings:
-    """A row: a metric of a task; a figure on dev problems; what training cost; or the tokens to a value of a curve.
+    """A row: a metric of a task; a figure on dev problems; a mean of such rows; what training cost; or the tokens to a
+    value of a curve.
 
     Attributes:
         title: of the row.
         task: of the evaluation.
         metric: of the task, e.g. accuracy.
         progress: of the dev problems of a stage of post-training, e.g. pass@1.
+        mean_of: names of such rows; the mean of their figures as they are shown (the paper's average).
         cost: tokens; flops (with each live reference's); flops_cached (with scores that are there already); seconds.
         curve: a figure that ``fit`` logs at validation, e.g. lab/accuracy.
         reaches: its value to reach; null: the baseline's last one (the paper's speed-up).
@@ -66,12 +69,18 @@ class RowSettings:
     task: str | None = None
     metric: str | None = None
     progress: str | None = None
+    mean_of: list[str] | None = None
     cost: Cost | None = None
     curve: str | None = None
     reaches: float | None = None
     higher_is_better: bool = True
     scale: float = 1.0
     decimals: int = 2
+
+    @property
+    def of_model(self) -> bool:
+        """Whether it is of each model, and so of each stage; else it is of the training."""
+        return self.cost is None and self.curve is None
 
     @property
     def verb(self) -> str:
@@ -157,11 +166,12 @@ class TableSettings:
                 if step.verb not in verbs:
                     raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(verbs)}")
         for name, row in self.rows.items():
-            kinds = [kind for kind in ("task", "progress", "cost", "curve") if getattr(row, kind) is not None]
+            kinds = [kind for kind in _KINDS if getattr(row, kind) is not None]
             if len(kinds) != 1:
-                raise ConfigError(
-                    f"rows.{name}: got {kinds or 'none'}; give exactly one of task, progress, cost, curve"
-                )
+                raise ConfigError(f"rows.{name}: got {kinds or 'none'}; give exactly one of {', '.join(_KINDS)}")
+            measured = [other for other, its in self.rows.items() if its.of_model and its.mean_of is None]
+            if row.mean_of is not None and (not row.mean_of or not set(row.mean_of) <= set(measured)):
+                raise ConfigError(f"rows.{name}.mean_of: got {row.mean_of}; give some of {', '.join(measured)}")
             if row.progress is not None and not self.stages:
                 raise ConfigError(f"rows.{name}.progress: there are no stages whose dev problems it could be of")
             if row.task is not None and row.metric is None:

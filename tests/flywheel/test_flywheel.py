@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli import main
 from remit_lit.errors import ConfigError
@@ -16,7 +15,6 @@ from remit_lit.flywheel.settings import Arm, FlywheelSettings
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.plan import make_plan
 from remit_lit.tables.settings import RowSettings, Step
-from tests.processes import short_run
 
 DEV = RowSettings("pass@1", progress="pass@1", scale=100)
 
@@ -93,54 +91,9 @@ def test_what_cannot_go_round_is_refused_by_name(changes, message):
         settings(**changes).check()
 
 
-def test_a_round_that_makes_nothing_better_is_the_last(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path, capsys):
+def test_a_round_that_makes_nothing_better_is_the_last(config: Path, tmp_path: Path, capsys):
     """Random models learn nothing in four steps."""
-    (tmp_path / "run.yaml").write_text(
-        yaml.safe_dump({**short_run(tiny_rows, tiny_policy_dir, 4), "checkpoint": {"at_end": False}})
-    )
-    small = {
-        "data.init_args.problems": 64,
-        "training.batch_size": 32,
-        "progress.init_args.data.init_args.problems": 20,
-        "progress.init_args.samples": 2,
-        "progress.init_args.k": [1, 2],
-    }
-    content = {
-        "title": "a flywheel",
-        "output": str(tmp_path / "out"),
-        "experiment": [str(tmp_path / "run.yaml")],
-        "arms": {
-            "ntp": {"title": "NTP", "configs": ["baselines/ntp.yaml"]},
-            "remit": {
-                "title": "ReMiT",
-                "configs": ["baselines/remit.yaml"],
-                "fields": {
-                    "model.reference.class_path": "LiveReference",
-                    "model.reference.init_args.model.path": "{reference}/model",
-                },
-            },
-        },
-        "fields": {"data.rows": str(tiny_rows), "data.seed": "{round}"},
-        "stages": {"sft": {"verb": "posttrain", "configs": ["experiments/lab/sft.yaml"], "fields": small}},
-        "evaluate": {"tasks": ["lab"], "limit": 20},
-        "rows": {
-            "accuracy": {"title": "accuracy", "task": "lab", "metric": "accuracy"},
-            "dev": {"title": "pass@1", "progress": "pass@1"},
-        },
-        "first": "ntp",
-        "judged": "remit",
-        "judge": "dev",
-    }
-    (tmp_path / "flywheel.yaml").write_text(yaml.safe_dump(content))
-    main(
-        [
-            "flywheel",
-            f"--config={tmp_path / 'flywheel.yaml'}",
-            "--rounds=3",
-            "--jobs=2",
-            f"--cells={tmp_path / 'cells'}",
-        ]
-    )
+    main(["flywheel", f"--config={config}", "--rounds=3", "--jobs=2", f"--cells={tmp_path / 'cells'}"])
     said = capsys.readouterr().out
     assert "failed" not in said
     assert "round 1: stops, since pass@1 of the RL-tuned model is" in said and "round 2" not in said

@@ -96,8 +96,13 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ({"rows": {"a": RowSettings("x")}}, "rows.a: got none"),
         (
             {"rows": {"a": RowSettings("x", task="lab", metric="m", cost="tokens")}},
-            "exactly one of task, progress, cost, curve",
+            "exactly one of task, progress, mean_of, cost, curve",
         ),
+        (
+            {"rows": {**ROWS, "m": RowSettings("x", mean_of=["a", "b"])}},
+            r"rows.m.mean_of: got \['a', 'b'\]; give some of a",
+        ),
+        ({"rows": {**ROWS, "m": RowSettings("x", mean_of=[])}}, "rows.m.mean_of: got"),
         ({"rows": {"a": RowSettings("x", task="lab")}}, "rows.a.metric: missing"),
         ({"rows": {"a": RowSettings("x", progress="pass@1")}}, "rows.a.progress: there are no stages"),
         ({"stages": {"sft": Step("train")}}, "stages.sft.verb: got 'train'"),

@@ -39,6 +39,8 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
         "evaluate": {"tasks": ["lab"], "limit": 20},
         "rows": {
             "accuracy": {"title": "accuracy", "task": "lab", "metric": "accuracy"},
+            "percent": {"title": "accuracy, %", "task": "lab", "metric": "accuracy", "scale": 100},
+            "average": {"title": "mean", "mean_of": ["accuracy", "percent"]},
             "nll": {"title": "NLL", "task": "lab", "metric": "nll_correct_result"},
             "tokens": {"title": "tokens", "cost": "tokens", "decimals": 0},
             "reached": {"title": "tokens to", "curve": "lab/nll_correct_result", "higher_is_better": False},
@@ -71,6 +73,9 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     ]
     mean = sum(metrics["nll_correct_result"].value for metrics in found) / 2
     assert float(lines["nll", "slow"]["mean"]) == pytest.approx(mean)
+    accuracy = float(lines["accuracy", "ntp"]["mean"])
+    assert float(lines["average", "ntp"]["mean"]) == pytest.approx((accuracy + 100 * accuracy) / 2)
+    assert lines["average", "broken"]["missing"] == lines["accuracy", "broken"]["missing"]
     for name in ("table.md", "table.tex", "seeds.csv", "rows.png", "rows.svg", "curve-reached.png"):
         assert (tmp_path / "table" / name).stat().st_size > 0
     # The rows were not looked through for the lab's problems.
@@ -86,6 +91,13 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
     assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 2 * 5
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
+
+
+def test_what_is_better_up_and_down_has_no_mean(config, tmp_path, capsys):
+    config.write_text(config.read_text().replace("- percent", "- nll"))
+    with pytest.raises(SystemExit):
+        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
+    assert "accuracy, nll have no mean" in capsys.readouterr().err
 
 
 def test_a_row_that_no_evaluation_has_is_named(config, tmp_path, capsys):
