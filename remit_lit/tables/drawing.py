@@ -50,14 +50,18 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def styles(names: Iterable[str], baseline: str | None = None) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each name; the baseline is black. Beyond seven, colours recur with other markers."""
+    """Colour, marker and line of each name; the baseline is black. Beyond seven, colours recur with dashed lines."""
     others = [name for name in names if name != baseline]
     count = len(_COLORS)
     made: dict[str, dict[str, Any]] = {
-        name: {"color": _COLORS[index % count], "marker": _MARKERS[(index + index // count) % count]}
+        name: {
+            "color": _COLORS[index % count],
+            "marker": _MARKERS[(index + index // count) % count],
+            "linestyle": "-" if index < count else "--",
+        }
         for index, name in enumerate(others)
     }
-    return {name: made.get(name, {"color": BLACK, "marker": "o"}) for name in names}
+    return {name: made.get(name, {"color": BLACK, "marker": "o", "linestyle": "-"}) for name in names}
 
 
 def save(figure: "Figure", path: Path) -> list[Path]:

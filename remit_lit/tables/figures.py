@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _PANELS_ABREAST = 4
 _OVER_SEEDS = "mean and 95 % interval over seeds"
 _DODGE = 0.05
+_BANDS = 4
+"""As many bands can be told from each other; of more curves the last interval alone is drawn."""
 _THIN: dict[str, float] = {"linewidth": 0.8}
 
 
@@ -79,7 +81,7 @@ def _draw_row(axes: "Axes", summary: Summary, name: str) -> None:
         if cell.interval is not None:
             ends = (cell.interval.low, cell.interval.high)
             axes.plot(ends, (place, place), color=style["color"], linestyle="-" if cell.over == "seeds" else ":")
-        axes.plot(cell.mean, place, **style, markersize=5)
+        axes.plot(cell.mean, place, color=style["color"], marker=style["marker"], markersize=5)
         if column == contents.baseline:
             axes.axvline(cell.mean, color=BLACK, linestyle="--", zorder=0, **_THIN)
     axes.set_title(textwrap.fill(wording.row_title(summary, name), 30))
@@ -105,6 +107,8 @@ def draw_learning_curves(
 ) -> list[Path]:
     """Each column's mean curve with its 95 % t band over seeds, and how much sooner it reaches the baseline's end.
 
+    Of more than four curves the interval is drawn at the last point alone, beside it where several end together.
+
     Args:
         curves: by title of the column and by seed.
         baseline: the column whose last mean is drawn as a horizontal line; None: no line and no speed-ups.
@@ -129,15 +133,21 @@ def draw_learning_curves(
 
         figure = new_figure(7.5, 4.0)
         axes = figure.subplots()
-        for name, style in styles(curves, baseline).items():
+        longest = max(line[-1][0] for line in lines.values())
+        for number, (name, style) in enumerate(styles(curves, baseline).items()):
             label = f"{name}, {len(curves[name])} seed{'s' if len(curves[name]) > 1 else ''}"
             if baseline is not None and name != baseline:
                 times = speed_up(lines[name], lines[baseline], higher_is_better=higher_is_better)
                 label += ": never there" if times is None else f": speed-up {times:.2g}"
             axes.plot(*np.transpose(lines[name]), **style, markersize=3.5, label=label)
             banded = [(at.tokens, at.interval.low, at.interval.high) for at in means[name] if at.interval is not None]
-            if banded:
+            if banded and len(curves) <= _BANDS:
                 axes.fill_between(*np.transpose(banded), color=style["color"], alpha=0.15, linewidth=0)
+            elif banded:
+                tokens, low, high = banded[-1]
+                beside = [tokens + 0.012 * longest * (1 + number)] * 2
+                axes.plot(beside, (low, high), color=style["color"], linestyle=style["linestyle"], linewidth=1.2)
+                axes.plot(beside[0], means[name][-1].mean, color=style["color"], marker=style["marker"], markersize=3.5)
         if baseline is not None:
             end = lines[baseline][-1][1]
             axes.axhline(end, color=BLACK, linestyle="--", label=f"where {baseline} ends", **_THIN)

@@ -75,6 +75,20 @@ def test_a_band_is_drawn_where_there_are_seeds_to_spread(tmp_path: Path):
     assert not any("speed-up" in text for text in texts(bands[1]))
 
 
+def test_of_many_curves_the_last_interval_alone_is_drawn(tmp_path: Path):
+    many = {f"method {number}": CURVES["NTP"] for number in range(9)}
+    few = dict(list(many.items())[:4])
+    drawn = {}
+    for name, given in (("many", many), ("few", few)):
+        draw_learning_curves(given, None, tmp_path / name, measured="accuracy", higher_is_better=True)
+        drawn[name] = (tmp_path / f"{name}.svg").read_text()
+    assert drawn["few"].count('id="FillBetweenPolyCollection_') == 4
+    assert "FillBetweenPolyCollection_" not in drawn["many"]
+    # The eighth and ninth have the colours of the first two: dashed, in the plot, the legend and the interval.
+    dashed = [line for line in re.findall(r'style="([^"]*)"', drawn["many"]) if "stroke-dasharray" in line]
+    assert len(dashed) == 2 * 3 and "stroke-dasharray" not in drawn["few"]
+
+
 def test_dynamics_have_their_stages_in_order_and_units(tmp_path: Path):
     found = texts(dynamics(tmp_path / "dynamics")[1])
     stages = [text for text in found if text in ("base", "mid-trained", "after GRPO")]
