@@ -34,7 +34,8 @@ class Training:
         activation_checkpointing: compute activations again in the backward pass.
         save_steps: steps between checkpoints to resume from; null writes none.
         log_steps: steps between lines of the log.
-        trl: more values of TRL's config by its own names, e.g. ``{use_vllm: true}``; none that this kit sets.
+        trl: more values of TRL's config by its own names, e.g. ``{use_vllm: true}`` or ``{report_to: [wandb]}``; none
+            that this kit sets.
     """
 
     learning_rate: float
@@ -91,7 +92,6 @@ class Training:
             "logging_strategy": "steps",
             "logging_steps": self.log_steps,
             "logging_nan_inf_filter": False,
-            "report_to": [],
             "disable_tqdm": True,
         }
 

@@ -190,6 +190,12 @@ def test_more_of_trls_settings_are_passed_on(run: Callable[..., Path], tmp_path:
     assert furthest(weights(plain), weights(other)) > 0
 
 
+def test_more_loggers_are_asked_for_by_name(tmp_path: Path) -> None:
+    for trl, loggers in (({}, []), ({"report_to": ["mlflow"]}, ["mlflow"])):
+        config = SFT().config(training(trl=trl), tmp_path, 0, window=1, messages=False)
+        assert config.report_to == loggers
+
+
 def test_without_trl_the_extra_is_named(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "trl.trainer.sft_config", None)
     with pytest.raises(ConfigError, match=r"pip install 'remit_lit\[posttrain\]'"):
