@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from remit_lit.callbacks.run_record import POLICY, RECORD
 from remit_lit.checkpoints.files import ENGINE, WEIGHTS, read_weights
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.resume import find_checkpoint
+from remit_lit.run_folder import CONFIG, POLICY, RECORD
 from remit_lit.shards import read_zero_weights
 
 _PREFIX = "policy."
@@ -56,7 +56,7 @@ def put_in_place(aside: Path, output: Path) -> None:
 def model_card(run: Path) -> str:
     """Markdown that says method, data and config of a run."""
     record: dict[str, Any] = json.loads((run / RECORD).read_text())
-    config = (run / "config.yaml").read_text() if (run / "config.yaml").exists() else "(not run from the command line)"
+    config = (run / CONFIG).read_text() if (run / CONFIG).exists() else "(not run from the command line)"
     sources = "\n".join(
         f"- {name}: {count['tokens']:,} tokens in {count['documents']:,} documents"
         for name, count in record["data"]["counts"]["train"]["sources"].items()

@@ -23,7 +23,7 @@ from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.checkpoints import Checkpoints
 from remit_lit.callbacks.export_model import ExportModel
 from remit_lit.callbacks.preemption import Preemption
-from remit_lit.callbacks.run_record import RECORD, RunRecord
+from remit_lit.callbacks.run_record import RunRecord
 from remit_lit.callbacks.run_summary import RunSummary
 from remit_lit.callbacks.throughput import Throughput
 from remit_lit.callbacks.watchdog import Watchdog
@@ -38,9 +38,9 @@ from remit_lit.dry_run import dry_run
 from remit_lit.errors import ConfigError
 from remit_lit.module import MidTrainingModule
 from remit_lit.ranks import global_rank
-from remit_lit.resume import find_checkpoint, require_same_meaning
+from remit_lit.resume import find_checkpoint, has_ended, require_same_meaning
+from remit_lit.run_folder import CONFIG, METRICS, MODEL, RECORD
 
-CONFIG = "config.yaml"
 _NOT_THE_USERS_DOING = (
     "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
     "set_vital",  # an old name inside torchdata
@@ -93,6 +93,8 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         )
     except _DryRun as asked:
         dry_run(arguments, str(asked))
+    except _Ended as run:
+        rank_zero_info(f"ckpt_path: the run in {run} has ended; its model is {run}/{MODEL}")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -108,6 +110,10 @@ def _default_run_dir(arguments: Sequence[str]) -> str:
 
 class _DryRun(Exception):  # noqa: N818
     """The config was read; its run_dir."""
+
+
+class _Ended(Exception):  # noqa: N818
+    """There is nothing to go on with; the run_dir."""
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -162,13 +168,16 @@ class _CLI(LightningCLI):
             )
         self.checkpoint = find_checkpoint(asked, config.run_dir) if asked is not None else None
         config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
-        if self.checkpoint is None:
-            if asked is not None:
-                rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
-        elif self.subcommand == "fit":
+        ended = self.checkpoint is None and asked is not None and has_ended(Path(config.run_dir))
+        if self.subcommand == "fit" and (self.checkpoint is not None or ended):
             allowed = [config.allow_change] if isinstance(config.allow_change, str) else config.allow_change
             dumped = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
-            require_same_meaning(self.checkpoint, dumped, allowed)
+            earlier_run = Path(config.run_dir) if self.checkpoint is None else self.checkpoint.parent.parent
+            require_same_meaning(earlier_run, dumped, allowed)
+        if self.subcommand == "fit" and ended:
+            raise _Ended(config.run_dir)
+        if self.checkpoint is None and asked is not None:
+            rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
@@ -212,7 +221,7 @@ class _Estimate(_CLI):
 
 def _keep_metrics(run_dir: Path) -> None:
     """Put the metrics of the interrupted part aside: a new CSVLogger starts the file anew."""
-    metrics = run_dir / "metrics.csv"
+    metrics = run_dir / METRICS
     if global_rank() == 0 and metrics.exists():
         metrics.rename(run_dir / f"metrics-{len(list(run_dir.glob('metrics*.csv')))}.csv")
 

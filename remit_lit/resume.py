@@ -1,5 +1,6 @@
 """Going on from a checkpoint: which one, and whether the config still means the same run."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 
 from remit_lit.checkpoints.directory import newest, verify
 from remit_lit.errors import ConfigError
+from remit_lit.run_folder import CHECKPOINTS, CONFIG, MODEL, RECORD
 
 # Fields that say where and how a run goes, not what it computes.
 _FREE = (
@@ -35,25 +37,34 @@ def find_checkpoint(given: str, run_dir: str | Path) -> Path | None:
         DataError: it is damaged, or all are.
     """
     if given == "last":
-        return newest(Path(run_dir, "checkpoints"))
+        return newest(Path(run_dir, CHECKPOINTS))
     if not Path(given).exists():
         raise ConfigError(f"ckpt_path: no checkpoint {given!r}; give a checkpoint directory, or last")
     verify(given)
     return Path(given).resolve()
 
 
-def require_same_meaning(checkpoint: Path, config: dict[str, Any], allowed: Iterable[str]) -> None:
+def has_ended(run: Path) -> bool:
+    """Whether a run came to its end and left its model."""
+    try:
+        record = json.loads((run / RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    return "ended" in record and (run / MODEL).is_dir()
+
+
+def require_same_meaning(run: Path, config: dict[str, Any], allowed: Iterable[str]) -> None:
     """Refuse a config under which the rest of the run would not be the rest of the same run.
 
     Args:
-        checkpoint: in the ``checkpoints`` of the run folder that has the config of the first part.
+        run: folder that has the config of the first part.
         config: of the part to come, as nested dictionaries.
         allowed: dotted fields, or whole sections, that may differ.
 
     Raises:
         ConfigError: naming the fields that differ, and both values.
     """
-    before = checkpoint.parent.parent / "config.yaml"
+    before = run / CONFIG
     if not before.is_file():
         return
     earlier: Any = OmegaConf.to_container(OmegaConf.load(before))
@@ -66,7 +77,7 @@ def require_same_meaning(checkpoint: Path, config: dict[str, Any], allowed: Iter
     if changed:
         sides = "\n".join(f"  {name}: {old.get(name)!r} before, {new.get(name)!r} now" for name in changed)
         raise ConfigError(
-            f"ckpt_path: the config means another run than the one that wrote {checkpoint}:\n{sides}\n"
+            f"ckpt_path: the config means another run than the one in {run}:\n{sides}\n"
             "Undo the change, allow it with --allow_change=FIELD, or start a new run from the exported weights"
         )
 

@@ -96,6 +96,20 @@ def test_a_checkpoint_may_be_named(finished: str, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in last.iterdir() if path.name in before} == before
 
 
+def test_a_finished_run_without_checkpoints_stays_as_it_is(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = tmp_path / "config.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump({**settings, "checkpoint": {"at_end": False}}))
+    main(["fit", f"--config={path}"])
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    main(["fit", f"--config={path}", "--ckpt_path=last"])
+    assert refused(capsys, f"--config={path}", "--ckpt_path=last", "--data.seed=1").startswith("error: ckpt_path: ")
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    main(["fit", f"--config={path}", "--overwrite=true", "--data.seed=1"])
+    assert (run / "model" / "model.safetensors").read_bytes() != before[run / "model" / "model.safetensors"]
+
+
 def test_last_without_any_checkpoint_starts_anew(settings: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))

@@ -15,6 +15,7 @@ from remit_lit.checkpoints.directory import checkpoint_path, lack_of_room, prune
 from remit_lit.checkpoints.files import FACTS
 from remit_lit.distributed import ZeRO, engine_of
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.run_folder import CHECKPOINTS
 
 _RANDOM = "random_states"
 
@@ -98,7 +99,7 @@ class Checkpoints(Checkpoint):
         """
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:  # type: ignore[attr-defined]
             return
-        directory = Path(trainer.default_root_dir, "checkpoints")
+        directory = Path(trainer.default_root_dir, CHECKPOINTS)
         path = checkpoint_path(directory, trainer.global_step)
         error: str | None = trainer.strategy.broadcast(lack_of_room(directory))
         if error is None:

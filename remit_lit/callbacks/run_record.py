@@ -12,10 +12,7 @@ import lightning.pytorch as pl
 from remit_lit.callbacks import mid_training
 from remit_lit.callbacks.costs import count_cost
 from remit_lit.provenance import now, provenance
-
-RECORD = "run.json"
-# The policy's config and tokenizer, with which a checkpoint becomes a Hugging Face model.
-POLICY = "policy"
+from remit_lit.run_folder import POLICY, RECORD
 
 
 class RunRecord(pl.Callback):

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from remit_lit.callbacks.run_record import POLICY
 from remit_lit.errors import ConfigError
 from remit_lit.export import export
 from remit_lit.models import ModelSpec
+from remit_lit.run_folder import CHECKPOINTS, MODEL, POLICY
 
 
 @contextmanager
@@ -26,17 +26,18 @@ def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
     if spec.path is None:
         raise ConfigError("model.path: a fresh model knows nothing; give a directory, a hub id, or a run folder")
     path = Path(spec.path)
-    run = path.absolute().parents[1]
-    if path.is_dir() and path.absolute().parent.name == "checkpoints" and (run / POLICY).is_dir():
+    folder = path.absolute().parent
+    run = folder.parent
+    if path.is_dir() and folder.name == CHECKPOINTS and (run / POLICY).is_dir():
         with tempfile.TemporaryDirectory(prefix="remit_lit-") as directory:
             yield replace(spec, path=str(export(str(run), f"{directory}/model", str(path))))
         return
     if (path / POLICY).is_dir():
-        if not (path / "model" / "config.json").exists():
+        if not (path / MODEL / "config.json").exists():
             raise ConfigError(
                 f"model.path: the run {path} has no model/ yet; give one of its checkpoints, e.g. "
                 f"{path}/checkpoints/last.ckpt"
             )
-        spec = replace(spec, path=str(path / "model"))
+        spec = replace(spec, path=str(path / MODEL))
     spec.check("model")
     yield spec

@@ -7,14 +7,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.lab.recipe import RLVRStage, SFTStage
 from remit_lit.lab.tokenizer import DOCUMENT_CHARACTERS
 from remit_lit.posttraining.examples import LabProblems
-from remit_lit.posttraining.held_out import LabHeldOut
-from remit_lit.posttraining.rewards import lab_answer as reward
+from remit_lit.posttraining.held_out import LabHeldOut, check_held_out
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
 from remit_lit.posttraining.stage import Stage, Training
 from remit_lit.posttraining.train import train
-
-__all__ = ["fine_tune", "reinforce", "reward"]
 
 
 def fine_tune(
@@ -57,4 +54,7 @@ def _train(
     scratch: Path,
     seed: int,
 ) -> None:
-    train(stage, training, problems.load(), model, tokenizer, scratch, seed, held_out=[LabHeldOut()])
+    examples = problems.load()
+    check_held_out(examples, [LabHeldOut()])
+    prepared = stage.prepare(examples, model, tokenizer, seed)
+    train(stage, training, prepared, model, tokenizer, scratch, seed)

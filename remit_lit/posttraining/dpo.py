@@ -141,9 +141,17 @@ class DPO(Stage):
     ) -> Prepared:
         window = window_of(model, self.max_length)
         dropped: dict[str, int] = {}
+        no_room = 0
         if self.make_pairs is not None:
+            make = self.make_pairs
             require_text(examples, require_columns(examples, ("prompt",)), tokenizer)
-            examples, dropped = self.make_pairs.make(examples, model, tokenizer, seed)
+            examples, no_room = keep_short(
+                examples,
+                lambda row: len(prompt_ids(tokenizer, row["prompt"])) + make.max_new_tokens,
+                window,
+                self.on_too_long,
+            )
+            examples, dropped = make.make(examples, model, tokenizer, seed)
         columns = require_columns(examples, ("prompt", "chosen", "rejected"), ("chosen", "rejected"))
         messages = require_text(examples, columns, tokenizer)
         if "prompt" not in columns and not messages:
@@ -160,6 +168,7 @@ class DPO(Stage):
             window,
             self.on_too_long,
         )
+        dropped["too_long"] += no_room
         return Prepared(rows, dropped, window)
 
     def settings(self, window: int, messages: bool) -> dict[str, Any]:

@@ -14,19 +14,21 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from remit_lit.callbacks.run_record import RECORD
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.export import put_in_place
 from remit_lit.provenance import provenance
 from remit_lit.ranks import global_rank
+from remit_lit.resume import has_ended
+from remit_lit.run_folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD
 
-CONFIG, METRICS, CHECKPOINTS, MODEL = "config.yaml", "metrics.csv", "checkpoints", "model"
 _STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes
 _SHOWN = (
     "loss",
     "mean_token_accuracy",
     "rewards/accuracies",
     "reward",
+    "reward_std",
+    "completions/mean_length",
     "kl",
     "frac_reward_zero_std",
     "reward_failures",
@@ -60,26 +62,45 @@ class RunFolder:
         self.checkpoint = newest_checkpoint(self.path / CHECKPOINTS) if resume else None
 
     @property
+    def model(self) -> Path:
+        """The directory of the model."""
+        return self.path / MODEL
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this run goes on with one that came to its end."""
+        return self.resume and has_ended(self.path)
+
+    @property
     def checkpoints(self) -> Path:
         """Directory of TRL's checkpoints."""
         return self.path / CHECKPOINTS
 
-    def require_same(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    def require_same(self, config: dict[str, Any], facts: dict[str, Any], data: str) -> None:
         """Refuse to go on with a config, a model or data other than those of the first part.
+
+        Args:
+            config: of the run.
+            facts: of the record.
+            data: fingerprint of the examples.
 
         Raises:
             ConfigError: naming what differs.
         """
-        if self.checkpoint is None:
+        record = self.record
+        if not self.resume or not record or not (self.path / CONFIG).exists():
             return
         before = yaml.safe_load((self.path / CONFIG).read_text())
-        record = self.record
         changed = [name for name in config if name != "run_dir" and before.get(name) != config[name]]
         changed += [name for name, value in facts.items() if record.get(name) != value]
         if changed:
             raise ConfigError(
                 f"resume: {', '.join(changed)} differ from those of the run in {self.path}; undo the change, or start "
                 "a new run"
+            )
+        if record["data"]["fingerprint"] != data:
+            raise ConfigError(
+                f"resume: the data are not those of the run in {self.path}; give those, or start a new run"
             )
 
     def begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -121,7 +142,7 @@ class RunFolder:
 
     def save_model(self, trainer: Trainer, title: str) -> Path:
         """Write ``model``, with tokenizer and a card that quotes record and config, aside and then in its place."""
-        aside, output = self.path / f".{MODEL}", self.path / MODEL
+        aside, output = self.path / f".{MODEL}", self.model
         trainer.save_model(str(aside))
         if global_rank():
             return output

@@ -44,7 +44,13 @@ class HeldOutExamples(HeldOut):
         self.data.check()
 
     def load(self) -> None:
-        self._hashes = {_hash(prompt) for row in self.data.load() for prompt in prompts_of(row)}
+        examples = self.data.load()
+        self._hashes = {_hash(prompt) for row in examples for prompt in prompts_of(row)}
+        if not self._hashes:
+            raise DataError(
+                f"held_out: {type(self.data).__name__} has the columns {examples.column_names} and no prompts; name "
+                "the column that has them, e.g. columns: {prompt: question}"
+            )
 
     def holds(self, prompt: str) -> str | None:
         if _hash(prompt) not in self._hashes:

@@ -40,7 +40,8 @@ def posttrain(
 ) -> Path:
     """Train a model by SFT, DPO or RLVR; the folder gets config.yaml, run.json, metrics.csv, checkpoints and model.
 
-    Killed at any moment and started again with ``resume``, it goes on from the newest checkpoint.
+    Killed at any moment and started again with ``resume``, it goes on from the newest checkpoint; a run that has ended
+    stays as it is.
 
     Args:
         model: where to start.
@@ -104,20 +105,25 @@ def posttrain(
         },
         "seed": seed,
     }
-    found = {"examples": len(examples), "fingerprint": fingerprint(examples)}
-    folder.require_same(config, facts)
-    if folder.checkpoint and folder.record["data"]["fingerprint"] != found["fingerprint"]:
-        raise ConfigError(f"resume: the data are not those of the run in {folder.path}; give those, or start a new run")
-    folder.begin(config, {**facts, "data": found})
+    data_fingerprint = fingerprint(examples)
+    found = {"examples": len(examples), "fingerprint": data_fingerprint}
+    folder.require_same(config, facts, data_fingerprint)
+    if folder.has_ended:
+        return folder.model
 
     # The device that TRL will train on: pairs and dev problems are sampled there before.
     policy.to(stage.config(training, folder.checkpoints, seed, window=1, messages=False).device)
+    # All that the data may be refused for, before anything of an earlier run is replaced.
+    prepared = stage.prepare(examples, policy, tokenizer, seed)
+    if progress:
+        progress.require_readable(policy, tokenizer)
+    folder.begin(config, {**facts, "data": found})
     if progress and "before" not in folder.record:
         folder.report("before", progress.measure(policy, tokenizer))
-    trained = train(
+    trainer = train(
         stage,
         training,
-        examples,
+        prepared,
         policy,
         tokenizer,
         folder.checkpoints,
@@ -126,13 +132,13 @@ def posttrain(
         checkpoint=folder.checkpoint,
         start={"revision": model.revision, "trust_remote_code": model.trust_remote_code},
     )
-    history = [line for line in trained.trainer.state.log_history if "loss" in line]
-    results = {"steps": trained.trainer.state.global_step, **(history[-1] if history else {}), **stage.results()}
-    folder.write({"data": {**found, "used": trained.examples}, "dropped": trained.dropped, "results": results})
+    history = [line for line in trainer.state.log_history if "loss" in line]
+    results = {"steps": trainer.state.global_step, **(history[-1] if history else {}), **stage.results()}
+    folder.write({"data": {**found, "used": len(prepared.rows)}, "dropped": prepared.dropped, "results": results})
     if progress:
         moved = progress.moved(policy, model.load("model"), tokenizer) if progress.kl and model.path else {}
         folder.report("after", {**progress.measure(policy, tokenizer), **moved})
-    output = folder.save_model(trained.trainer, type(stage).__name__)
+    output = folder.save_model(trainer, type(stage).__name__)
     folder.write({"ended": now()})
     return output
 

@@ -1,14 +1,16 @@
 """pass@k on dev problems, before and after a stage, and how far it moved the model."""
 
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, DataError, require_range
 from remit_lit.evaluation.pass_at_k import mean_pass_at_k
 from remit_lit.posttraining.divergence import kl_to_start
 from remit_lit.posttraining.examples import Examples
 from remit_lit.posttraining.guard import judge, load_reward
 from remit_lit.posttraining.held_out import HeldOutExamples
-from remit_lit.posttraining.sampling import sample
+from remit_lit.posttraining.rows import positions_of, require_text, with_prompts
+from remit_lit.posttraining.sampling import prompt_ids, sample
 
 
 class DevProgress:
@@ -18,7 +20,7 @@ class DevProgress:
     problems are held out: training on one of them is refused.
 
     Args:
-        data: dev problems with ``prompt`` and the columns that the reward reads.
+        data: dev problems with ``prompt`` or ``messages`` (see RLVR) and the columns that the reward reads.
         reward: dotted path of a reward function.
         max_new_tokens: of an answer.
         samples: answers to each problem.
@@ -69,9 +71,27 @@ class DevProgress:
         """The dev problems, for the check that no stage trains on them."""
         return HeldOutExamples(self.data)
 
+    def require_readable(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Refuse problems that the model cannot be asked, before anything is trained.
+
+        Raises:
+            DataError: they have no prompts, or one leaves no room for an answer.
+            ConfigError: they are messages, and the tokenizer has no chat template.
+        """
+        problems = self._problems()
+        require_text(problems, ("prompt",), tokenizer)
+        positions = positions_of(model)
+        for index, prompt in enumerate(problems["prompt"]):
+            tokens = len(prompt_ids(tokenizer, prompt)) + self.max_new_tokens
+            if positions is not None and tokens > positions:
+                raise DataError(
+                    f"progress.data: problem {index} with max_new_tokens takes {tokens} tokens, and this model reads "
+                    f"{positions}; take it out, or lower progress.max_new_tokens"
+                )
+
     def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
         """pass@k by name, the number of problems, and ``reward_failures``; the model's mode is restored."""
-        problems, reward = self.data.load(), load_reward(self.reward, self.reward_seconds)
+        problems, reward = self._problems(), load_reward(self.reward, self.reward_seconds)
         drawn = sample(
             model,
             tokenizer,
@@ -96,10 +116,13 @@ class DevProgress:
             model,
             start.to(model.device),  # type: ignore[arg-type]
             tokenizer,
-            self.data.load()["prompt"][:],
+            self._problems()["prompt"][:],
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             batch_size=self.batch_size,
             seed=self.seed,
         )
         return {"kl": divergence}
+
+    def _problems(self) -> Dataset:
+        return with_prompts(self.data.load())

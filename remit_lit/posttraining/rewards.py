@@ -13,6 +13,8 @@ from typing import Any
 from remit_lit.lab.task import is_correct, parse_prompt
 from remit_lit.posttraining.guard import requires
 
+# Under the guard's default of 10 s, so that a program without an end is wrong and no failure of the reward.
+_CODE_SECONDS = 8.0
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 
 
@@ -61,14 +63,15 @@ def code_tests(
 ) -> list[float | None]:
     """1 where the completion's Python code runs through the column ``tests`` (assertions) in the sandbox, 0 otherwise.
 
-    The code is the last fenced block, or the whole completion where there is none.
+    The code is the last fenced block, or the whole completion where there is none. It has 8 seconds; a smaller
+    ``reward_seconds`` makes what takes longer a failure of the reward.
     """
     from remit_lit.evaluation.sandbox import run_code
 
     programs = (
         f"{_code(text_of(completion))}\n\n{checks}\n" for completion, checks in zip(completions, tests, strict=True)
     )
-    return [float(run_code(program).status == "passed") for program in programs]
+    return [float(run_code(program, seconds=_CODE_SECONDS).status == "passed") for program in programs]
 
 
 def _no_verifiers() -> str | None:

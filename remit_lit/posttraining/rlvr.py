@@ -7,13 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from remit_lit.errors import ConfigError, DataError, require_range
 from remit_lit.posttraining.guard import Guard, OnFailure, load_reward
-from remit_lit.posttraining.rows import (
-    OnTooLong,
-    keep_short,
-    require_columns,
-    require_text,
-    window_of,
-)
+from remit_lit.posttraining.rows import OnTooLong, keep_short, require_text, window_of, with_prompts
 from remit_lit.posttraining.sampling import prompt_ids
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 
@@ -85,10 +79,8 @@ class RLVR(Stage):
         self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Prepared:
         window = window_of(model, self.max_length)
-        (column,) = require_columns(examples, ("prompt",), ("messages",))
-        require_text(examples, (column,), tokenizer)
-        if column == "messages":
-            examples = examples.map(lambda row: {"prompt": _asked(row["messages"])}, remove_columns="messages")
+        examples = with_prompts(examples)
+        require_text(examples, ("prompt",), tokenizer)
         rows, longer = keep_short(
             examples,
             lambda row: len(prompt_ids(tokenizer, row["prompt"])) + self.max_new_tokens,
@@ -130,10 +122,3 @@ class RLVR(Stage):
         if not paths:
             raise ConfigError("stage.reward: got none; give the dotted path of a function")
         self._guards = [load_reward(path, self.reward_seconds, self.on_reward_failure) for path in paths]
-
-
-def _asked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    end = len(messages)
-    while end and messages[end - 1]["role"] == "assistant":
-        end -= 1
-    return messages[:end]

@@ -17,7 +17,7 @@ def window_of(model: PreTrainedModel, given: int | None) -> int:
     Raises:
         ConfigError: ``given`` is more than that.
     """
-    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(model)
     if given is None and positions is None:
         raise ConfigError("stage.max_length: the model names no max_position_embeddings; give the tokens of a row")
     if given is not None and positions is not None and given > positions:
@@ -25,6 +25,12 @@ def window_of(model: PreTrainedModel, given: int | None) -> int:
     longest = given or positions
     assert longest is not None
     return longest
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """Tokens that the model can read at most; None where it does not say."""
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions
 
 
 def require_columns(examples: Dataset, *choices: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,6 +92,24 @@ def keep_short(
             f"{lengths[first]}; shorten them, raise max_length, or leave them out with on_too_long: drop"
         )
     return (rows.select(short) if longer else rows), longer
+
+
+def with_prompts(examples: Dataset) -> Dataset:
+    """``examples`` with ``prompt``: where they have ``messages`` instead, all before the answers at their end.
+
+    Raises:
+        DataError: there is neither.
+    """
+    if require_columns(examples, ("prompt",), ("messages",)) == ("prompt",):
+        return examples
+    return examples.map(lambda row: {"prompt": _asked(row["messages"])}, remove_columns="messages")
+
+
+def _asked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    return messages[:end]
 
 
 def template_columns(examples: Dataset) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ class Training:
         warmup: steps with a rising rate; below 1, their share of all.
         beta2: of AdamW.
         weight_decay: of AdamW.
-        gradient_clip: largest norm of the gradient.
+        gradient_clip: largest norm of the gradient; 0: any.
         precision: 32-true, or bf16-mixed: autocast, with weights and optimizer in the model's dtype.
         accelerator: auto takes a GPU where there is one; or cpu.
         activation_checkpointing: compute activations again in the backward pass.
@@ -62,6 +63,9 @@ class Training:
         require_range("training.learning_rate", self.learning_rate, 0.0, infinity)
         require_range("training.epochs", self.epochs, 0.0, infinity)
         require_range("training.warmup", self.warmup, 0.0, infinity, include_low=True)
+        require_range("training.beta2", self.beta2, 0.0, 1.0, include_low=True)
+        require_range("training.weight_decay", self.weight_decay, 0.0, infinity, include_low=True)
+        require_range("training.gradient_clip", self.gradient_clip, 0.0, infinity, include_low=True)
         for name in ("batch_size", "accumulate", "steps", "save_steps", "log_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -166,6 +170,10 @@ class Stage(ABC):
         except ImportError as error:
             raise ConfigError(f"stage: {error.name} is not installed; pip install 'remit_lit[posttrain]'") from error
         ours = {**training.settings(output, seed), **self.settings(window, messages)}
+        if training.trl.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+            raise ConfigError(
+                "training.trl.use_vllm: vLLM is not installed; pip install 'remit_lit[vllm]', or give false"
+            )
         for option in training.trl:
             if option in ours:
                 raise ConfigError(f"training.trl: {option} is set by this kit's own fields; use those")

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from remit_lit.lab import asset_path
 from remit_lit.lab.evaluation import lab_accuracy
 from remit_lit.lab.pipeline import PROVENANCE, STAGES, build
-from remit_lit.lab.posttraining import reinforce, reward
+from remit_lit.lab.posttraining import reinforce
 from remit_lit.lab.recipe import PretrainingStage, Recipe, RLVRStage, SFTStage
 from remit_lit.lab.task import correct_completion, sample_problems
 from remit_lit.lab.tokenizer import build_tokenizer, check_lab_tokenizer
+from remit_lit.posttraining.rewards import lab_answer
 
 MINIATURE = Recipe(
     base=PretrainingStage(steps=3, task_share=0.2, final=0.1, warmup_steps=1),
@@ -62,7 +63,7 @@ def test_reward_is_the_verifier():
         correct_completion(problems[1])[:-1] + "a",
         "#" + str(problems[2].answer),
     ]
-    assert reward([problem.prompt for problem in problems], completions) == [1.0, 0.0, 1.0]
+    assert lab_answer([problem.prompt for problem in problems], completions) == [1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("name", NAMES)

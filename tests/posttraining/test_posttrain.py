@@ -79,6 +79,52 @@ def test_a_replacement_that_cannot_start_leaves_the_earlier_run(run: Callable[..
     assert record(folder)["ended"] and (folder / "model").is_dir()
 
 
+def test_a_finished_run_stays_as_it_is(run: Callable[..., Path]) -> None:
+    folder = run()
+    finished = weights(folder)
+    assert run(resume=True) == folder and furthest(finished, weights(folder)) == 0
+    with pytest.raises(ConfigError, match=r"resume: stage differ"):
+        run(resume=True, stage=SFT(packing=True))
+    assert furthest(finished, weights(folder)) == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_data_that_cannot_be_trained_on_leave_the_folder_as_it_was(
+    overwrite: bool, run: Callable[..., Path], write_examples: Callable[..., ExampleFiles]
+) -> None:
+    unfit = write_examples({"question": "Q:1="})
+    if overwrite:
+        finished = weights(run())
+    with pytest.raises(DataError, match="the stage needs prompt and completion"):
+        run(data=unfit, overwrite=overwrite)
+    folder = run(resume=overwrite)  # no folder that would have to be overwritten was left
+    assert not overwrite or furthest(finished, weights(folder)) == 0
+
+
+def test_dev_problems_that_cannot_be_asked_are_refused_before_training(
+    run: Callable[..., Path], write_examples: Callable[..., ExampleFiles]
+) -> None:
+    asked = [{"role": "user", "content": "Q:1="}]
+    for rows, tokens, error, why in (
+        ({"question": "Q:1="}, 4, DataError, "held_out: ExampleFiles has the columns .*'question'.* and no prompts"),
+        ({"messages": asked}, 4, ConfigError, "chat_template: the data are messages"),
+        ({"prompt": "Q:1="}, 400, DataError, "progress.data: problem 0 with max_new_tokens takes 40. tokens"),
+    ):
+        with pytest.raises(error, match=why):
+            run(progress=DevProgress(write_examples(rows), REWARD, tokens))
+
+
+def test_dev_problems_may_be_messages(
+    run: Callable[..., Path], write_examples: Callable[..., ExampleFiles], chat_model: ModelSpec, chat_template: str
+) -> None:
+    answered = [{"role": "user", "content": "Q:1="}, {"role": "assistant", "content": "1"}]
+    dev = write_examples({"messages": answered}, name="dev.jsonl")
+    progress = DevProgress(dev, "tests.posttraining.rewards.has_digit", 4)
+    row = {"messages": [{"role": "user", "content": "Q:2="}, {"role": "assistant", "content": "2"}]}
+    folder = run(model=chat_model, data=write_examples(*[row] * 8), progress=progress, chat_template=chat_template)
+    assert record(folder)["after"]["problems"] == 1 and record(folder)["after"]["kl"] > 0
+
+
 def test_resuming_starts_anew_where_there_is_no_checkpoint(run: Callable[..., Path]) -> None:
     assert (run(resume=True) / "model").is_dir()
 
@@ -153,6 +199,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(run: Callable[..., Path]) -> Non
     [
         ({"training": training(batch_size=0)}, "training.batch_size: got 0"),
         ({"training": training(learning_rate=-1.0)}, "training.learning_rate"),
+        ({"training": training(beta2=2.0)}, "training.beta2"),
+        ({"training": training(weight_decay=-1.0)}, "training.weight_decay"),
+        ({"training": training(gradient_clip=-1.0)}, "training.gradient_clip"),
         ({"training": training(schedule="sideways")}, "training: TRL's SFTConfig refuses it: .*sideways"),
         ({"training": training(trl={"learning_rate": 1.0})}, "training.trl: learning_rate is set by this kit's own"),
         ({"training": training(trl={"max_length": 5})}, "training.trl: max_length is set by this kit's own"),

@@ -100,6 +100,13 @@ def test_an_instruction_that_nobody_knows_is_a_failure_of_its_sample() -> None:
     assert guarded.failures == 1
 
 
+@pytest.mark.skipif(check_sandbox() is not None, reason=f"no sandbox: {check_sandbox()}")
+def test_code_without_an_end_is_wrong_and_no_failure() -> None:
+    guarded = load_reward(f"{PATH}.code_tests")
+    assert guarded(["?"], ["while True: pass"], tests=["assert True"]) == [0.0]
+    assert guarded.failures == 0
+
+
 def test_without_a_sandbox_code_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("remit_lit.evaluation.sandbox.check_sandbox", lambda: "no seccomp")
     with pytest.raises(ConfigError, match="code_tests cannot work here: no seccomp"):

@@ -106,6 +106,7 @@ def test_prompts_without_room_for_an_answer_are_dropped(
         ({"reward": "no.such"}, {}, ConfigError, "no function 'no.such'"),
         ({"reward_seconds": 0.0}, {}, ConfigError, "reward_seconds"),
         ({"samples": 3}, {}, ConfigError, "must be divisible"),
+        ({}, {"trl": {"use_vllm": True}}, ConfigError, r"training.trl.use_vllm: .*remit_lit\[vllm\]"),
         ({}, {"batch_size": 64}, DataError, "8 prompts are fewer than the 16 of a step"),
     ],
 )

@@ -1,0 +1,12 @@
+"""Names of what the folder of a run holds, of mid-training and of post-training."""
+
+CONFIG = "config.yaml"
+"""All settings, resolved."""
+RECORD = "run.json"
+"""What is needed to say where the run's numbers come from."""
+POLICY = "policy"
+"""The policy's config and tokenizer, with which a checkpoint becomes a Hugging Face model."""
+MODEL = "model"
+"""A Hugging Face directory."""
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
