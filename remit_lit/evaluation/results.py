@@ -1,5 +1,6 @@
 """What an evaluation found: a JSON file with every setting, and the outcome of every item."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,11 +24,13 @@ class Metric:
         outcomes: [items] of each item, e.g. 1.0 where solved, or bits per byte.
         higher_is_better: None where neither is, e.g. for a count of tokens.
         weights: [items] what each item counts for, e.g. its bytes; None: all the same.
+        items: hash of what identifies the items of its task; empty where nobody knows.
     """
 
     outcomes: Floats
     higher_is_better: bool | None
     weights: Floats | None = None
+    items: str = ""
 
     @property
     def value(self) -> float:
@@ -98,16 +101,18 @@ class Evaluation:
         try:
             content: Any = json.loads(path.read_text())
             return cls({name: _task(task) for name, task in content["tasks"].items()}, content["facts"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is no result of `evaluate`, or is damaged ({error})") from error
 
 
 def _task(content: Any) -> TaskResult:
+    items = hashlib.blake2b(json.dumps(content["items"]).encode(), digest_size=16).hexdigest()
     metrics = {
         name: Metric(
             np.asarray(metric["outcomes"], dtype=np.float64),
             metric["higher_is_better"],
             None if metric["weights"] is None else np.asarray(metric["weights"], dtype=np.float64),
+            items,
         )
         for name, metric in content["metrics"].items()
     }

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from remit_lit.cells.cell import VERBS, Cell
+from remit_lit.cells.cell import VERBS
 from remit_lit.cells.runner import run_cells
 from remit_lit.errors import ConfigError
 from remit_lit.flywheel.figure import draw_rounds
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
-from remit_lit.tables.collect import Plan, collect, row_name
+from remit_lit.tables.collect import collect, row_name
 from remit_lit.tables.contents import Contents, Entry, Row
-from remit_lit.tables.plan import make_plan
+from remit_lit.tables.plan import cells_of, make_plan
 from remit_lit.tables.render import write_table
 from remit_lit.tables.summary import summarize
 from remit_lit.tables.table import print_plan, write_record
@@ -42,11 +42,11 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     settings.table(rounds).check(tuple(VERBS))
     console, output = Console(width=None if sys.stdout.isatty() else 120), Path(settings.output)
     if dry_run:
-        print_plan(_cells(make_plan(settings.table(rounds), Path(cells))), jobs, console)
+        print_plan(cells_of(make_plan(settings.table(rounds), Path(cells))), jobs, console)
         return output
     for done in range(1, rounds + 1):
         plan = make_plan(settings.table(done), Path(cells))
-        run_cells(_cells(plan), jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+        run_cells(cells_of(plan), jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
         console.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
@@ -55,7 +55,7 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     contents = by_round(settings, found, done, why)
     summary = summarize(contents)
     write_table(summary, output)
-    write_record(output, _cells(plan))
+    write_record(output, cells_of(plan))
     draw_rounds(
         _over_rounds(settings, found, done),
         settings.arms[settings.first].title,
@@ -112,7 +112,3 @@ def _over_rounds(settings: FlywheelSettings, found: Contents, rounds: int) -> di
             if values:
                 series.setdefault(arm.title, {})[round_] = values
     return series
-
-
-def _cells(plan: Plan) -> list[Cell]:
-    return [cell for run in plan.values() for cell in run.cells]

@@ -1,25 +1,23 @@
 """What the cells of a table found, as its contents."""
 
 import json
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 
-from remit_lit.callbacks.run_record import RECORD
 from remit_lit.cells.cell import Cell
 from remit_lit.data.manifest import read_manifest
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.history import read_history
 from remit_lit.evaluation.results import Evaluation, Metric
+from remit_lit.run_folder import CONFIG, RECORD
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.curves import Curve, tokens_to_target
-from remit_lit.tables.plan import TRAINED, Run
-from remit_lit.tables.settings import RowSettings, TableSettings
-
-Plan = Mapping[tuple[str, int], Run]
+from remit_lit.tables.plan import TRAINED, Plan, Run
+from remit_lit.tables.settings import EVALUATE, RowSettings, TableSettings
 
 
 class _Missing(Exception):  # noqa: N818
@@ -31,7 +29,6 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
 
     Raises:
         ConfigError: the file of published figures cannot be read.
-        DataError: a result is damaged.
     """
     entries: dict[tuple[str, str], Entry] = {}
     rows: dict[str, Row] = {}
@@ -46,7 +43,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
                     found[seed] = _figure(settings, plan, row, stage, method, seed)
                 except _Missing as reason:
                     missing[seed] = str(reason)
-            entries[name, method] = Entry(found, missing)
+            entries[name, method] = Entry(found, missing, _is_fixed(settings, plan, row, stage, method))
     published, source = _published(settings)
     return Contents(
         settings.title,
@@ -58,6 +55,12 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
         source,
         (*settings.notes, *_warnings(settings, plan)),
     )
+
+
+def _is_fixed(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str) -> bool:
+    """Whether the row is of one model that stands under several seeds."""
+    cells = [plan[method, seed].evaluations.get((stage, row.verb)) for seed in settings.seeds]
+    return len(cells) > 1 and row.of_model and len({cell.key for cell in cells if cell is not None}) == 1
 
 
 def row_name(row: str, stage: str) -> str:
@@ -75,12 +78,12 @@ def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
 
 
 def learning_curves(settings: TableSettings, plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
-    """A figure over the tokens trained on, by method and seed, of the runs that are done."""
+    """A figure over the tokens trained on, by method and seed, of the runs that are done and where it is finite."""
     curves: dict[str, dict[int, Curve]] = {}
     for (method, seed), run in plan.items():
         if run.fit is not None and run.fit.state == "done":
             points = [(p.tokens, p.figures[curve]) for p in read_history(run.fit.result) if curve in p.figures]
-            if points:
+            if points and all(math.isfinite(value) for _, value in points):
                 curves.setdefault(method, {})[seed] = points
     return curves
 
@@ -99,22 +102,30 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
         raise _Missing("not trained")
     _require_done(run.fit)
     if row.cost is not None:
-        return Metric(np.array([_cost(run.fit.result, row.cost)]), None)
+        return Metric(np.array([_cost(run.fit, row.cost)]), None)
     assert row.curve is not None
     points = learning_curves(settings, {(method, seed): run}, row.curve).get(method, {}).get(seed)
     if points is None:
-        raise _Missing(f"{row.curve} was not evaluated in training")
-    target = row.reaches
-    if target is None:
+        raise _Missing(f"no curve: InLoopEvaluation did not measure {row.curve} in this run, or it is not finite")
+    target, baseline = row.reaches, points
+    if target is None or row.speed_up:
         assert settings.baseline is not None
-        curves = learning_curves(settings, plan, row.curve).get(settings.baseline, {})
+        run = plan[settings.baseline, seed]
+        curves = learning_curves(settings, {(settings.baseline, seed): run}, row.curve).get(settings.baseline, {})
         if seed not in curves:
             raise _Missing(f"{settings.baseline} has no curve to compare with")
-        target = curves[seed][-1][1]
+        baseline = curves[seed]
+        target = baseline[-1][1] if target is None else target
     reached = tokens_to_target(points, target, higher_is_better=row.higher_is_better)
     if reached is None:
         raise _Missing(f"not reached: the target is {target:.4g}")
-    return Metric(np.array([reached]), None)
+    if not row.speed_up:
+        return Metric(np.array([reached]), None)
+    # As in `curves.speed_up`, and for any target: the baseline's tokens until it is there for the first time.
+    theirs = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
+    if theirs is None:
+        raise _Missing(f"{settings.baseline} never gets there: the target is {target:.4g}")
+    return Metric(np.array([theirs / reached]), None)
 
 
 def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, method: str, seed: int) -> Metric:
@@ -130,19 +141,26 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
     """What a stage measured on dev problems; of the model before all of them, what the first one did before."""
     cell = run.stages[stage] if stage else next(iter(run.stages.values()))
     _require_done(cell)
-    found: dict[str, float] = _record(cell.result).get("after" if stage else "before", {})
+    record = _record(cell)
+    found: dict[str, float] = record.get("after" if stage else "before", {})
     if figure not in found:
+        known = {**record.get("before", {}), **record.get("after", {})}
+        if figure in known:
+            raise _Missing("not measured")
         raise ConfigError(
-            f"rows: {cell.name} measured no {figure!r} on dev problems; it has {', '.join(found) or 'none'}"
+            f"rows: {cell.name} measured no {figure!r} on dev problems; it has {', '.join(known) or 'none'}"
         )
-    return Metric(np.array([found[figure]]), True)
+    return Metric(np.array([found[figure]]), True if figure.startswith("pass@") else None)
 
 
 def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     assert row.task is not None and row.metric is not None
     cell = run.evaluations[stage, row.verb]
     _require_done(cell)
-    tasks = Evaluation.read(cell.output).tasks
+    try:
+        tasks = Evaluation.read(cell.output).tasks
+    except DataError as error:
+        raise _Missing(f"damaged: {error}; remove {cell.folder} to make it again") from error
     if row.task not in tasks:
         raise ConfigError(f"rows: {cell.name} has no task {row.task!r}; it has {', '.join(tasks)}")
     task = tasks[row.task]
@@ -160,15 +178,18 @@ def _require_done(cell: Cell) -> None:
         raise _Missing("not run" if cell.state == "missing" else "not finished")
 
 
-def _cost(run_dir: Path, cost: str) -> float:
-    costs = _record(run_dir)["cost"]
+def _cost(cell: Cell, cost: str) -> float:
+    costs = _record(cell)["cost"]
     if cost == "flops":
         return float(costs["policy_flops"] + costs["reference_flops"])
     return float(costs["policy_flops" if cost == "flops_cached" else cost])
 
 
-def _record(run_dir: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((run_dir / RECORD).read_text())
+def _record(cell: Cell) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((cell.result / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise _Missing(f"damaged: {error}; remove {cell.folder} to make it again") from error
     return record
 
 
@@ -192,13 +213,17 @@ def _published(settings: TableSettings) -> tuple[dict[tuple[str, str], float], s
 
 def _warnings(settings: TableSettings, plan: Plan) -> list[str]:
     """Whether rows were prepared without looking for the evaluated items among the documents."""
-    tasks = {row.task for row in settings.rows.values() if row.task is not None}
+    tasks = {row.task for row in settings.rows.values() if row.task is not None and row.verb == EVALUATE}
     unclean: set[str] = set()
     for run in plan.values():
         if run.fit is None or run.fit.state != "done":
             continue
-        manifest = read_manifest(Path(OmegaConf.load(run.fit.result / "config.yaml").data.rows))
-        unclean |= tasks - set(manifest.decontaminated_tasks)
+        try:
+            manifest = read_manifest(Path(OmegaConf.load(run.fit.result / CONFIG).data.rows))
+        except (OSError, ConfigError, DataError):  # rows that are gone tell nothing
+            unclean |= tasks
+        else:
+            unclean |= tasks - set(manifest.decontaminated_tasks)
     if not unclean:
         return []
     return [f"Training rows were prepared without --decontaminate against {', '.join(sorted(unclean))}."]

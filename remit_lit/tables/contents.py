@@ -30,10 +30,12 @@ class Entry:
     Attributes:
         found: by seed.
         missing: by seed, why there is nothing, e.g. ``failed: ...`` or ``not run: ...``.
+        fixed: one model stands under all seeds, so that its figures spread over none.
     """
 
     found: Mapping[int, Metric] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from remit_lit.cells.cell import Cell, files_of, fill, leaves
 from remit_lit.errors import ConfigError
-from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings
+from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings, staged_name
 
 _NAME = re.compile(r"\{(\w+)\}")
 
@@ -39,7 +39,16 @@ class Run:
         return [*([] if self.fit is None else [self.fit]), *self.stages.values(), *self.evaluations.values()]
 
 
-def make_plan(settings: TableSettings, root: Path) -> dict[tuple[str, int], Run]:
+Plan = Mapping[tuple[str, int], Run]
+"""The runs of a table by method and seed."""
+
+
+def cells_of(plan: Plan) -> list[Cell]:
+    """The cells of all runs, without what they need."""
+    return [cell for run in plan.values() for cell in run.cells]
+
+
+def make_plan(settings: TableSettings, root: Path) -> Plan:
     """The runs of a table by method and seed.
 
     Args:
@@ -73,13 +82,13 @@ class _Seed:
         method = self.settings.methods[name]
         fit = self._get(name) if method.model is None else None
         models = {TRAINED: _model_of(name) if method.model is None else method.model}
-        stages = {stage: self._get(_staged(name, stage)) for stage in self.settings.stages if method.post_train}
-        models |= {stage: _model_of(_staged(name, stage)) for stage in stages}
+        stages = {stage: self._get(staged_name(name, stage)) for stage in self.settings.stages if method.post_train}
+        models |= {stage: _model_of(staged_name(name, stage)) for stage in stages}
         evaluations = {}
         for stage, model in models.items():
             for verb, fields in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
                 if fields is not None:
-                    called = f"{verb}-{_staged(name, stage)}"
+                    called = f"{verb}-{staged_name(name, stage)}"
                     evaluations[stage, verb] = self._cell(called, verb, [], {"model.path": model, **fields})
         return Run(fit, stages, evaluations)
 
@@ -105,10 +114,10 @@ class _Seed:
         return self._cell(name, "fit", [*settings.experiment, *method.configs], fields)
 
     def _make_stage(self, name: str) -> Cell:
-        method, stage = next(pair for pair in self._staged() if _staged(*pair) == name)
+        method, stage = next(pair for pair in self._staged() if staged_name(*pair) == name)
         before = list(self.settings.stages)[: list(self.settings.stages).index(stage)]
         given = self.settings.methods[method].model
-        model = _model_of(_staged(method, before[-1])) if before else given or _model_of(method)
+        model = _model_of(staged_name(method, before[-1])) if before else given or _model_of(method)
         step = self.settings.stages[stage]
         fields = {"model.path": "{model}", **step.fields}
         return self._cell(name, step.verb, step.configs, fill(fields, {"model": model}))
@@ -120,7 +129,7 @@ class _Seed:
         filled = fill(dict(fields), self.values)
         inputs = {}
         for needed in sorted(set(_NAME.findall(json.dumps(filled, default=str)))):
-            steps = [*self.settings.before, *self.settings.methods, *(_staged(*pair) for pair in self._staged())]
+            steps = [*self.settings.before, *self.settings.methods, *(staged_name(*pair) for pair in self._staged())]
             if needed not in steps:
                 known = [*self.values, *steps]
                 raise ConfigError(f"{name}: no {{{needed}}}; there are {', '.join(known)}")
@@ -137,11 +146,6 @@ class _Seed:
             raise ConfigError(f"data.prepare: {', '.join(configs)} say not how rows are made; set it, or data.rows")
         text = json.dumps([prepare, files_of(prepare)], sort_keys=True, default=str)
         return self.root / "rows" / hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _staged(method: str, stage: str) -> str:
-    """The name of a method's model after a stage."""
-    return f"{method}_{stage}" if stage else method
 
 
 def _model_of(name: str) -> str:

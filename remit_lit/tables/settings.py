@@ -1,5 +1,6 @@
 """What a table's YAML says."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,8 +49,8 @@ class Method:
 
 @dataclass
 class RowSettings:
-    """A row: a metric of a task; a figure on dev problems; a mean of such rows; what training cost; or the tokens to a
-    value of a curve.
+    """A row: a metric of a task; a figure on dev problems; a mean of such rows; what training cost; or how soon a curve
+    reaches a value.
 
     Attributes:
         title: of the row.
@@ -58,8 +59,10 @@ class RowSettings:
         progress: of the dev problems of a stage of post-training, e.g. pass@1.
         mean_of: names of such rows; the mean of their figures as they are shown (the paper's average).
         cost: tokens; flops (with each live reference's); flops_cached (with scores that are there already); seconds.
-        curve: a figure that ``fit`` logs at validation, e.g. lab/accuracy.
-        reaches: its value to reach; null: the baseline's last one (the paper's speed-up).
+        curve: a figure that ``InLoopEvaluation`` measures in training, e.g. lab/accuracy; shown are the tokens until it
+            reaches a value.
+        reaches: that value; null: the baseline's last one.
+        speed_up: of the curve: not the tokens, but the baseline's over them (the paper's "6x").
         higher_is_better: of the curve.
         scale: figures are shown times this, e.g. 100 for percent.
         decimals: of the shown figures.
@@ -73,6 +76,7 @@ class RowSettings:
     cost: Cost | None = None
     curve: str | None = None
     reaches: float | None = None
+    speed_up: bool = False
     higher_is_better: bool = True
     scale: float = 1.0
     decimals: int = 2
@@ -94,11 +98,9 @@ class Published:
 
     Attributes:
         file: with ``source``, ``columns`` and ``rows``, such as baselines/results.yaml; its names are the table's.
-        decimals: of the shown figures.
     """
 
     file: str
-    decimals: int = 2
 
 
 @dataclass
@@ -158,9 +160,18 @@ class TableSettings:
                     f"vary.{name}: got {len(values)} values for {len(self.seeds)} seeds; give one for each"
                 )
         names = [*self.before, *self.methods, *self.vary, "seed"]
+        names += [staged_name(method, stage) for method in self.methods for stage in self.stages]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ConfigError(f"before, methods, vary: {', '.join(twice)} named twice; give each a name of its own")
+            raise ConfigError(
+                f"before, methods, stages, vary: {', '.join(twice)} named twice; give each a name of its own"
+            )
+        odd = [name for name in names if not re.fullmatch(r"\w+", name)]
+        if odd:
+            raise ConfigError(f"before, methods, stages, vary: got {odd[0]!r}; names are of letters, digits and _")
+        titles = [method.title for method in self.methods.values()]
+        if len(set(titles)) < len(titles):
+            raise ConfigError(f"methods: got the titles {titles}; give each method a title of its own")
         for section, steps in (("before", self.before), ("stages", self.stages)):
             for name, step in steps.items():
                 if step.verb not in verbs:
@@ -178,5 +189,14 @@ class TableSettings:
                 raise ConfigError(f"rows.{name}.metric: missing; name a metric of the task {row.task}")
             if row.task is not None and getattr(self, row.verb) is None:
                 raise ConfigError(f"{row.verb}: missing, and rows.{name}.task is {row.task!r}; give its fields")
+            if row.speed_up and row.curve is None:
+                raise ConfigError(f"rows.{name}.speed_up: got true without a curve; give one, e.g. lab/accuracy")
+            if row.speed_up and self.baseline is None:
+                raise ConfigError(f"rows.{name}.speed_up: got true, and there is no baseline to be faster than")
             if row.curve is not None and row.reaches is None and self.baseline is None:
                 raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")
+
+
+def staged_name(method: str, stage: str) -> str:
+    """The name of a method's model after a stage."""
+    return f"{method}_{stage}" if stage else method

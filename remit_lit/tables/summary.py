@@ -58,7 +58,7 @@ class Cell:
         difference: to the baseline; None for the baseline itself, where the two share no seed, and in rows that are
             not compared.
         published: the figure of others.
-        bold: best of its row, and better than the baseline by the adjusted primary test.
+        bold: best of its row, and better than the baseline by the adjusted primary test; both with all their seeds.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
@@ -133,7 +133,7 @@ def _finite(entry: Entry) -> Entry:
     """A seed whose figure is NaN or infinite has none; no mean is to hide that it diverged."""
     found = {seed: metric for seed, metric in sorted(entry.found.items()) if math.isfinite(metric.value)}
     lost = {seed: f"not finite: {metric.value}" for seed, metric in entry.found.items() if seed not in found}
-    return Entry(found, dict(sorted({**entry.missing, **lost}.items())))
+    return Entry(found, dict(sorted({**entry.missing, **lost}.items())), entry.fixed)
 
 
 def _direction(row: str, entries: Mapping[str, Entry]) -> bool | None:
@@ -147,10 +147,11 @@ def _direction(row: str, entries: Mapping[str, Entry]) -> bool | None:
     for name, metric in metrics.items():
         if metric.higher_is_better != first.higher_is_better:
             raise DataError(f"rows.{row}: higher_is_better differs between {first_name} and {name}")
-        if metric.outcomes.shape != first.outcomes.shape or not _same_weights(metric, first):
+        same = metric.outcomes.shape == first.outcomes.shape and metric.items == first.items
+        if not same or not _same_weights(metric, first):
             raise DataError(
                 f"rows.{row}: {first_name} has {len(first.outcomes)} items and {name} {len(metric.outcomes)}, or their "
-                "weights differ; evaluate all on the same items"
+                "weights differ, or they are others or in another order; evaluate all on the same items"
             )
     return first.higher_is_better
 
@@ -172,7 +173,7 @@ def _values(entry: Entry, seeds: list[int]) -> Floats:
 
 
 def _cell(entry: Entry, row: Row, resamples: int) -> Cell:
-    seeds = list(entry.found)
+    seeds = list(entry.found)[: 1 if entry.fixed else None]
     if not seeds:
         return Cell(missing=entry.missing)
     first = entry.found[seeds[0]]
@@ -224,9 +225,11 @@ def _embolden(cells: dict[tuple[str, str], Cell], row: str, contents: Contents, 
     if higher is None:
         return
     sign = 1 if higher else -1
+    base = cells[row, contents.baseline or next(iter(contents.columns))]
     means = {column: sign * cell.mean for column in contents.columns if (cell := cells[row, column]).mean is not None}
     for column, mean in means.items():
         found = cells[row, column].difference
         better = found is not None and found.p_holm is not None and found.p_holm < SIGNIFICANT and sign * found.mean > 0
-        if better and mean == max(means.values()):
+        whole = not cells[row, column].missing and not base.missing
+        if better and whole and mean == max(means.values()):
             cells[row, column] = replace(cells[row, column], bold=True)

@@ -16,9 +16,9 @@ from remit_lit.cells.runner import estimated_seconds, run_cells
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.provenance import now, provenance
-from remit_lit.tables.collect import Plan, collect, learning_curves
+from remit_lit.tables.collect import collect, learning_curves
 from remit_lit.tables.figures import Distance, draw_dynamics, draw_learning_curves, draw_rows
-from remit_lit.tables.plan import TRAINED, make_plan
+from remit_lit.tables.plan import TRAINED, Plan, cells_of, make_plan
 from remit_lit.tables.render import write_table
 from remit_lit.tables.settings import AGREEMENT, TableSettings
 from remit_lit.tables.summary import summarize
@@ -43,7 +43,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     """
     settings.check(tuple(VERBS))
     plan, output = make_plan(settings, Path(cells)), Path(settings.output)
-    wanted = [cell for of_seed in plan.values() for cell in of_seed.cells]
+    wanted = cells_of(plan)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if dry_run:
         print_plan(wanted, jobs, console)
@@ -52,7 +52,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
         run_cells(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
     summary = summarize(collect(settings, plan))
     write_table(summary, output)
-    write_record(output, [cell for of_seed in plan.values() for cell in of_seed.cells])
+    write_record(output, wanted)
     if any(cell.mean is not None for cell in summary.cells.values()):
         draw_rows(summary, output / "rows")
     _draw_curves(settings, plan, output)

@@ -101,7 +101,7 @@ def legend(summary: Summary, mark: str = "Bold") -> list[str]:
     if "seeds" in overs:
         lines.append("Ours: mean over seeds ± half-width of its 95 % t interval; other seeds would move it so far.")
     if "items" in overs:
-        lines.append("Ours, items only: one seed, mean [95 % interval] over items; it says nothing about other seeds.")
+        lines.append("Ours, items only: one model, mean [95 % interval] over items; it says nothing about other seeds.")
     if any(cell.bold for cell in cells):
         lines.append(f"{mark}: best of its row and better than the baseline (Holm-adjusted p < {SIGNIFICANT}).")
     if any(cell.published is not None for cell in cells):

@@ -109,6 +109,14 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ({"evaluate": None}, "evaluate: missing, and rows.a.task is 'lab'"),
         ({"rows": {"a": RowSettings("x", task="agreement", metric="kl")}}, "agreement: missing, and rows.a.task"),
         ({"rows": {"a": RowSettings("x", curve="lab/accuracy")}, "baseline": None}, "rows.a.reaches: missing"),
+        (
+            {"rows": {"a": RowSettings("x", curve="a", reaches=1.0, speed_up=True)}, "baseline": None},
+            "rows.a.speed_up: got true, and there is no baseline",
+        ),
+        ({"rows": {"a": RowSettings("x", cost="tokens", speed_up=True)}}, "rows.a.speed_up: got true without a curve"),
+        ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; names are of letters, digits"),
+        ({"stages": {"a": Step("fit")}, "before": {"ntp_a": Step("fit")}}, "ntp_a named twice"),
+        ({"methods": {"a": Method("A"), "b": Method("A")}, "baseline": "a"}, "a title of its own"),
     ],
 )
 def test_what_cannot_be_a_table_is_refused_by_name(changes, message):

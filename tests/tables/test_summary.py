@@ -74,6 +74,33 @@ def test_what_was_set_and_not_found_is_not_compared():
     assert table(entries).cells["row", "other"].difference is not None
 
 
+def test_a_model_that_no_seed_changes_spreads_over_items_alone():
+    fixed = replace(entry([0.4, 0.4, 0.4]), fixed=True)
+    found = table({"base": entry([0.5, 0.6, 0.7]), "other": fixed}).cells["row", "other"]
+    assert found.over == "items" and list(found.values) == [0] and found.interval is not None
+    assert found.interval == table({"base": entry([0.5]), "other": entry([0.4])}).cells["row", "other"].interval
+    # Against the baseline each of its seeds counts.
+    assert found.difference is not None and found.difference.n_seeds == 3
+    assert found.difference.mean == pytest.approx(-0.2)
+
+
+def test_a_method_that_lost_a_seed_is_not_set_in_bold():
+    entries = {"base": entry([0.40, 0.41, 0.42]), "other": entry([0.80, 0.82, 0.81])}
+    assert table(entries).cells["row", "other"].bold
+    for name in entries:
+        lost = {**entries, name: replace(entries[name], missing={3: "failed: NaN"})}
+        assert not table(lost).cells["row", "other"].bold
+
+
+def test_items_in_another_order_are_not_paired():
+    def of(items):
+        return Entry({0: replace(metric(0.5), items=items)})
+
+    with pytest.raises(DataError, match="others or in another order"):
+        table({"base": of("a"), "other": of("b")})
+    assert table({"base": of("a"), "other": of("a")}).cells["row", "other"].difference is not None
+
+
 def test_one_seed_is_tested_over_items():
     found = table({"base": entry([0.4]), "other": entry([0.4])}).cells["row", "other"].difference
     assert found is not None and found.over_seeds is None and found.over_items is not None

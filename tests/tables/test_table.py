@@ -43,6 +43,12 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
             "average": {"title": "mean", "mean_of": ["accuracy", "percent"]},
             "nll": {"title": "NLL", "task": "lab", "metric": "nll_correct_result"},
             "tokens": {"title": "tokens", "cost": "tokens", "decimals": 0},
+            "speed": {
+                "title": "speed-up",
+                "curve": "lab/nll_correct_result",
+                "higher_is_better": False,
+                "speed_up": True,
+            },
             "reached": {"title": "tokens to", "curve": "lab/nll_correct_result", "higher_is_better": False},
         },
     }
@@ -81,6 +87,14 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     # The rows were not looked through for the lab's problems.
     assert "without --decontaminate against lab" in (tmp_path / "table" / "table.md").read_text()
 
+    assert float(lines["speed", "ntp"]["mean"]) == 1.0
+    with open(tmp_path / "table" / "seeds.csv", newline="") as stream:
+        by_seed = {(line["row"], line["column"], line["seed"]): line for line in csv.DictReader(stream)}
+    for (row, column, seed), line in by_seed.items():
+        if row == "speed" and line["value"]:
+            ours, theirs = (float(by_seed["reached", name, seed]["value"]) for name in (column, "ntp"))
+            assert float(line["value"]) == pytest.approx(theirs / ours)
+
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*/done.json")}
     main([*arguments, "--dry_run=true"])
     # Of the broken method and its evaluation, both seeds.
@@ -91,6 +105,22 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
     assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 2 * 5
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
+
+
+def test_a_damaged_result_is_told_of_and_the_rest_is_shown(config, tmp_path, capsys):
+    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
+    main(arguments)
+    record = json.loads((tmp_path / "table" / "record.json").read_text())
+    found = {cell["name"]: Path(cell["result"]) for cell in record["cells"]}
+    (found["evaluate-ntp-0"] / "evaluation.json").write_text('{"facts": {}, "tas')
+    (found["evaluate-ntp-1"] / "evaluation.json").unlink()
+    (found["slow-1"] / "run.json").unlink()
+    main([*arguments, "--run=false"])
+    capsys.readouterr()
+    lines = lines_of(tmp_path / "table")
+    for row, column in (("accuracy", "ntp"), ("tokens", "slow")):
+        assert "damaged" in lines[row, column]["missing"] and "to make it again" in lines[row, column]["missing"]
+    assert lines["accuracy", "slow"]["mean"] and lines["tokens", "ntp"]["mean"]
 
 
 def test_what_is_better_up_and_down_has_no_mean(config, tmp_path, capsys):
