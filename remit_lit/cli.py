@@ -245,17 +245,20 @@ def _grid_parser(verb: str, settings: type) -> Parser:
 
 
 def _extended(arguments: list[str]) -> list[str]:
-    """The arguments, with the file that each config extends before it."""
-    extended: list[str] = []
-    for path in config_files(arguments):
-        try:
-            content = OmegaConf.load(path)
-        except (OSError, YAMLError):  # the parser says so better
-            continue
-        base = content.get("extends") if isinstance(content, DictConfig) else None
-        if base is not None:
-            extended.append(f"--config={base}")
-    return [*extended, *arguments]
+    """The arguments, with the files that each config extends before it."""
+    return [*(f"--config={base}" for path in config_files(arguments) for base in _bases(path)), *arguments]
+
+
+def _bases(path: str, *seen: str) -> list[str]:
+    """The files that a config extends, the first one first."""
+    if path in seen:
+        raise ConfigError(f"extends: {' -> '.join([*seen, path])} extend each other in a circle")
+    try:
+        content = OmegaConf.load(path)
+    except (OSError, YAMLError):  # the parser says so better
+        return []
+    base = content.get("extends") if isinstance(content, DictConfig) else None
+    return [] if base is None else [*_bases(base, *seen, path), base]
 
 
 def _settings(kind: type[Settings], values: Namespace) -> Settings:

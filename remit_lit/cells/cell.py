@@ -7,24 +7,19 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
-
 from remit_lit import __version__
-from remit_lit.cells.fingerprint import fingerprint
-from remit_lit.errors import ConfigError
-from remit_lit.resume import flatten
+from remit_lit.cells.fingerprint import contents_of
+from remit_lit.cells.values import fill, leaves
 
 State = Literal["done", "failed", "interrupted", "missing"]
 _RECIPE, _DONE, _FAILED, LOG = "cell.json", "done.json", "failed.json", "log.txt"
-# Libraries that decide a result's digits.
-_PACKAGES = ("torch", "transformers", "lightning")
+_MODELS = ("torch", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -34,19 +29,21 @@ class Verb:
     Attributes:
         output: the field that takes the result's place.
         file: name of the result's file in its folder; empty where the result is the folder.
+        packages: libraries whose versions decide a result's digits.
         again: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
     """
 
     output: str
     file: str = ""
+    packages: tuple[str, ...] = _MODELS
     again: Mapping[str, Any] | None = None
 
 
 VERBS = {
-    "fit": Verb("run_dir", again={"ckpt_path": "last"}),
-    "posttrain": Verb("run_dir", again={"resume": True}),
-    "prepare": Verb("output"),
-    "evaluate": Verb("output", "evaluation.json"),
+    "fit": Verb("run_dir", packages=(*_MODELS, "lightning", "datasets"), again={"ckpt_path": "last"}),
+    "posttrain": Verb("run_dir", packages=(*_MODELS, "trl", "datasets", "math-verify"), again={"resume": True}),
+    "prepare": Verb("output", packages=("transformers", "tokenizers", "datasets")),
+    "evaluate": Verb("output", "evaluation.json", (*_MODELS, "lm_eval", "datasets", "math-verify")),
     "agreement": Verb("output", "evaluation.json"),
 }
 
@@ -79,17 +76,21 @@ class Cell:
     def recipe(self) -> dict[str, Any]:
         """All that decides the result, as JSON values.
 
-        A later config's value replaces an earlier one's. Files, models and rows that a field names count by their
-        contents.
+        A later config's value replaces an earlier one's. Files, models, rows and code that a field names count by their
+        contents; where the result goes does not.
         """
         keys = {name: f"{{{cell.key}}}" for name, cell in self.inputs.items()}  # what an input is called does not count
+        verb = VERBS[self.verb]
         fields = fill(leaves(self.configs, self.fields), keys)
+        fields.pop(verb.output, None)
+        # Rows that are made where they are missing count by how they are made.
+        made = {"data.rows"} if any(name.startswith("data.prepare.") for name in fields) else set()
         return {
             "verb": self.verb,
             "fields": dict(sorted(fields.items())),
-            "files": files_of(fields),
+            "contents": contents_of({name: value for name, value in fields.items() if name not in made}),
             "inputs": sorted(cell.key for cell in self.inputs.values()),
-            "versions": {"remit_lit": __version__, **{name: importlib.metadata.version(name) for name in _PACKAGES}},
+            "versions": {"remit_lit": __version__, **{name: _version(name) for name in verb.packages}},
         }
 
     @cached_property
@@ -165,48 +166,6 @@ class Cell:
             _write(self.folder / _FAILED, {**ended, "error": error})
 
 
-def leaves(configs: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted name; a later config's value replaces an earlier one's, and a field all of them.
-
-    Raises:
-        ConfigError: there is no such file, or it is no YAML.
-    """
-    merged: dict[str, Any] = {}
-    for path in configs:
-        merged |= _read(path)
-    return merged | dict(fields)
-
-
-@cache  # tables ask for the same few files hundreds of times
-def _read(path: str) -> dict[str, Any]:
-    try:
-        return dict(flatten(OmegaConf.to_container(OmegaConf.load(path))))
-    except (OSError, YAMLError) as error:
-        raise ConfigError(f"configs: {path} is no YAML file that can be read ({error})") from error
-
-
-def files_of(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Fingerprints of the files, models and rows that values name, by the value."""
-    found = {text: _fingerprint(text) for text in sorted(set(_strings(fields)))}
-    return {text: value for text, value in found.items() if value is not None}
-
-
-_fingerprint = cache(fingerprint)
-
-
-def fill(value: Any, places: Mapping[str, str]) -> Any:
-    """``value`` with each ``{NAME}`` of its strings replaced; other braces stay as they are."""
-    if isinstance(value, str):
-        for name, place in places.items():
-            value = value.replace("{" + name + "}", place)
-        return value
-    if isinstance(value, Mapping):
-        return {key: fill(inner, places) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [fill(inner, places) for inner in value]
-    return value
-
-
 def all_cells(cells: Iterable[Cell]) -> list[Cell]:
     """The cells and all that they need, each once (by key), inputs first."""
     found: dict[str, Cell] = {}
@@ -222,15 +181,11 @@ def all_cells(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _strings(inner)
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _as_argument(value: Any) -> str:

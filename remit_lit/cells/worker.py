@@ -34,6 +34,7 @@ def work(cell: Cell) -> None:
         if cell.state == "done":
             return
         cell.begin()
+        printed = cell.log.stat().st_size if cell.log.exists() else 0
         began = time.perf_counter()
         with cell.log.open("a") as log:
             os.dup2(log.fileno(), 1)
@@ -41,13 +42,14 @@ def work(cell: Cell) -> None:
         code = _run(cell.arguments)
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu_seconds = sum(used.ru_utime + used.ru_stime for used in usage)
-        error = None if code == 0 else f"exit code {code}: {reason(cell.log)}"
+        error = None if code == 0 else f"exit code {code}: {reason(cell.log, printed)}"
         cell.end(error, seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds)
 
 
-def reason(log: Path) -> str:
-    """Why a command failed: its message, or else the last line that it printed."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def reason(log: Path, start: int = 0) -> str:
+    """Why a command failed: its message, or else the last line that it printed, from byte ``start`` of the log on."""
+    printed = log.read_bytes()[start:].decode(errors="replace")
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     messages = [line for line in lines if line.startswith("error: ")]
     return (messages or lines or ["it printed nothing"])[-1].removeprefix("error: ")[:500]
 

@@ -4,11 +4,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from remit_lit.cells.cell import VERBS
 from remit_lit.cells.runner import run_cells
 from remit_lit.errors import ConfigError
+from remit_lit.evaluation.statistics import difference_over_seeds
 from remit_lit.flywheel.figure import draw_rounds
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
 from remit_lit.tables.collect import collect, row_name
@@ -50,38 +52,45 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
         console.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
+        summary = summarize(by_round(settings, found, done, why))
+        write_table(summary, output)  # after each round, since the next may take days
+        write_record(output, cells_of(plan))
+        draw_rounds(
+            _over_rounds(settings, found, done),
+            settings.arms[settings.first].title,
+            output / "rounds",
+            measured=settings.rows[settings.judge].title,
+            title=f"{settings.title}: RL-tuned models",
+        )
         if not better:
             break
-    contents = by_round(settings, found, done, why)
-    summary = summarize(contents)
-    write_table(summary, output)
-    write_record(output, cells_of(plan))
-    draw_rounds(
-        _over_rounds(settings, found, done),
-        settings.arms[settings.first].title,
-        output / "rounds",
-        measured=settings.rows[settings.judge].title,
-        title=f"{settings.title}: RL-tuned models",
-    )
     print_table(summary, console)
     return output
 
 
 def judge(settings: FlywheelSettings, found: Contents, round_: int) -> tuple[bool, str]:
-    """Whether the judged arm's RL-tuned model is better on dev problems than the one before, and what says so."""
+    """Whether the judged arm's RL-tuned model is better on dev problems than the one before, and what says so.
+
+    The mean over seeds decides, whether or not its interval leaves out that nothing changed: a loop that waited for
+    certainty would hardly turn.
+    """
     row, scale = row_name(settings.judge, settings.last_stage), settings.rows[settings.judge].scale
     now, before = method_name(settings.judged, round_), settings.before_round(settings.judged, round_)
-    means = []
+    values = []
     for method in (before, now):
         entry = found.entries[row, method]
         if entry.missing:
             reason = next(iter(entry.missing.values()))
             return False, f"stops, since {found.columns[method]} has no {settings.judge} at its end: {reason}"
-        means.append(scale * sum(metric.value for metric in entry.found.values()) / len(entry.found))
-    title = f"{settings.rows[settings.judge].title} of the RL-tuned model"
-    if means[1] <= means[0]:
-        return False, f"stops, since {title} is {means[1]:.4g}, not above the {means[0]:.4g} of the round before"
-    return True, f"{title} is {means[1]:.4g}, above the {means[0]:.4g} of the round before"
+        values.append(scale * np.array([metric.value for metric in entry.found.values()]))
+    old, new = (float(of_seeds.mean()) for of_seeds in values)
+    better = new > old
+    said = f"{settings.rows[settings.judge].title} of the RL-tuned model is {new:.4g}, "
+    said += f"{'above' if better else 'not above'} the {old:.4g} of the round before"
+    if len(values[0]) > 1:
+        change = difference_over_seeds(values[1], values[0])
+        said += f" ({change.mean:+.3g}, 95 % interval over seeds {change.low:+.3g} to {change.high:+.3g})"
+    return better, said if better else f"stops, since {said}"
 
 
 def by_round(settings: FlywheelSettings, found: Contents, rounds: int, why: str) -> Contents:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from remit_lit.cells.cell import fill
+from remit_lit.cells.values import fill
 from remit_lit.errors import ConfigError
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 

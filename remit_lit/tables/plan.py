@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remit_lit.cells.cell import Cell, files_of, fill, leaves
+from remit_lit.cells.cell import Cell
+from remit_lit.cells.fingerprint import contents_of
+from remit_lit.cells.values import fill, leaves
 from remit_lit.errors import ConfigError
 from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings, staged_name
 
@@ -136,15 +138,21 @@ class _Seed:
             inputs[needed] = self._get(needed)
         places = {}
         if verb == "fit" and "data.rows" not in filled:
-            filled["data.rows"], places["rows"] = "{rows}", str(self._rows(configs, filled))
-        return Cell(f"{name}-{self.seed}", self.root, verb, tuple(configs), filled, inputs, places, kind=name)
+            filled["data.rows"], places["rows"] = "{rows}", str(self._rows(configs, filled, inputs))
+        # What takes as long: the same configs, or where there are none the same fields, of whatever model.
+        kind = [verb, *(configs or (f"{key}={value}" for key, value in filled.items() if key != "model.path"))]
+        return Cell(f"{name}-{self.seed}", self.root, verb, tuple(configs), filled, inputs, places, " ".join(kind))
 
-    def _rows(self, configs: list[str], fields: Mapping[str, Any]) -> Path:
+    def _rows(self, configs: list[str], fields: Mapping[str, Any], inputs: Mapping[str, Cell]) -> Path:
         """Where rows of these settings lie, so that all runs with them share them."""
-        prepare = {name: value for name, value in leaves(configs, fields).items() if name.startswith("data.prepare.")}
+        values = fill(leaves(configs, fields), {name: cell.key for name, cell in inputs.items()})
+        prepare = {name: value for name, value in values.items() if name.startswith("data.prepare.")}
         if not prepare:
-            raise ConfigError(f"data.prepare: {', '.join(configs)} say not how rows are made; set it, or data.rows")
-        text = json.dumps([prepare, files_of(prepare)], sort_keys=True, default=str)
+            raise ConfigError(
+                f"data.prepare: {', '.join(configs)} say not how rows are made; set it there, or data.rows in the "
+                "table's fields"
+            )
+        text = json.dumps([prepare, contents_of(prepare)], sort_keys=True, default=str)
         return self.root / "rows" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

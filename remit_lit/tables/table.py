@@ -74,9 +74,13 @@ def write_record(output: Path, cells: Iterable[Cell]) -> None:
 
 
 def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
+    drawn: set[str] = set()
     for name, row in settings.rows.items():
-        curves = {} if row.curve is None else learning_curves(settings, plan, row.curve)
-        if row.curve is None or not curves:
+        if row.curve is None or row.curve in drawn:
+            continue
+        drawn.add(row.curve)
+        curves = learning_curves(settings, plan, row.curve)
+        if not curves:
             continue
         titles = {settings.methods[method].title: of_seeds for method, of_seeds in curves.items()}
         baseline = settings.methods[settings.baseline].title if settings.baseline in curves else None
@@ -91,20 +95,19 @@ def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
 
 
 def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
-    """From models that were there before, over mid-training, to the end of post-training."""
-    arms: dict[str, dict[str, list[Distance]]] = {}
-    before = {
-        method.title: _distances(settings, plan, name, TRAINED)
-        for name, method in settings.methods.items()
-        if method.model is not None
-    }
+    """From models that nothing is done to, over mid-training, to the end of post-training."""
+    before, arms = dict[str, list[Distance]](), dict[str, dict[str, list[Distance]]]()
     for name, method in settings.methods.items():
-        if method.model is None:
-            after = {
-                stage or "mid-training": _distances(settings, plan, name, stage) for stage in ("", *settings.stages)
+        stages = plan[name, settings.seeds[0]].stages
+        if method.model is not None and not stages:
+            before[method.title] = _distances(settings, plan, name, TRAINED)
+        else:
+            first = "mid-training" if method.model is None else method.title
+            arms[method.title] = {
+                stage or first: _distances(settings, plan, name, stage) for stage in (TRAINED, *stages)
             }
-            arms[method.title] = {**before, **after}
-    draw_dynamics(arms, output / "dynamics", to="the RL-tuned model", title=settings.title)
+    arms = {title: {**before, **of_arm} for title, of_arm in arms.items()}
+    draw_dynamics(arms, output / "dynamics", to="the reference", title=settings.title)
 
 
 def _distances(settings: TableSettings, plan: Plan, method: str, stage: str) -> list[Distance]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from remit_lit.cells.cell import Cell, all_cells, fill
+from remit_lit.cells.cell import Cell, all_cells
 from remit_lit.cells.fingerprint import fingerprint
+from remit_lit.cells.values import fill
 from remit_lit.errors import ConfigError
 from tests.helpers import save_model
 
@@ -49,6 +50,52 @@ def test_a_value_that_is_replaced_does_not_count(tmp_path):
     assert key(tmp_path, first, overlay) == key(tmp_path, second, overlay) == key(tmp_path, first, **{"model.x": 3})
 
 
+def test_what_is_replaced_as_a_whole_does_not_count(tmp_path):
+    whole = write(tmp_path / "a.yaml", "model: {weighting: NextTokenPrediction}\n")
+    parts = write(tmp_path / "b.yaml", "model: {weighting: {class_path: ReMiT, init_args: {epsilon: 0.2}}}\n")
+    assert key(tmp_path, whole, parts) == key(tmp_path, parts) != key(tmp_path, parts, whole) == key(tmp_path, whole)
+
+
+def test_where_the_result_goes_does_not_count(tmp_path):
+    config = write(tmp_path / "a.yaml", "seed: 1\nrun_dir: runs/a\n")
+    assert key(tmp_path, config) == key(tmp_path, write(tmp_path / "b.yaml", "seed: 1\nrun_dir: runs/b\n"))
+
+
+def test_rows_that_a_run_makes_count_by_how_they_are_made(tmp_path, rows):
+    """So a run counts the same before it has made them and afterwards."""
+    given = Cell("a", tmp_path, "fit", (), {"data.rows": str(rows)})
+    made = Cell("a", tmp_path, "fit", (), {"data.rows": str(rows), "data.prepare.seed": 3})
+    assert str(rows) in given.recipe["contents"] and str(rows) not in made.recipe["contents"]
+
+
+def test_a_score_column_that_is_named_counts(tmp_path, rows):
+    fields = {"data.rows": str(rows), "model.reference.init_args.column": "nll_rl"}
+    keys = [key(tmp_path, **fields)]
+    for reference, column in (("a", "nll_rl"), ("b", "nll_rl"), ("c", "nll_other")):
+        place = rows / "columns" / "train" / column
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "column.json").write_text(json.dumps({"model": reference}))
+        keys.append(key(tmp_path, **fields))
+    assert len(set(keys)) == 3 and keys[2] == keys[3]
+
+
+def test_code_of_the_users_own_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_own_weighting.py").write_text("raise SystemExit('it is not run to be read')\n")
+    first = fingerprint("my_own_weighting.Focal")
+    (tmp_path / "my_own_weighting.py").write_text("GAMMA = 2.0\n")
+    assert first is not None and fingerprint("my_own_weighting.Focal") not in (None, first)
+    package = tmp_path / "my_own_rewards"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "exact.py").write_text("A = 1\n")
+    before = fingerprint("my_own_rewards.exact.score")
+    (package / "exact.py").write_text("A = 2\n")
+    assert before is not None and fingerprint("my_own_rewards.exact.score") not in (None, before)
+    for installed in ("torch.optim.AdamW", "remit_lit.weighting.ReMiT", "json.dumps", "no_such_module.x"):
+        assert fingerprint(installed) is None
+
+
 def test_files_models_and_rows_count_by_their_contents(tmp_path, rows):
     text, model = tmp_path / "text.jsonl", save_model(tmp_path / "model", seed=1)
     text.write_text("one\n")
@@ -69,6 +116,11 @@ def test_files_models_and_rows_count_by_their_contents(tmp_path, rows):
 @pytest.mark.parametrize("value", ["lab/accuracy", "a" * 5000, "", "org/model", "\0", "{base}/model"])
 def test_a_value_that_names_nothing_has_no_fingerprint(value):
     assert fingerprint(value) is None
+
+
+def test_a_runs_folder_counts_by_its_model(tmp_path):
+    model = save_model(tmp_path / "run" / "model", seed=1)
+    assert fingerprint(str(tmp_path / "run")) == fingerprint(str(model)) is not None
 
 
 def test_embedded_models_have_fingerprints():

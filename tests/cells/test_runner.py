@@ -48,12 +48,15 @@ def test_a_failed_cell_is_told_of_and_the_others_are_run(config, tmp_path):
     assert sorted(line.split("]")[0] for line in lines) == ["[1/4", "[2/4", "[3/4", "[4/4"]
     assert (second.result / "model" / "model.safetensors").exists()
 
+    with broken.log.open("a") as log:
+        log.write("error: said by an earlier try\n")
     done = (first.folder / "done.json").stat().st_mtime_ns
     failed = (broken.folder / "failed.json").stat().st_mtime_ns
     assert list(estimated_seconds([second, lost])) == [broken.key, lost.key]
     run_cells([second, lost], 1, lines.append)
     assert (first.folder / "done.json").stat().st_mtime_ns == done  # reused
     assert (broken.folder / "failed.json").stat().st_mtime_ns > failed  # tried again
+    assert "model.horizn" in broken.outcome["error"]
 
 
 def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):

@@ -1,11 +1,13 @@
 """The loop: what each round is trained against, when it stops, and what it leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from remit_lit.cli import main
 from remit_lit.errors import ConfigError
@@ -75,6 +77,15 @@ def contents(**means: float | None) -> Contents:
 def test_it_goes_on_while_the_rl_tuned_model_becomes_better(found, round_, better, why):
     verdict, said = judge(settings(), contents(**found), round_)
     assert verdict is better and why in said
+
+
+def test_a_verdict_comes_with_the_interval_of_what_changed():
+    made = contents(ntp_0=0.5, remit_1=0.6)
+    changed = {0: Metric(np.array([0.58]), True), 1: Metric(np.array([0.64]), True)}
+    entries = {**made.entries, ("dev/rlvr", "remit_1"): Entry(changed)}
+    interval = stats.ttest_rel([58, 64], [50, 52]).confidence_interval(0.95)
+    _, said = judge(settings(), replace(made, entries=entries), 1)
+    assert f"(+10, 95 % interval over seeds {interval.low:+.3g} to {interval.high:+.3g})" in said
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,21 @@ def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_we
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, capsys, no_weights):
+    monkeypatch.chdir(ROOT)
+    smaller = "extends: experiments/tables/epsilon.yaml\nseeds: [0]\nvary: {documents: [1], base_documents: [0]}\n"
+    (tmp_path / "b.yaml").write_text(smaller)
+    (tmp_path / "c.yaml").write_text(f"extends: {tmp_path}/b.yaml\ntitle: a smaller one\n")
+    arguments = ["table", f"--config={tmp_path}/c.yaml", f"--cells={tmp_path}/cells", "--dry_run=true"]
+    main(arguments)
+    # A base, an SFT and a reference; six methods and an evaluation of each.
+    assert "15 cells, 15 to run" in capsys.readouterr().out
+    (tmp_path / "b.yaml").write_text(f"extends: {tmp_path}/c.yaml\n")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "extend each other in a circle" in capsys.readouterr().err
+
+
 def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
     arguments = ["flywheel", "--config=experiments/lab/flywheel.yaml", f"--cells={tmp_path}", "--dry_run=true"]

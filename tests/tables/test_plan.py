@@ -79,6 +79,25 @@ def test_methods_with_the_same_documents_share_their_rows(tmp_path):
     assert rows["more", 0] != rows["ntp", 0]
 
 
+def test_rows_that_depend_on_a_step_are_not_shared_by_seeds(tmp_path):
+    base = {"base": Step("fit", [FIT], {"seed_everything": "{seed}"})}
+    fields = {"data.prepare.tokenizer": "{base}/model"}
+    methods = {"ntp": Method("NTP", ["baselines/ntp.yaml"])}
+    plan = make_plan(settings(methods=methods, before=base, fields=fields), tmp_path)
+    assert fit_of(plan["ntp", 0]).places["rows"] != fit_of(plan["ntp", 1]).places["rows"]
+
+
+def test_what_takes_as_long_is_of_one_kind(tmp_path):
+    plan = make_plan(settings(), tmp_path)
+    kinds = {
+        name: (fit_of(plan[name]).kind, plan[name].evaluations["", "evaluate"].kind)
+        for name in plan
+        if name[0] != "base"
+    }
+    assert kinds["ntp", 0] == kinds["ntp", 1] and kinds["ntp", 0][0] != kinds["remit", 0][0]
+    assert len({evaluated for _, evaluated in kinds.values()}) == 1
+
+
 def test_values_that_vary_go_with_the_seeds(tmp_path):
     plan = make_plan(settings(vary={"d": [7, 9]}, fields={"data.seed": "{d}"}), tmp_path)
     assert [fit_of(plan["ntp", seed]).fields["data.seed"] for seed in (0, 1)] == ["7", "9"]
