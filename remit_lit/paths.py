@@ -1,11 +1,27 @@
-"""Where a model or tokenizer is: embedded in the package, in a local directory, or on a hub."""
+"""Where a model or tokenizer is: embedded in the package, in a local directory, or on a hub; and files by pattern."""
 
+import glob
 import re
 from pathlib import Path
 
 from remit_lit.errors import ConfigError
 
 _EMBEDDED = "lab/"
+
+
+def matching_files(files: str | list[str]) -> list[str]:
+    """The files that paths or shell patterns name, each pattern's in order.
+
+    Raises:
+        ConfigError: a pattern matches none.
+    """
+    paths = []
+    for pattern in [files] if isinstance(files, str) else files:
+        found = sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
+        paths += found
+    return paths
 
 
 def resolve(path: str) -> str:

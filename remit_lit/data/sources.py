@@ -1,6 +1,5 @@
 """Where documents come from: JSON lines, Parquet, plain text, any ``datasets`` dataset, or a class of your own."""
 
-import glob
 import gzip
 import json
 from abc import ABC, abstractmethod
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.paths import matching_files
 
 OnMalformed = Literal["raise", "skip"]
 # Plain JSON lines are cut into pieces of this many bytes, so that one large file keeps several workers busy.
@@ -42,16 +42,7 @@ class _Files(Source):
 
     def check(self) -> None:
         """Raise ConfigError where a pattern matches no file."""
-        self._paths()
-
-    def _paths(self) -> list[str]:
-        paths = []
-        for pattern in self.files:
-            found = sorted(glob.glob(pattern, recursive=True))
-            if not found:
-                raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
-            paths += found
-        return paths
+        matching_files(self.files)
 
     def _malformed(self, where: str, problem: str, cause: Exception | None = None) -> None:
         if self.on_malformed == "raise":
@@ -73,7 +64,7 @@ class JsonLines(_Files):
 
     def shards(self) -> list[str]:
         pieces: list[str] = []
-        for path in self._paths():
+        for path in matching_files(self.files):
             size = 1 if path.endswith(".gz") else max(1, Path(path).stat().st_size)
             pieces += [f"{start}:{path}" for start in range(0, size, _PIECE_BYTES)]
         return pieces
@@ -151,7 +142,7 @@ class PlainText(_Files):
         self.document = document
 
     def shards(self) -> list[str]:
-        return self._paths()
+        return matching_files(self.files)
 
     def read(self, shard: str) -> Iterator[str | None]:
         with open(shard, "rb") as stream:
@@ -178,7 +169,7 @@ class Parquet(_Files):
         self.field = field
 
     def shards(self) -> list[str]:
-        return self._paths()
+        return matching_files(self.files)
 
     def read(self, shard: str) -> Iterator[str | None]:
         import pyarrow

@@ -32,10 +32,6 @@ class Interval:
     high: float
     p_value: float | None = None
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
     def scaled(self, factor: float) -> "Interval":
         """In other units; ``factor`` is above 0."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor, self.p_value)

@@ -1,10 +1,8 @@
 """What a stage learns from: JSON lines, ``datasets`` datasets, the lab's problems, or a mixture of them."""
 
-import glob
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,6 +10,7 @@ from datasets import Dataset
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.lab.task import Split, check_split, correct_completion, sample_problems
+from remit_lit.paths import matching_files
 
 
 class Examples(ABC):
@@ -47,23 +46,13 @@ class ExampleFiles(Examples):
 
     def check(self) -> None:
         """Raise ConfigError where a pattern matches no file."""
-        self._paths()
+        matching_files(self.files)
 
     def load(self) -> Dataset:
-        rows = [row for path in self._paths() for row in _read(path)]
+        rows = [row for path in matching_files(self.files) for row in _read(path)]
         if not rows:
             raise DataError(f"files: {self.files} hold no examples")
         return _keep(Dataset.from_list(rows), self.columns, str(self.files))
-
-    def _paths(self) -> list[str]:
-        patterns = [self.files] if isinstance(self.files, str) else self.files
-        paths = []
-        for pattern in patterns:
-            found = sorted(glob.glob(pattern, recursive=True))
-            if not found:
-                raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
-            paths += found
-        return paths
 
 
 class HubExamples(Examples):

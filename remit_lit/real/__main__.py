@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import datasets
 from transformers.utils import logging as transformers_logging
 
 from remit_lit.errors import ConfigError, DataError
@@ -15,6 +16,8 @@ EXPERIMENT = Path("experiments/real_smollm2.yaml")
 def main() -> None:
     """Make the inputs. A user's mistake ends with one message and exit code 2."""
     transformers_logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         make_inputs(EXPERIMENT)
     except (ConfigError, DataError, FetchError) as error:

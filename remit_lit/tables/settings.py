@@ -1,10 +1,10 @@
 """What a table's YAML says."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from remit_lit.cells.cell import VERBS
 from remit_lit.errors import ConfigError
 
 EVALUATE, AGREEMENT = "evaluate", "agreement"
@@ -142,7 +142,7 @@ class TableSettings:
     published: Published | None = None
     notes: list[str] = field(default_factory=list)
 
-    def check(self, verbs: Sequence[str]) -> None:
+    def check(self) -> None:
         """Refuse what cannot be a table, before anything is run.
 
         Raises:
@@ -174,8 +174,8 @@ class TableSettings:
             raise ConfigError(f"methods: got the titles {titles}; give each method a title of its own")
         for section, steps in (("before", self.before), ("stages", self.stages)):
             for name, step in steps.items():
-                if step.verb not in verbs:
-                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(verbs)}")
+                if step.verb not in VERBS:
+                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(VERBS)}")
         for name, row in self.rows.items():
             kinds = [kind for kind in _KINDS if getattr(row, kind) is not None]
             if len(kinds) != 1:

@@ -45,10 +45,10 @@ def write_task(folder: Path, task: str, problems: list[str], continuation: str =
     path.parent.mkdir(parents=True)
     records = [
         {
-            "doc": {field: problem, "query": f"Problem:\n{problem}\n\nSolution:"},
+            "doc": {field: problem, "query": f"Problem:\n{problem}\n\nSolution:", "short_answer": str(number)},
             "request": {"context": f"shots {problem}", "continuation": continuation},
         }
-        for problem in problems
+        for number, problem in enumerate(problems)
     ]
     with gzip.open(path, "wt") as file:
         file.write("".join(json.dumps(record) + "\n" for record in records))
