@@ -67,6 +67,11 @@ def test_every_config_stands_alone(name: str, instantiate: Callable[..., dict[st
     built["stage"].check(built["training"])
 
 
+@pytest.mark.parametrize("name", [*LAB, *PUBLISHED])
+def test_every_config_holds_problems_out(name: str, instantiate: Callable[..., dict[str, Any]]) -> None:
+    assert instantiate(name)["held_out"]
+
+
 @pytest.mark.parametrize("name", UNPUBLISHED)
 def test_what_is_not_published_must_be_given(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
