@@ -1,6 +1,5 @@
 """pass@k: the probability that at least one of k samples solves a problem."""
 
-from collections.abc import Sequence
 from math import comb
 
 from remit_lit.errors import ConfigError
@@ -20,14 +19,3 @@ def pass_at_k(samples: int, solved: int, k: int) -> float:
     if not 1 <= k <= samples or not 0 <= solved <= samples:
         raise ConfigError(f"pass@k: got k={k} and {solved} solved of {samples} samples; k is 1 to the samples drawn")
     return 1.0 - comb(samples - solved, k) / comb(samples, k)
-
-
-def mean_pass_at_k(outcomes: Sequence[Sequence[bool]], k: int) -> float:
-    """Mean over problems; ``outcomes`` are those of each problem's samples, [problems][samples].
-
-    Raises:
-        ConfigError: there are no problems, or fewer than ``k`` samples of one.
-    """
-    if not outcomes:
-        raise ConfigError("pass@k: got no problems; give at least one")
-    return sum(pass_at_k(len(problem), sum(problem), k) for problem in outcomes) / len(outcomes)

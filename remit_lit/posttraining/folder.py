@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.export import put_in_place
+from remit_lit.posttraining.progress import DevProgress
 from remit_lit.provenance import provenance
 from remit_lit.ranks import global_rank
 from remit_lit.resume import has_ended
@@ -134,9 +135,10 @@ class RunFolder:
         aside.write_text(json.dumps(self.record | more, indent=2) + "\n")
         aside.replace(self.path / RECORD)
 
-    def report(self, when: str, figures: dict[str, float]) -> None:
-        """Add figures on dev problems to run.json, and print them."""
-        self.write({when: figures})
+    def report(self, when: str, progress: DevProgress, figures: dict[str, float], solved: list[int]) -> None:
+        """Add figures on dev problems to run.json, and how many samples of each were right; print the figures."""
+        counts = self.record.get("solved", {}) | {"samples": progress.samples, when: solved}
+        self.write({when: figures, "solved": counts})
         if not global_rank():
             print(f"{when}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}", flush=True)
 

@@ -119,7 +119,7 @@ def posttrain(
         progress.require_readable(policy, tokenizer)
     folder.begin(config, {**facts, "data": found})
     if progress and "before" not in folder.record:
-        folder.report("before", progress.measure(policy, tokenizer))
+        folder.report("before", progress, *progress.measure(policy, tokenizer))
     trainer = train(
         stage,
         training,
@@ -137,7 +137,8 @@ def posttrain(
     folder.write({"data": {**found, "used": len(prepared.rows)}, "dropped": prepared.dropped, "results": results})
     if progress:
         moved = progress.moved(policy, model.load("model"), tokenizer) if progress.kl and model.path else {}
-        folder.report("after", {**progress.measure(policy, tokenizer), **moved})
+        figures, solved = progress.measure(policy, tokenizer)
+        folder.report("after", progress, {**figures, **moved}, solved)
     output = folder.save_model(trainer, type(stage).__name__)
     folder.write({"ended": now()})
     return output

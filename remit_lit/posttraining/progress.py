@@ -1,16 +1,31 @@
 """pass@k on dev problems, before and after a stage, and how far it moved the model."""
 
+from statistics import fmean
+from typing import NamedTuple
+
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError, DataError, require_range
-from remit_lit.evaluation.pass_at_k import mean_pass_at_k
+from remit_lit.evaluation.pass_at_k import pass_at_k
 from remit_lit.posttraining.divergence import kl_to_start
 from remit_lit.posttraining.examples import Examples
 from remit_lit.posttraining.guard import judge, load_reward
 from remit_lit.posttraining.held_out import HeldOutExamples
 from remit_lit.posttraining.rows import positions_of, require_text, with_prompts
 from remit_lit.posttraining.sampling import prompt_ids, sample
+
+
+class Measured(NamedTuple):
+    """What a model makes of the dev problems.
+
+    Attributes:
+        figures: pass@k by name, the number of problems, and ``reward_failures``.
+        solved: how many of each problem's samples, [problems].
+    """
+
+    figures: dict[str, float]
+    solved: list[int]
 
 
 class DevProgress:
@@ -89,8 +104,8 @@ class DevProgress:
                     f"{positions}; take it out, or lower progress.max_new_tokens"
                 )
 
-    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
-        """pass@k by name, the number of problems, and ``reward_failures``; the model's mode is restored."""
+    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Measured:
+        """Sample and judge; the model's mode is restored."""
         problems, reward = self._problems(), load_reward(self.reward, self.reward_seconds)
         drawn = sample(
             model,
@@ -102,11 +117,10 @@ class DevProgress:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        outcomes = []
-        for problem, answers in zip(problems, drawn, strict=True):
-            outcomes.append([value is not None and value >= 1.0 for value in judge(reward, problem, answers)])
-        figures = {f"pass@{k}": mean_pass_at_k(outcomes, k) for k in self.k}
-        return {**figures, "problems": len(problems), "reward_failures": reward.failures}
+        judged = (judge(reward, problem, answers) for problem, answers in zip(problems, drawn, strict=True))
+        solved = [sum(value is not None and value >= 1.0 for value in values) for values in judged]
+        figures = {f"pass@{k}": fmean(pass_at_k(self.samples, count, k) for count in solved) for k in self.k}
+        return Measured({**figures, "problems": len(problems), "reward_failures": reward.failures}, solved)
 
     def moved(
         self, model: PreTrainedModel, start: PreTrainedModel, tokenizer: PreTrainedTokenizerBase

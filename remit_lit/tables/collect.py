@@ -12,6 +12,7 @@ from remit_lit.cells.cell import Cell
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.history import read_history
+from remit_lit.evaluation.pass_at_k import pass_at_k
 from remit_lit.evaluation.results import Evaluation, Metric
 from remit_lit.run_folder import CONFIG, RECORD
 from remit_lit.tables.contents import Contents, Entry, Row
@@ -141,8 +142,8 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
     """What a stage measured on dev problems; of the model before all of them, what the first one did before."""
     cell = run.stages[stage] if stage else next(iter(run.stages.values()))
     _require_done(cell)
-    record = _record(cell)
-    found: dict[str, float] = record.get("after" if stage else "before", {})
+    record, when = _record(cell), "after" if stage else "before"
+    found: dict[str, float] = record.get(when, {})
     if figure not in found:
         known = {**record.get("before", {}), **record.get("after", {})}
         if figure in known:
@@ -150,7 +151,11 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
         raise ConfigError(
             f"rows: {cell.name} measured no {figure!r} on dev problems; it has {', '.join(known) or 'none'}"
         )
-    return Metric(np.array([found[figure]]), True if figure.startswith("pass@") else None)
+    if not figure.startswith("pass@"):
+        return Metric(np.array([found[figure]]), None)
+    samples, solved = record["solved"]["samples"], record["solved"][when]
+    k = int(figure.removeprefix("pass@"))
+    return Metric(np.array([pass_at_k(samples, count, k) for count in solved]), True)
 
 
 def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:

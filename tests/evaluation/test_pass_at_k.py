@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.pass_at_k import mean_pass_at_k, pass_at_k
+from remit_lit.evaluation.pass_at_k import pass_at_k
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 8])
@@ -17,10 +17,6 @@ def test_it_is_the_share_of_choices_with_a_solved_sample(samples: int) -> None:
             assert pass_at_k(samples, solved, k) == pytest.approx(sum(choices) / len(choices), abs=1e-12)
 
 
-def test_pass_at_1_is_the_share_of_solved_samples() -> None:
-    assert mean_pass_at_k([[True, False, False, False], [True, True, False, False]], 1) == pytest.approx(3 / 8)
-
-
 def test_large_counts_neither_overflow_nor_lose_digits() -> None:
     # Of 10,000 samples one is solved: a choice of k has it with probability k / n.
     assert pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5, abs=1e-12)
@@ -30,8 +26,3 @@ def test_large_counts_neither_overflow_nor_lose_digits() -> None:
 def test_impossible_counts_are_refused(samples: int, solved: int, k: int) -> None:
     with pytest.raises(ConfigError, match=r"pass@k"):
         pass_at_k(samples, solved, k)
-
-
-def test_no_problems_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no problems"):
-        mean_pass_at_k([], 1)

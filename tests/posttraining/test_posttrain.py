@@ -176,7 +176,7 @@ def test_measuring_progress_changes_nothing(run: Callable[..., Path], tmp_path: 
     assert furthest(weights(plain), weights(measured)) == 0
     assert set(record(measured)["before"]) == {"pass@1", "pass@2", "problems", "reward_failures"}
     assert set(record(measured)["after"]) == {"pass@1", "pass@2", "problems", "reward_failures", "kl"}
-    assert "before" not in record(plain)
+    assert record(measured)["solved"].keys() == {"samples", "before", "after"} and "before" not in record(plain)
     progress = DevProgress(LabProblems(4, split="dev"), REWARD, 4, samples=2, kl=False)
     assert "kl" not in record(run(run_dir=str(tmp_path / "apart"), progress=progress))["after"]
 
@@ -185,7 +185,8 @@ def test_pass_at_1_of_the_labs_model_is_its_known_accuracy() -> None:
     """By sampling; the model is nearly sure of its answers, so greedy accuracy is close."""
     spec = ModelSpec("lab/reference")
     progress = DevProgress(LabProblems(50, split="dev"), REWARD, 18, samples=2, k=[1, 2])
-    figures = progress.measure(spec.load(), spec.load_tokenizer())
+    figures, solved = progress.measure(spec.load(), spec.load_tokenizer())
+    assert len(solved) == 50 and sum(solved) / 100 == pytest.approx(figures["pass@1"])
     assert 0.9 < figures["pass@1"] <= figures["pass@2"] <= 1
 
 
