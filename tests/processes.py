@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,13 @@ from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 180
+
+
+def readme_commands(verb: str) -> list[list[str]]:
+    """The arguments of each command of that verb in the README, the verb first."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    lines = re.findall(rf"-m remit_lit ({verb} .*?)(?:`|$)", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in sorted(set(lines))]
 
 
 def short_run(rows: Path, policy: Path, steps: int, callbacks: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

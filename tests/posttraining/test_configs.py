@@ -18,7 +18,7 @@ from remit_lit.posttraining.examples import ExampleFiles, LabProblems, Mixture
 from remit_lit.posttraining.progress import DevProgress
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
-from tests.processes import ROOT
+from tests.processes import ROOT, readme_commands
 
 LAB = ["experiments/lab/sft.yaml", "experiments/lab/dpo.yaml", "experiments/lab/rlvr.yaml"]
 PUBLISHED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "posttrain").glob("*.yaml"))
@@ -65,6 +65,16 @@ def test_every_config_stands_alone(name: str, instantiate: Callable[..., dict[st
     built["training"].accelerator, built["training"].precision = "cpu", "32-true"
     built["training"].trl.pop("use_vllm", None)
     built["stage"].check(built["training"])
+
+
+@pytest.mark.parametrize("command", readme_commands("posttrain"), ids=" ".join)
+def test_the_commands_of_the_readme_are_read(command: list[str], instantiate: Callable[..., dict[str, Any]]) -> None:
+    _, flag, config, *fields = command
+    assert flag == "--config"
+    given = dict(zip(fields[::2], fields[1::2], strict=True))
+    built = instantiate(config, *fields)
+    assert built["run_dir"] == given.get("--run_dir", built["run_dir"])
+    assert built["model"].path == given.get("--model.path", built["model"].path)
 
 
 @pytest.mark.parametrize("name", [*LAB, *PUBLISHED])

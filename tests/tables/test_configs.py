@@ -8,6 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli import main
+from tests.processes import readme_commands
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml"))
@@ -21,6 +22,13 @@ def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_we
     assert re.search(r"(\d+) cells, \1 to run", said)
     assert config in (ROOT / config).read_text()  # the command that its comment gives
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [*readme_commands("table"), *readme_commands("flywheel")], ids=" ".join)
+def test_the_commands_of_the_readme_can_be_planned(command, tmp_path, monkeypatch, capsys, no_weights):
+    monkeypatch.chdir(ROOT)
+    main([*command, f"--cells={tmp_path}", "--dry_run=true"])
+    assert " to run: " in capsys.readouterr().out
 
 
 def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, capsys, no_weights):
