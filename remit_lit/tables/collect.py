@@ -78,7 +78,7 @@ def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
     return rows
 
 
-def learning_curves(settings: TableSettings, plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
+def learning_curves(plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
     """A figure over the tokens trained on, by method and seed, of the runs that are done and where it is finite."""
     curves: dict[str, dict[int, Curve]] = {}
     for (method, seed), run in plan.items():
@@ -104,29 +104,35 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
     _require_done(run.fit)
     if row.cost is not None:
         return Metric(np.array([_cost(run.fit, row.cost)]), None)
-    assert row.curve is not None
-    points = learning_curves(settings, {(method, seed): run}, row.curve).get(method, {}).get(seed)
-    if points is None:
-        raise _Missing(f"no curve: InLoopEvaluation did not measure {row.curve} in this run, or it is not finite")
-    target, baseline = row.reaches, points
+    return Metric(np.array([_reached(settings, plan, row, method, seed)]), None)
+
+
+def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str, seed: int) -> float:
+    """The tokens until the curve is at its target, or how many times sooner that is than with the baseline."""
+    points = _curve(plan, row, method, seed)
+    target, baseline = row.reaches, None
     if target is None or row.speed_up:
         assert settings.baseline is not None
-        run = plan[settings.baseline, seed]
-        curves = learning_curves(settings, {(settings.baseline, seed): run}, row.curve).get(settings.baseline, {})
-        if seed not in curves:
-            raise _Missing(f"{settings.baseline} has no curve to compare with")
-        baseline = curves[seed]
+        baseline = _curve(plan, row, settings.baseline, seed)
         target = baseline[-1][1] if target is None else target
     reached = tokens_to_target(points, target, higher_is_better=row.higher_is_better)
     if reached is None:
         raise _Missing(f"not reached: the target is {target:.4g}")
-    if not row.speed_up:
-        return Metric(np.array([reached]), None)
-    # As in `curves.speed_up`, and for any target: the baseline's tokens until it is there for the first time.
+    if not row.speed_up or baseline is None:
+        return reached
+    # Both are asked when they first get there, as in `curves.speed_up`.
     theirs = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
     if theirs is None:
         raise _Missing(f"{settings.baseline} never gets there: the target is {target:.4g}")
-    return Metric(np.array([theirs / reached]), None)
+    return theirs / reached
+
+
+def _curve(plan: Plan, row: RowSettings, method: str, seed: int) -> Curve:
+    assert row.curve is not None
+    found = learning_curves({(method, seed): plan[method, seed]}, row.curve)
+    if method not in found:
+        raise _Missing(f"no curve of {method}: InLoopEvaluation did not measure {row.curve}, or it is not finite")
+    return found[method][seed]
 
 
 def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, method: str, seed: int) -> Metric:

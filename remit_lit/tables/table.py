@@ -79,7 +79,7 @@ def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
         if row.curve is None or row.curve in drawn:
             continue
         drawn.add(row.curve)
-        curves = learning_curves(settings, plan, row.curve)
+        curves = learning_curves(plan, row.curve)
         if not curves:
             continue
         titles = {settings.methods[method].title: of_seeds for method, of_seeds in curves.items()}
