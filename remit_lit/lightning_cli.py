@@ -68,7 +68,8 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
     for message in _NOT_THE_USERS_DOING:
         warnings.filterwarnings("ignore", message=f".*{message}")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
+    for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_news)
     cli.default_run_dir = _default_run_dir(arguments)
     try:
         cli(
