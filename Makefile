@@ -42,7 +42,7 @@ format: .venv/installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 
 real-inputs: .venv/installed-dev ## fetch SmolLM2-135M and benchmark text (180 MB), and make what experiments read
-	$(BIN)/python -m remit_lit.real
+	$(BIN)/python -m remit_lit.recipes
 
 real: real-inputs ## the table of a real model: a degraded SmolLM2-135M, mid-trained on MATH
 	$(RUN) table --config experiments/tables/real.yaml

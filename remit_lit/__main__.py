@@ -1,4 +1,4 @@
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 
 if __name__ == "__main__":
     main()

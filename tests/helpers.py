@@ -15,17 +15,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.data.datamodule import PackedData
+from remit_lit.benchmarks.records import Item
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.prepare import prepare
 from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import Source
-from remit_lit.evaluation.records import Item
-from remit_lit.lab.source import LabDocuments
 from remit_lit.lab.tokenizer import build_tokenizer
-from remit_lit.models import ModelSpec
-from remit_lit.module import MidTrainingModule
-from remit_lit.schedules import Horizon, Linear
+from remit_lit.models.spec import ModelSpec
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.optimization import Horizon, Linear
 
 VOCAB, TIME = 32, 132
 

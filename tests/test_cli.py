@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from remit_lit import __version__
-from remit_lit.cli import VERBS, main
+from remit_lit.cli.dispatch import main
+from remit_lit.verbs import VERBS
 from tests.data.conftest import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
 
@@ -112,7 +113,7 @@ def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_missing_extra_is_named() -> None:
     arguments = ["evaluate", "--model.path=lab/base", "--tasks=[lab]", "--output=x.json"]
-    code = f"import sys; sys.modules['lm_eval'] = None\nfrom remit_lit.cli import main\nmain({arguments!r})"
+    code = f"import sys; sys.modules['lm_eval'] = None\nfrom remit_lit.cli.dispatch import main\nmain({arguments!r})"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.splitlines()[-1] == "error: lm_eval is not installed; pip install 'remit_lit[evaluation]'"

@@ -16,11 +16,11 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM
 
-from remit_lit.cli import main
-from remit_lit.data.datamodule import PackedData
-from remit_lit.module import MidTrainingModule
-from remit_lit.paths import resolve
-from remit_lit.reference import CachedReference, InitialPolicy, LiveReference
+from remit_lit.cli.dispatch import main
+from remit_lit.models.locations import resolve
+from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.module import MidTrainingModule
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
 
 ROOT = Path(__file__).parents[1]

@@ -8,15 +8,15 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 
-from remit_lit.callbacks.checkpoints import Checkpoints
-from remit_lit.callbacks.run_record import RunRecord
-from remit_lit.checkpoints.files import CheckpointFiles
 from remit_lit.data.columns import column_directory
-from remit_lit.data.scoring import score
-from remit_lit.data.subsets import select
-from remit_lit.distillation import Distillation
-from remit_lit.models import ModelSpec
-from remit_lit.reference import CachedReference, LiveReference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, LiveReference
+from remit_lit.reference.score import score
+from remit_lit.reference.subsets import select
+from remit_lit.runs.checkpoint_io import CheckpointFiles
+from remit_lit.training.callbacks.checkpoints import Checkpoints
+from remit_lit.training.callbacks.run_record import RunRecord
+from remit_lit.training.distillation import Distillation
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT
 from tests.helpers import TIME, build, fit, save_model
 

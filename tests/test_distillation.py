@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from remit_lit.distillation import Distillation, distillation_sum
 from remit_lit.errors import ConfigError
-from remit_lit.models import ModelSpec, hidden_states, loss_head
-from remit_lit.objective import weighted_loss
-from remit_lit.reference import LiveReference
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import LiveReference
+from remit_lit.training.distillation import Distillation, distillation_sum
+from remit_lit.training.objective import weighted_loss
 from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1
 from tests.helpers import get_batch, save_model
 

@@ -13,12 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from remit_lit.cli import main
-from remit_lit.distillation import Distillation
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import BUCKETS, GATHERED, LAYOUTS, MASTERS, spread
-from remit_lit.estimate.plan import num_devices
-from remit_lit.estimate.sizes import count
+from remit_lit.estimate.run import count, num_devices
 from remit_lit.estimate.step import (
     ACTIVATIONS,
     BACKWARD,
@@ -33,11 +31,11 @@ from remit_lit.estimate.step import (
     Workload,
     measure_step,
 )
-from remit_lit.models import ModelSpec
-from remit_lit.module import MidTrainingModule
-from remit_lit.optimization import OptimizerCallable
-from remit_lit.reference import CachedReference, InitialPolicy, LiveReference
-from remit_lit.schedules import Horizon
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.optimization import Horizon, OptimizerCallable
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 from tests.helpers import TIME, llama_config, make_rows
 from tests.test_cli import ROOT, base_config, refused, write_yaml

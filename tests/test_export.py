@@ -14,11 +14,11 @@ import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from remit_lit.checkpoints.directory import LAST, begin, checkpoint_path, finish
-from remit_lit.checkpoints.files import WEIGHTS, read_weights, write_weights
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.export import export
+from remit_lit.models.export import export
+from remit_lit.runs.checkpoint import LAST, begin, checkpoint_path, finish
+from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights, write_weights
 from tests.data.conftest import slow_nll
 
 

@@ -17,18 +17,18 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from remit_lit.callbacks.checkpoints import Checkpoints
-from remit_lit.callbacks.in_loop_evaluation import InLoopEvaluation
-from remit_lit.checkpoints.directory import checkpoint_path
-from remit_lit.checkpoints.files import CheckpointFiles
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation import harness
-from remit_lit.evaluation.history import HISTORY, read_history
 from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.lab.tokenizer import build_tokenizer
-from remit_lit.models import ModelSpec
-from remit_lit.reference import LiveReference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import LiveReference
+from remit_lit.runs.checkpoint import checkpoint_path
+from remit_lit.runs.checkpoint_io import CheckpointFiles
+from remit_lit.runs.history import HISTORY, read_history
+from remit_lit.training.callbacks.checkpoints import Checkpoints
+from remit_lit.training.callbacks.in_loop_evaluation import InLoopEvaluation
 from remit_lit.weighting import ReMiT
 from tests.helpers import TIME, Run, build, fit, llama_config, save_model
 from tests.processes import short_run

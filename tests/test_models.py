@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from remit_lit.errors import ConfigError
-from remit_lit.models import ModelSpec
-from remit_lit.paths import resolve
+from remit_lit.models.locations import resolve
+from remit_lit.models.spec import ModelSpec
 from tests.helpers import llama_config
 
 

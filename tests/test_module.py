@@ -11,14 +11,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from remit_lit.distillation import Distillation
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.models import ModelSpec, hidden_states, loss_head
-from remit_lit.module import MidTrainingModule
-from remit_lit.objective import weighted_loss
-from remit_lit.optimization import parameter_groups
-from remit_lit.reference import CachedReference, LiveReference
-from remit_lit.schedules import Horizon, Linear
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, LiveReference
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.objective import weighted_loss
+from remit_lit.training.optimization import Horizon, Linear, parameter_groups
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, TokenSignals, TokenWeighting
 from tests.helpers import TIME, VOCAB, Run, build, fit, get_batch, save_model
 from tests.weighting import slow

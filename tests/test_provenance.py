@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from remit_lit.provenance import provenance
+from remit_lit.runs.provenance import provenance
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from remit_lit import losses
 from remit_lit.data.columns import column_directory, shard_path, write_shard
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.rows import batch_to
-from remit_lit.data.scoring import score
-from remit_lit.distillation import Distillation
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.models import ModelSpec
-from remit_lit.objective import weighted_loss
-from remit_lit.reference import CachedReference, InitialPolicy, LiveReference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
+from remit_lit.reference.score import score
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.objective import weighted_loss
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, TokenSignals
 from tests.helpers import Largest, Run, fit, get_batch, save_model
 from tests.weighting import slow

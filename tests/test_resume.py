@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.checkpoints.directory import all_checkpoints, checkpoint_path
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
+from remit_lit.runs.checkpoint import all_checkpoints, checkpoint_path
 from tests.processes import Run
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from remit_lit.errors import ConfigError
-from remit_lit.schedules import Cosine, Horizon, Linear, WSDDecay
+from remit_lit.training.optimization import Cosine, Horizon, Linear, WSDDecay
 from tests.helpers import fit
 
 STEPS, WARMUP = 20, 4

@@ -9,8 +9,8 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from remit_lit.data.dataset_writer import generate
 from remit_lit.data.decontamination import Decontamination
-from remit_lit.data.generate import generate
 from remit_lit.data.packing import TokenStore, choose_documents
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import Source

@@ -112,7 +112,7 @@ def _items(entry: str) -> Iterator[tuple[str, str]]:
         check_entry(entry)
         yield from ((entry, text) for text in _file_texts(entry))
     else:
-        from remit_lit.evaluation.items import evaluation_items  # as late as lm_eval, which it imports
+        from remit_lit.benchmarks.items import evaluation_items  # as late as lm_eval, which it imports
 
         yield from evaluation_items(entry)
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from remit_lit import __version__
 from remit_lit.data.sources import Source
 from remit_lit.errors import ConfigError
-from remit_lit.tokenization import tokenizer_fingerprint
+from remit_lit.models.tokenization import tokenizer_fingerprint
 
 if TYPE_CHECKING:
     import datasets

@@ -13,13 +13,13 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from remit_lit.data.corpus import Corpus, hold_out, mix, tokenize
+from remit_lit.data.dataset_writer import generate
 from remit_lit.data.decontamination import Decontamination, read_items
-from remit_lit.data.generate import generate
 from remit_lit.data.manifest import SPLITS, DecontaminationFacts, rows_fingerprint, settings_of, write_manifest
 from remit_lit.data.packing import Packing, TokenStore
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.tokenization import load_tokenizer
+from remit_lit.models.tokenization import load_tokenizer
 
 _ROWS_PER_PIECE = 8192
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.paths import matching_files
+from remit_lit.files import matching_files
 
 OnMalformed = Literal["raise", "skip"]
 # Plain JSON lines are cut into pieces of this many bytes, so that one large file keeps several workers busy.

@@ -2,16 +2,7 @@
 
 from dataclasses import dataclass
 
-from remit_lit.estimate.step import (
-    COMPUTED,
-    GRADIENTS,
-    INITIAL,
-    REFERENCE,
-    STATES,
-    UPDATE,
-    WEIGHTS,
-    StepMemory,
-)
+from remit_lit.estimate.step import COMPUTED, GRADIENTS, INITIAL, REFERENCE, STATES, UPDATE, WEIGHTS, StepMemory
 
 MASTERS, BUCKETS, GATHERED = "master weights", "buckets", "gathered weights"
 # In the order of the table.

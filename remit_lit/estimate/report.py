@@ -7,11 +7,11 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from remit_lit.data.datamodule import PackedData
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
-from remit_lit.estimate.plan import Plan
-from remit_lit.module import MidTrainingModule
+from remit_lit.estimate.run import Plan
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.module import MidTrainingModule
 
 _GB = 1e9
 _DAY = 86400

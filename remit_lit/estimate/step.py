@@ -14,11 +14,12 @@ from transformers import masking_utils
 from remit_lit import losses
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
-from remit_lit.models import Dtype, ModelSpec, loss_head, recompute_activations
-from remit_lit.module import MidTrainingModule
-from remit_lit.objective import weighted_loss
-from remit_lit.optimization import parameter_groups
-from remit_lit.reference import InitialPolicy, LiveReference, Reference
+from remit_lit.models.loss_head import loss_head, recompute_activations
+from remit_lit.models.spec import Dtype, ModelSpec
+from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
+from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.objective import weighted_loss
+from remit_lit.training.optimization import parameter_groups
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
 WEIGHTS, GRADIENTS, STATES = "weights", "gradients", "optimizer states"

@@ -17,14 +17,15 @@ from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
 from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
-from remit_lit.data.progress import progress
+from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows, batch_to, open_rows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
-from remit_lit.evaluation.subject import as_model
-from remit_lit.models import ModelSpec, hidden_states, loss_head
-from remit_lit.provenance import now, provenance
-from remit_lit.reference import LiveReference, check_reads
+from remit_lit.models.export import as_model
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import LiveReference, check_reads
+from remit_lit.runs.provenance import now, provenance
 
 TASK, KL, TOP1 = "agreement", "kl", "top1_agreement"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")

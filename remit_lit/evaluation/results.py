@@ -5,13 +5,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from remit_lit.errors import DataError
+from remit_lit.errors import ConfigError, DataError
 
 Floats = NDArray[np.float64]
 
@@ -117,3 +118,19 @@ def _task(content: Any) -> TaskResult:
         for name, metric in content["metrics"].items()
     }
     return TaskResult(metrics, tuple(content["items"]), content["not_run"], content["settings"])
+
+
+def pass_at_k(samples: int, solved: int, k: int) -> float:
+    """Unbiased estimate for one problem, 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv:2107.03374, eq. 1).
+
+    Args:
+        samples: n, drawn for the problem.
+        solved: c, of them right.
+        k: at most ``samples``.
+
+    Raises:
+        ConfigError: not 0 <= solved <= samples, or not 1 <= k <= samples.
+    """
+    if not 1 <= k <= samples or not 0 <= solved <= samples:
+        raise ConfigError(f"pass@k: got k={k} and {solved} solved of {samples} samples; k is 1 to the samples drawn")
+    return 1.0 - comb(samples - solved, k) / comb(samples, k)

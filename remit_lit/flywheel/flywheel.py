@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from remit_lit.cells.runner import run_cells
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.statistics import difference_over_seeds
-from remit_lit.flywheel.figure import draw_rounds
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
+from remit_lit.jobs.report import print_plan, write_record
+from remit_lit.jobs.scheduler import run_cells
 from remit_lit.tables.collect import collect, row_name
 from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.figures import draw_rounds
 from remit_lit.tables.plan import cells_of, make_plan
-from remit_lit.tables.render import write_table
 from remit_lit.tables.summary import summarize
-from remit_lit.tables.table import print_plan, write_record
+from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from remit_lit.cells.values import fill
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.fields import fill
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 
 

@@ -3,25 +3,3 @@
 Every feature of the kit runs on it without a download. Its models are ordinary transformers models, and take the
 same way through prepare, fit and export as large ones.
 """
-
-from pathlib import Path
-from typing import Literal, get_args
-
-from remit_lit.errors import ConfigError
-
-Asset = Literal["base", "sft", "reference"]
-
-
-def asset_path(name: str) -> Path:
-    """The packaged model directory of ``name``.
-
-    Args:
-        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning) or
-            ``reference`` (the same after RLVR).
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    if name not in get_args(Asset):
-        raise ConfigError(f"the lab has the models {', '.join(get_args(Asset))}; got {name!r}")
-    return Path(__file__).parent / "assets" / name

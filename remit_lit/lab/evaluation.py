@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError
-from remit_lit.lab.source import lab_documents
+from remit_lit.lab.documents import lab_documents
 from remit_lit.lab.task import Problem, TokenKind, correct_completion, is_correct, token_kinds
 from remit_lit.lab.tokenizer import EOS, check_lab_tokenizer
 

@@ -7,8 +7,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from remit_lit.errors import ConfigError, DataError, require_range
-from remit_lit.posttraining.guard import judge, load_reward
-from remit_lit.posttraining.rows import (
+from remit_lit.posttraining.example_format import (
     OnTooLong,
     chat_ids,
     keep_short,
@@ -17,6 +16,7 @@ from remit_lit.posttraining.rows import (
     template_columns,
     window_of,
 )
+from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import prompt_ids, sample
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 

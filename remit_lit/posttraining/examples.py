@@ -9,8 +9,8 @@ import datasets
 from datasets import Dataset
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import matching_files
 from remit_lit.lab.task import Split, check_split, correct_completion, sample_problems
-from remit_lit.paths import matching_files
 
 
 class Examples(ABC):

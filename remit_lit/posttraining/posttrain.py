@@ -7,19 +7,18 @@ from typing import Any
 import transformers
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from remit_lit.cells.fingerprint import fingerprint as file_fingerprint
 from remit_lit.errors import ConfigError
-from remit_lit.models import ModelSpec
+from remit_lit.jobs.fingerprint import fingerprint as file_fingerprint
+from remit_lit.models.spec import ModelSpec
+from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.dpo import DPO
 from remit_lit.posttraining.examples import Examples, fingerprint
-from remit_lit.posttraining.folder import RunFolder, RunLog, resolved
 from remit_lit.posttraining.held_out import HeldOut, check_held_out
-from remit_lit.posttraining.progress import DevProgress
 from remit_lit.posttraining.rlvr import RLVR
+from remit_lit.posttraining.run_folder import RunFolder, RunLog, resolved
 from remit_lit.posttraining.sft import SFT
-from remit_lit.posttraining.stage import Stage, Training
-from remit_lit.posttraining.train import train
-from remit_lit.provenance import now
+from remit_lit.posttraining.stage import Stage, Training, train
+from remit_lit.runs.provenance import now
 
 # Configs find the classes by their short names once they are imported.
 STAGES = (SFT, DPO, RLVR)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remit_lit.lab.task import is_correct, parse_prompt
-from remit_lit.posttraining.guard import requires
+from remit_lit.posttraining.reward_guard import requires
 
 # Under the guard's default of 10 s, so that a program without an end is wrong and no failure of the reward.
 _CODE_SECONDS = 8.0
@@ -52,7 +52,7 @@ def math_answer(
 
 
 def _no_sandbox() -> str | None:
-    from remit_lit.evaluation.sandbox import check_sandbox
+    from remit_lit.sandbox.programs import check_sandbox
 
     return check_sandbox()
 
@@ -66,7 +66,7 @@ def code_tests(
     The code is the last fenced block, or the whole completion where there is none. It has 8 seconds; a smaller
     ``reward_seconds`` makes what takes longer a failure of the reward.
     """
-    from remit_lit.evaluation.sandbox import run_code
+    from remit_lit.sandbox.programs import run_code
 
     programs = (
         f"{_code(text_of(completion))}\n\n{checks}\n" for completion, checks in zip(completions, tests, strict=True)

@@ -6,8 +6,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from remit_lit.errors import ConfigError, DataError, require_range
-from remit_lit.posttraining.guard import Guard, OnFailure, load_reward
-from remit_lit.posttraining.rows import OnTooLong, keep_short, require_text, window_of, with_prompts
+from remit_lit.posttraining.example_format import OnTooLong, keep_short, require_text, window_of, with_prompts
+from remit_lit.posttraining.reward_guard import Guard, OnFailure, load_reward
 from remit_lit.posttraining.sampling import prompt_ids
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 

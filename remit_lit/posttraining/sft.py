@@ -7,7 +7,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.posttraining.rows import (
+from remit_lit.posttraining.example_format import (
     OnTooLong,
     chat_ids,
     keep_short,

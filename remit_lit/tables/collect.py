@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from remit_lit.cells.cell import Cell
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.evaluation.history import read_history
-from remit_lit.evaluation.pass_at_k import pass_at_k
-from remit_lit.evaluation.results import Evaluation, Metric
-from remit_lit.run_folder import CONFIG, RECORD
+from remit_lit.evaluation.results import Evaluation, Metric, pass_at_k
+from remit_lit.jobs.job import Cell
+from remit_lit.runs.folder import CONFIG, RECORD
+from remit_lit.runs.history import read_history
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.curves import Curve, tokens_to_target
 from remit_lit.tables.plan import TRAINED, Plan, Run

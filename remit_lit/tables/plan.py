@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remit_lit.cells.cell import Cell
-from remit_lit.cells.fingerprint import contents_of
-from remit_lit.cells.values import fill, leaves
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.fields import fill, leaves
+from remit_lit.jobs.fingerprint import contents_of
+from remit_lit.jobs.job import Cell
 from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings, staged_name
 
 _NAME = re.compile(r"\{(\w+)\}")

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from remit_lit.cells.cell import VERBS
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.job import VERBS
 
 EVALUATE, AGREEMENT = "evaluate", "agreement"
 _KINDS = ("task", "progress", "mean_of", "cost", "curve")

@@ -1,28 +1,23 @@
 """``table``: runs what is missing of a table, and shows what all of it found."""
 
-import json
-import os
-import platform
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from remit_lit.cells.cell import Cell, all_cells
-from remit_lit.cells.lineage import lineage
-from remit_lit.cells.runner import estimated_seconds, run_cells
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
-from remit_lit.provenance import now, provenance
+from remit_lit.jobs.report import print_plan, write_record
+from remit_lit.jobs.scheduler import run_cells
 from remit_lit.tables.collect import collect, learning_curves
 from remit_lit.tables.figures import Distance, draw_dynamics, draw_learning_curves, draw_rows
+from remit_lit.tables.latex import to_latex
+from remit_lit.tables.markdown import to_markdown
 from remit_lit.tables.plan import TRAINED, Plan, cells_of, make_plan
-from remit_lit.tables.render import write_table
 from remit_lit.tables.settings import AGREEMENT, TableSettings
-from remit_lit.tables.summary import summarize
+from remit_lit.tables.summary import Summary, summarize
 from remit_lit.tables.terminal import print_table
+from remit_lit.tables.tidy import cells_csv, seeds_csv
 
 
 def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
@@ -60,17 +55,6 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
         _draw_dynamics(settings, plan, output)
     print_table(summary, console)
     return output
-
-
-def write_record(output: Path, cells: Iterable[Cell]) -> None:
-    """Write ``record.json``: command, versions, machine, and of each cell what decided it and what it took."""
-    record = {
-        **provenance(("torch", "transformers", "lightning", "scipy")),
-        "machine": {"platform": platform.platform(), "cores": len(os.sched_getaffinity(0))},
-        "ended": now(),
-        "cells": lineage(cells),
-    }
-    (output / "record.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
 
 
 def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
@@ -116,19 +100,23 @@ def _distances(settings: TableSettings, plan: Plan, method: str, stage: str) -> 
     return [Distance(task.metrics[KL].value, task.metrics[TOP1].value) for task in done]
 
 
-def print_plan(cells: Iterable[Cell], jobs: int, console: Console) -> None:
-    """Each cell with its state and what it may take, by what others of its kind took."""
-    cells = all_cells(cells)
-    seconds = estimated_seconds(cells)
-    shown = Table("cell", "state", "seconds")
-    for cell in cells:
-        expected = "" if cell.state == "done" else "unknown" if (s := seconds[cell.key]) is None else f"{s:.0f}"
-        shown.add_row(cell.name, cell.state, expected)
-    console.print(shown)
-    known = sum(value for value in seconds.values() if value is not None) / jobs
-    unknown = sum(value is None for value in seconds.values())
-    said = [f"about {known / 60:.0f} minutes with {jobs} jobs"] if known else []
-    said += [f"{unknown} of kinds that never ran here"] if unknown else []
-    console.print(
-        f"{len(cells)} cells, {len(seconds)} to run: {', and '.join(said) or 'all is there'}", highlight=False
-    )
+def write_table(summary: Summary, directory: Path) -> list[Path]:
+    """Write ``table.md``, ``table.tex``, ``cells.csv`` and ``seeds.csv``; the terminal's is
+    :func:`remit_lit.tables.terminal.print_table`, figures are :mod:`remit_lit.tables.figures`.
+
+    Returns:
+        The files.
+    """
+    texts = {
+        "table.md": to_markdown(summary),
+        "table.tex": to_latex(summary),
+        "cells.csv": cells_csv(summary),
+        "seeds.csv": seeds_csv(summary),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in texts.items():
+        path = directory / name
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from remit_lit.data.columns import column_directory
-from remit_lit.data.scoring import score
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.score import score
 from tests.benchmarks.measure import Figure, interleave, ratio, seconds
 from tests.benchmarks.setting import TIME, model, rows
 

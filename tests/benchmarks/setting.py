@@ -9,10 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from remit_lit.data.prepare import prepare
-from remit_lit.data.scoring import score
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines, Source
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.score import score
 
 CACHE = Path(".cache/benchmarks")
 VOCAB, TIME, BATCH = 49_152, 512, 2

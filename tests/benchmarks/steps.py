@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from remit_lit.models import ModelSpec
-from remit_lit.reference import CachedReference, LiveReference, Reference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, LiveReference, Reference
 from remit_lit.weighting import NextTokenPrediction, ReMiT, TokenWeighting
 from tests.benchmarks.measure import Figure, interleave, ratio
 from tests.benchmarks.setting import BATCH, TIME, model, rows

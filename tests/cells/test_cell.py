@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from remit_lit.cells.cell import Cell, all_cells
-from remit_lit.cells.fingerprint import fingerprint
-from remit_lit.cells.values import fill
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.fields import fill
+from remit_lit.jobs.fingerprint import fingerprint
+from remit_lit.jobs.job import Cell, all_cells
 from tests.helpers import save_model
 
 

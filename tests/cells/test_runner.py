@@ -10,10 +10,10 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.cells.cell import Cell
-from remit_lit.cells.runner import describe, estimated_seconds, run_cells
-from remit_lit.checkpoints.directory import all_checkpoints
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.job import Cell
+from remit_lit.jobs.scheduler import describe, estimated_seconds, run_cells
+from remit_lit.runs.checkpoint import all_checkpoints
 from tests.processes import SECONDS, short_run
 
 
@@ -63,8 +63,8 @@ def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     cell = cells_of(config, tmp_path / "cells")[0].inputs["base"]
     script = (
         "from pathlib import Path\n"
-        "from remit_lit.cells.cell import Cell\n"
-        "from remit_lit.cells.runner import run_cells\n"
+        "from remit_lit.jobs.job import Cell\n"
+        "from remit_lit.jobs.scheduler import run_cells\n"
         f"run_cells([Cell('first-0', Path({str(tmp_path / 'cells')!r}), 'fit', ({config!r},))], 1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)

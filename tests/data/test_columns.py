@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from remit_lit.data.columns import ScoreColumn, shard_path, write_shard
-from remit_lit.data.datamodule import PackedData
-from remit_lit.data.scoring import score
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
-from remit_lit.models import ModelSpec
-from remit_lit.reference import CachedReference, LiveReference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference, LiveReference
+from remit_lit.reference.score import score
+from remit_lit.training.datamodule import PackedData
 from remit_lit.weighting import ReMiT, Rho1
 from tests.data.conftest import shards_of
 from tests.helpers import fit, make_rows

@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.plugins.precision import HalfPrecision
 from transformers import AutoModelForCausalLM
 
-from remit_lit.data.datamodule import PackedData
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches, batch_to
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
-from remit_lit.lab.source import LabDocuments
+from remit_lit.training.datamodule import PackedData
 from tests.data.conftest import slow_nll
 from tests.helpers import Run, build, make_rows
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 import remit_lit.data.sources as sources_module
-from remit_lit.cli import main
+from remit_lit.benchmarks.items import evaluation_items
+from remit_lit.cli.dispatch import main
 from remit_lit.data.decontamination import read_items
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.manifest import read_manifest, require_settings
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.evaluation.items import evaluation_items
-from remit_lit.lab.recipe import Recipe
-from remit_lit.lab.source import LabDocuments
 from remit_lit.lab.task import correct_completion, sample_problems
+from remit_lit.recipes.lab_budgets import Recipe
 from tests.data.test_prepare import Texts, corpus, digest, documents_in, settings_for
 
 
@@ -326,7 +326,7 @@ HARNESS_TASKS = {
 def test_the_items_of_a_harness_task_are_its_questions_with_right_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = pytest.importorskip("remit_lit.evaluation.plan")
+    plan = pytest.importorskip("remit_lit.benchmarks.catalogue")
     record = {"question": "Who is it", "answers": ["Ann", "Bob"], "choices": ["no", "yes"], "gold": 1, "rest": "indeed"}
     training = {**record, "question": "Not this"}
     for split, content in (("test", record), ("train", training)):
@@ -346,7 +346,7 @@ def test_the_items_of_a_harness_task_are_its_questions_with_right_answers(
     (tmp_path / "tasks" / "group.yaml").write_text(json.dumps({"group": "both", "task": ["questions", "choices"]}))
     monkeypatch.setattr(plan, "TASKS", tmp_path / "tasks")
     plan.catalogue.cache_clear()
-    monkeypatch.setattr("remit_lit.evaluation.offline.offline_folder", lambda cache: None)
+    monkeypatch.setattr("remit_lit.benchmarks.offline.offline_folder", lambda cache: None)
     try:
         asked = [("questions", "Question: Who is it\nAnswer: Ann"), ("questions", "Question: Who is it\nAnswer: Bob")]
         chosen = [("choices", "Who is it yes")]

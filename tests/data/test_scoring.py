@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from remit_lit.data.columns import shard_path, write_shard
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.prepare import prepare
-from remit_lit.data.scoring import score
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
-from remit_lit.lab.source import LabDocuments
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.score import score
 from tests.data.conftest import shards_of, slow_nll, stored
 from tests.helpers import TIME, save_model
 

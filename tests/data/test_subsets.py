@@ -12,11 +12,11 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from remit_lit.data.columns import column_directory, shard_path, write_shard
-from remit_lit.data.scoring import score
-from remit_lit.data.subsets import read_subset, select
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
-from remit_lit.models import ModelSpec
-from remit_lit.reference import CachedReference
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import CachedReference
+from remit_lit.reference.score import score
+from remit_lit.reference.subsets import read_subset, select
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT
 from tests.data.conftest import slow_nll
 from tests.helpers import build, fit

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from remit_lit.export import export
+from remit_lit.models.export import export
 from tests.helpers import VOCAB, llama_config
 from tests.processes import Run, furthest
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from remit_lit.callbacks.watchdog import EXIT_CODE
 from remit_lit.evaluation.harness import run_tasks
-from remit_lit.evaluation.history import read_history
 from remit_lit.lab.tokenizer import build_tokenizer
+from remit_lit.runs.history import read_history
+from remit_lit.training.callbacks.watchdog import EXIT_CODE
 from tests.distributed.test_engines import engine
 from tests.helpers import save_model
 from tests.processes import Run, furthest
@@ -28,7 +28,7 @@ def policy_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluation(**options: Any) -> dict[str, Any]:
     settings = {"tasks": ["lab"], "every_n_steps": 2, "limit": LIMIT, "at_start": True, **options}
-    return {"class_path": "remit_lit.callbacks.in_loop_evaluation.InLoopEvaluation", "init_args": settings}
+    return {"class_path": "remit_lit.training.callbacks.in_loop_evaluation.InLoopEvaluation", "init_args": settings}
 
 
 def config(rows: Path, policy: Path, engine_name: str, callbacks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import torch
 from lm_eval.tasks import TaskManager
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-import remit_lit.evaluation.offline
-from remit_lit.evaluation.plan import TASKS, Catalogue, catalogue
+import remit_lit.benchmarks.offline
+from remit_lit.benchmarks.catalogue import TASKS, Catalogue, catalogue
 from tests.data.conftest import BYTE_EOS, byte_tokenizer
 from tests.evaluation.stand_in import write_wheel
 from tests.helpers import llama_config
@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cache(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder whose wheel is the stand-in."""
-    monkeypatch.setattr(remit_lit.evaluation.offline, "fetch", lambda *_: wheel)
+    monkeypatch.setattr(remit_lit.benchmarks.offline, "fetch", lambda *_: wheel)
     return tmp_path / "cache"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from remit_lit.evaluation.offline import MATH_SUBJECTS
+from remit_lit.benchmarks.offline import MATH_SUBJECTS
 
 MMLU_SUBJECTS = ("abstract_algebra", "world_religions")
 _PROGRAM = "def add(a, b):\r\n    return a + b"

@@ -13,14 +13,14 @@ from jsonargparse import ArgumentParser
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM
 
-from remit_lit.callbacks.export_model import ExportModel
-from remit_lit.callbacks.run_record import RunRecord
 from remit_lit.data.rows import PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.agreement import agreement, token_agreement
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.lab.tokenizer import build_tokenizer
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.training.callbacks.export_model import ExportModel
+from remit_lit.training.callbacks.run_record import RunRecord
 from tests.helpers import VOCAB, Largest, fit, get_batch, llama_config, save_model
 
 

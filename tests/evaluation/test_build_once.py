@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from remit_lit.evaluation.build_once import build_once
+from remit_lit.files import build_once
 
 
 def test_builds_once_and_again_when_the_recipe_changes(tmp_path):

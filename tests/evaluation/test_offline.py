@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from remit_lit.benchmarks.offline import MATH_SUBJECTS, offline_folder, read_task
 from remit_lit.errors import DataError
-from remit_lit.evaluation.offline import MATH_SUBJECTS, offline_folder, read_task
 from tests.evaluation.stand_in import MMLU_SUBJECTS
 
 
@@ -75,7 +75,7 @@ def test_the_first_of_mmlu_are_of_all_subjects(folder: Path) -> None:
 
 
 def test_it_is_written_once(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remit_lit.evaluation.offline.fetch", lambda *_: pytest.fail("fetched again"))
+    monkeypatch.setattr("remit_lit.benchmarks.offline.fetch", lambda *_: pytest.fail("fetched again"))
     assert offline_folder(cache) == folder
 
 

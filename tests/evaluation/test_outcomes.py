@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lm_eval.api import metrics as harness_metrics
 
-from remit_lit.evaluation.outcomes import item_names, metrics_of, pooled
+from remit_lit.evaluation.harness import item_names, metrics_of, pooled
 
 
 def task(**aggregations: Any) -> Any:

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.pass_at_k import pass_at_k
+from remit_lit.evaluation.results import pass_at_k
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 8])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from remit_lit.benchmarks.catalogue import Catalogue, Unit
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.plan import Catalogue, Unit
 
 
 @pytest.fixture

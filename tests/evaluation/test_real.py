@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from remit_lit.evaluation import scoring
-from remit_lit.evaluation.fetch import SMOLLM2, FetchError, fetch
+from remit_lit.benchmarks import judging as scoring
+from remit_lit.benchmarks.fetch import SMOLLM2, FetchError, fetch
+from remit_lit.benchmarks.offline import MATH_SUBJECTS, offline_folder, read_task
+from remit_lit.benchmarks.records import Item, Record
 from remit_lit.evaluation.harness import run_tasks
-from remit_lit.evaluation.offline import MATH_SUBJECTS, offline_folder, read_task
-from remit_lit.evaluation.records import Item, Record
-from remit_lit.evaluation.sandbox import check_sandbox
-from remit_lit.models import ModelSpec
-from remit_lit.real.smollm2 import convert
+from remit_lit.models.spec import ModelSpec
+from remit_lit.recipes.real_models import convert
+from remit_lit.sandbox.programs import check_sandbox
 from tests.helpers import gold_bits
 
 pytestmark = pytest.mark.real

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-import remit_lit.evaluation.sandbox as sandbox_module
+import remit_lit.sandbox.programs as sandbox_module
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.sandbox import check_sandbox, run_code
+from remit_lit.sandbox.programs import check_sandbox, run_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -347,7 +347,7 @@ def test_an_interrupted_parent_ends_its_program() -> None:
 
 
 def test_a_killed_parent_takes_its_program_along(tmp_path: Path) -> None:
-    code = "from remit_lit.evaluation.sandbox import run_code\nrun_code('while True: pass', seconds=600)"
+    code = "from remit_lit.sandbox.programs import run_code\nrun_code('while True: pass', seconds=600)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
     deadline = time.monotonic() + 60

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-import remit_lit.checkpoints.files as files
-from remit_lit.callbacks.checkpoints import Checkpoints
-from remit_lit.checkpoints.directory import LAST, all_checkpoints, aside_of, begin, newest, step_of, verify
-from remit_lit.checkpoints.files import TRAINER, WEIGHTS, CheckpointFiles, read_weights, write_weights
+import remit_lit.runs.checkpoint_io as files
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.runs.checkpoint import LAST, all_checkpoints, aside_of, begin, newest, step_of, verify
+from remit_lit.runs.checkpoint_io import TRAINER, WEIGHTS, CheckpointFiles, read_weights, write_weights
+from remit_lit.training.callbacks.checkpoints import Checkpoints
 from tests.faults.test_resume import assert_same_run, config
 from tests.helpers import fit
 from tests.processes import Run

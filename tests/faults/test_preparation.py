@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from tests.processes import ROOT, SECONDS, kill
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.checkpoints.directory import LAST
-from remit_lit.checkpoints.files import WEIGHTS, read_weights
+from remit_lit.runs.checkpoint import LAST
+from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights
 from tests.faults.test_resume import after, config
 from tests.processes import Run, kill
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from remit_lit.checkpoints.directory import all_checkpoints
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
+from remit_lit.runs.checkpoint import all_checkpoints
 from tests.distributed.test_engines import engine
 from tests.helpers import save_model
 from tests.processes import Run, furthest, kill

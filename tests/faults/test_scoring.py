@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import remit_lit.data.scoring as scoring_module
+import remit_lit.reference.score as scoring_module
 from remit_lit.data.columns import ScoreColumn, column_directory, shard_path, write_shard, writing
-from remit_lit.data.scoring import score
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.score import score
 from tests.data.conftest import shards_of, stored
 from tests.helpers import TIME, save_model
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.results import Metric
 from remit_lit.flywheel.flywheel import judge

@@ -15,7 +15,7 @@ from tests.processes import ROOT, SECONDS, kill
 GO_ON = """
 import sys
 import remit_lit.flywheel.flywheel as flywheel
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 flywheel.judge = lambda *_: (True, "goes on")
 main(sys.argv[1:])
 """

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from remit_lit.distillation import Distillation
-from remit_lit.models import ModelSpec
-from remit_lit.reference import LiveReference
-from remit_lit.schedules import Linear
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import LiveReference
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.optimization import Linear
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT, TokenWeighting
 from tests.helpers import fit
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from remit_lit.lab.recipe import model_config
 from remit_lit.lab.tokenizer import build_tokenizer
+from remit_lit.recipes.lab_budgets import model_config
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from remit_lit.data.datamodule import PackedData
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.settings import PrepareSettings
-from remit_lit.lab.callback import LabEvaluation
-from remit_lit.lab.recipe import SEQUENCE_LENGTH, model_config
-from remit_lit.lab.source import LabDocuments
-from remit_lit.models import ModelSpec
-from remit_lit.module import MidTrainingModule
-from remit_lit.schedules import Horizon
+from remit_lit.models.spec import ModelSpec
+from remit_lit.recipes.lab_budgets import SEQUENCE_LENGTH, model_config
+from remit_lit.training.callbacks.lab_evaluation import LabEvaluation
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.optimization import Horizon
 
 FIGURES = {"lab/accuracy", "lab/nll_correct_result", "lab/nll_wrong_result", "lab/nll_noise"}
 

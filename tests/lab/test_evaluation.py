@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from remit_lit.lab import asset_path
 from remit_lit.lab.evaluation import lab_accuracy, result_nll
 from remit_lit.lab.task import TokenKind, correct_completion, parse_prompt, sample_problems
 from remit_lit.lab.tokenizer import EOS, lab_vocabulary
+from remit_lit.models.locations import asset_path
 
 PROMPT_TOKENS = 15
 

@@ -7,14 +7,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from remit_lit.lab import asset_path
 from remit_lit.lab.evaluation import lab_accuracy
-from remit_lit.lab.pipeline import PROVENANCE, STAGES, build
-from remit_lit.lab.posttraining import reinforce
-from remit_lit.lab.recipe import PretrainingStage, Recipe, RLVRStage, SFTStage
 from remit_lit.lab.task import correct_completion, sample_problems
 from remit_lit.lab.tokenizer import build_tokenizer, check_lab_tokenizer
+from remit_lit.models.locations import asset_path
 from remit_lit.posttraining.rewards import lab_answer
+from remit_lit.recipes.lab_budgets import PretrainingStage, Recipe, RLVRStage, SFTStage
+from remit_lit.recipes.lab_models import PROVENANCE, STAGES, build, reinforce
 
 MINIATURE = Recipe(
     base=PretrainingStage(steps=3, task_share=0.2, final=0.1, warmup_steps=1),

@@ -3,7 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from remit_lit.lab.source import DOCUMENTS_PER_SHARD, LabDocuments
+from remit_lit.data.lab_documents import DOCUMENTS_PER_SHARD, LabDocuments
+from remit_lit.lab.documents import SUCCESSORS
 from remit_lit.lab.task import split_of, token_kinds
 from remit_lit.lab.tokenizer import (
     ALPHABET,
@@ -14,7 +15,6 @@ from remit_lit.lab.tokenizer import (
     build_tokenizer,
     check_lab_tokenizer,
 )
-from remit_lit.lab.web import SUCCESSORS
 
 KINDS = ("web", "noise", "correct", "wrong")
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 pytest.importorskip("trl")
 
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems
 from remit_lit.posttraining.posttrain import posttrain
 from remit_lit.posttraining.sft import SFT

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from remit_lit.cli import main
-from remit_lit.lab.recipe import RLVRStage, SFTStage
+from remit_lit.cli.dispatch import main
 from remit_lit.lab.task import correct_completion, sample_problems
 from remit_lit.lab.tokenizer import EOS
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.dpo import DPO
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems, Mixture
-from remit_lit.posttraining.progress import DevProgress
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
+from remit_lit.recipes.lab_budgets import RLVRStage, SFTStage
 from tests.processes import ROOT, readme_commands
 
 LAB = ["experiments/lab/sft.yaml", "experiments/lab/dpo.yaml", "experiments/lab/rlvr.yaml"]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from remit_lit.models import ModelSpec
-from remit_lit.posttraining.divergence import kl_to_start
+from remit_lit.models.spec import ModelSpec
+from remit_lit.posttraining.dev_problems import kl_to_start
 from remit_lit.posttraining.sampling import draw
 
 PROMPTS = ["Q:1+2=", "Q:1+2+3=", "Q:9-4*2="]

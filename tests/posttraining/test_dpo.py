@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.dpo import DPO, MakePairs
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems
 from tests.posttraining import rewards

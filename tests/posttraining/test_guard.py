@@ -7,7 +7,7 @@ import time
 import pytest
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.posttraining.guard import load_reward
+from remit_lit.posttraining.reward_guard import load_reward
 
 HERE = "tests.posttraining.rewards"
 FAULTS = {

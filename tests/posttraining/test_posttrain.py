@@ -11,13 +11,13 @@ import yaml  # type: ignore[import-untyped]
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
+from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems, fingerprint
-from remit_lit.posttraining.folder import newest_checkpoint
 from remit_lit.posttraining.held_out import LabHeldOut
-from remit_lit.posttraining.progress import DevProgress
+from remit_lit.posttraining.run_folder import newest_checkpoint
 from remit_lit.posttraining.sft import SFT
 from tests.posttraining.conftest import training
 from tests.posttraining.test_sft import record

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remit_lit.posttraining.examples import LabProblems
-from remit_lit.posttraining.folder import newest_checkpoint
+from remit_lit.posttraining.run_folder import newest_checkpoint
 from tests.posttraining.conftest import training
 from tests.posttraining.test_posttrain import weights
 from tests.processes import ROOT, SECONDS, furthest, kill

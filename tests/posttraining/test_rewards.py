@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.sandbox import check_sandbox
 from remit_lit.lab.task import correct_completion, sample_problems
-from remit_lit.posttraining.guard import load_reward
+from remit_lit.posttraining.reward_guard import load_reward
 from remit_lit.posttraining.rewards import code_tests, lab_answer, math_answer
+from remit_lit.sandbox.programs import check_sandbox
 
 PATH = "remit_lit.posttraining.rewards"
 
@@ -108,6 +108,6 @@ def test_code_without_an_end_is_wrong_and_no_failure() -> None:
 
 
 def test_without_a_sandbox_code_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remit_lit.evaluation.sandbox.check_sandbox", lambda: "no seccomp")
+    monkeypatch.setattr("remit_lit.sandbox.programs.check_sandbox", lambda: "no seccomp")
     with pytest.raises(ConfigError, match="code_tests cannot work here: no seccomp"):
         load_reward(f"{PATH}.code_tests")

@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems
-from remit_lit.posttraining.progress import DevProgress
 from remit_lit.posttraining.rlvr import RLVR
 from tests.posttraining.conftest import training
 from tests.posttraining.test_sft import record

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.models import ModelSpec
+from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.examples import ExampleFiles
-from remit_lit.posttraining.folder import RunFolder
+from remit_lit.posttraining.run_folder import RunFolder
 from remit_lit.posttraining.sft import SFT
 from tests.posttraining.conftest import CHAT_TEMPLATE, training
 from tests.processes import furthest

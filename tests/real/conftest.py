@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from remit_lit.real.corpus import HELD_OUT_TASKS
+from remit_lit.recipes.real_texts import HELD_OUT_TASKS
 from tests.helpers import llama_config
 
 PROBLEM_FIELD = {"gsm8k": "question", "codex_humaneval": "prompt", "codex_mbpp": "text"}

@@ -1,6 +1,6 @@
 import json
 
-from remit_lit.real.corpus import write_corpus
+from remit_lit.recipes.real_texts import write_corpus
 
 
 def test_trains_on_each_problem_once_and_on_no_held_out_one(wheel_folder, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from remit_lit.errors import ConfigError
-from remit_lit.real.degrade import add_noise
+from remit_lit.recipes.real_models import add_noise
 from tests.helpers import llama_config
 
 

@@ -2,7 +2,7 @@ import gzip
 import json
 from pathlib import Path
 
-from remit_lit.real.gsm8k import DEV, HELD_OUT, write_examples
+from remit_lit.recipes.real_texts import DEV, HELD_OUT, write_examples
 
 
 def test_a_wrong_solution_ends_in_another_answer(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.errors import ConfigError
-from remit_lit.real import inputs
-from remit_lit.real.inputs import make_inputs
+from remit_lit.recipes import real_inputs as inputs
+from remit_lit.recipes.real_inputs import make_inputs
 
 
 def test_inputs_are_made_once(

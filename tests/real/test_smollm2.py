@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from remit_lit.evaluation.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
-from remit_lit.evaluation.records import gsm8k_item, math_item, read_records
-from remit_lit.models import ModelSpec
-from remit_lit.real.corpus import HELD_OUT_TASKS, TRAINED_SUBJECTS, training_texts
-from remit_lit.real.degrade import degraded_copy
-from remit_lit.real.gsm8k import DEV, HELD_OUT, write_examples
-from remit_lit.real.smollm2 import convert
+from remit_lit.benchmarks.fetch import BENCHMARKS, SMOLLM2, FetchError, fetch
+from remit_lit.benchmarks.records import gsm8k_item, math_item, read_records
+from remit_lit.models.spec import ModelSpec
+from remit_lit.recipes.real_models import convert, degraded_copy
+from remit_lit.recipes.real_texts import DEV, HELD_OUT, HELD_OUT_TASKS, TRAINED_SUBJECTS, training_texts, write_examples
 from tests.helpers import gold_bits
 
 pytestmark = pytest.mark.real

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from tests.processes import readme_commands
 
 ROOT = Path(__file__).parents[2]

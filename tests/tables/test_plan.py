@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from remit_lit.cells.cell import Cell, all_cells
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.job import Cell, all_cells
 from remit_lit.tables.plan import Run, make_plan
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 

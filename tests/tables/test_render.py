@@ -12,8 +12,8 @@ from rich.console import Console
 from remit_lit.tables.contents import Entry, Row
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
-from remit_lit.tables.render import write_table
 from remit_lit.tables.summary import Summary, summarize
+from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table
 from remit_lit.tables.tidy import cells_csv, seeds_csv
 from tests.tables.made import contents, entry

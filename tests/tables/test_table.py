@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from remit_lit.cli import main
+from remit_lit.cli.dispatch import main
 from remit_lit.evaluation.results import Evaluation
 from tests.processes import short_run
 

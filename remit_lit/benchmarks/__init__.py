@@ -1,0 +1,1 @@
+"""Benchmarks: their tasks, where their items come from, and how an answer is judged."""

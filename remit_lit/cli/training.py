@@ -1,0 +1,253 @@
+"""``fit``, ``validate``, ``test`` and ``estimate`` by LightningCLI: run folders, loggers and callbacks of every run."""
+
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from remit_lit.cli.dry_run import dry_run
+from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
+from remit_lit.errors import ConfigError
+from remit_lit.runs.checkpoint import read_facts
+from remit_lit.runs.checkpoint_io import CheckpointFiles
+from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD
+from remit_lit.runs.ranks import global_rank
+from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meaning
+from remit_lit.training.callbacks import mid_training
+from remit_lit.training.callbacks.checkpoints import Checkpoints
+from remit_lit.training.callbacks.export_model import ExportModel
+from remit_lit.training.callbacks.preemption import Preemption
+from remit_lit.training.callbacks.run_record import RunRecord
+from remit_lit.training.callbacks.run_summary import RunSummary
+from remit_lit.training.callbacks.throughput import Throughput
+from remit_lit.training.callbacks.watchdog import Watchdog
+from remit_lit.training.callbacks.weight_statistics import WeightStatistics
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.engines import ZeRO, check_engine, check_precision, check_strategy
+from remit_lit.training.module import MidTrainingModule, check_fit
+
+_NOT_THE_USERS_DOING = (
+    "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
+    "set_vital",  # an old name inside torchdata
+    "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
+    "Total length of `list` across ranks is zero",  # rows without a validation split
+    "directory .* exists and is not empty",  # whether a run may go there has been checked
+    "`torch\\.distributed\\..*` is deprecated",  # old names inside DeepSpeed
+    "It is recommended to use .*sync_dist=True",  # validation losses are reduced before they are logged
+)
+
+
+def run_trainer(arguments: Sequence[str]) -> None:
+    """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
+    _CLI.verb = arguments[0]
+    _start(_CLI, arguments, "python -m remit_lit")
+
+
+def run_estimate(arguments: Sequence[str]) -> None:
+    """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
+    _start(_Estimate, arguments, "python -m remit_lit estimate", run=False)
+
+
+def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
+    if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
+        os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
+    for message in _NOT_THE_USERS_DOING:
+        warnings.filterwarnings("ignore", message=f".*{message}")
+    for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_news)
+    cli.default_run_dir = _default_run_dir(arguments)
+    try:
+        cli(
+            MidTrainingModule,
+            PackedData,
+            args=list(arguments),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=_Parser,
+            save_config_callback=_SaveConfig,
+            parser_kwargs={"parser_mode": "omegaconf", "prog": prog},
+            trainer_defaults={
+                # One run is one epoch, whose length the sampler knows from the horizon.
+                "max_epochs": 1,
+                # The figures before training come from a whole validation pass.
+                "num_sanity_val_steps": -1,
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+                "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
+            },
+            **options,
+        )
+    except _DryRun as asked:
+        dry_run(arguments, str(asked))
+    except _Ended as run:
+        rank_zero_info(f"ckpt_path: the run in {run} has ended; its model is {run}/{MODEL}")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    said = record.getMessage()
+    # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
+    return "Tip: For seamless cloud" not in said and "`weights_only` was not set" not in said
+
+
+def _default_run_dir(arguments: Sequence[str]) -> str:
+    """``runs/`` and the names of the config files, joined: an experiment and its overlays."""
+    return str(Path("runs", "-".join(Path(name).stem for name in config_files(arguments)) or "run"))
+
+
+class _DryRun(Exception):  # noqa: N818
+    """The config was read; its run_dir."""
+
+
+class _Ended(Exception):  # noqa: N818
+    """There is nothing to go on with; the run_dir."""
+
+
+class _Parser(Parser, LightningArgumentParser):
+    """LightningCLI's parser with the errors of the other verbs."""
+
+
+class _CLI(LightningCLI):
+    default_run_dir = "runs/run"
+    verb = "fit"
+    checkpoint: Path | None = None
+
+    @classmethod
+    def subcommands(cls) -> dict[str, set[str]]:
+        """The one verb that runs: the fields of each more would take a tenth of a second to collect."""
+        return {cls.verb: LightningCLI.subcommands()[cls.verb]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir", type=str, default=self.default_run_dir, help="of this run; runs/ and the configs' names"
+        )
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
+        parser.add_argument(
+            "--dry_run", type=bool, default=False, help="a step, a checkpoint, and a step more from it; keep nothing"
+        )
+        parser.add_argument(
+            "--allow_change",
+            type=str | list[str],
+            default=[],
+            help="with ckpt_path: fields, or sections of fields, that may differ from those of the first part",
+        )
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(Throughput, "throughput")
+        parser.add_lightning_class_args(Watchdog, "watchdog")
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+
+    @property
+    def fields(self) -> Namespace:
+        """The config."""
+        return self.config if self.subcommand is None else self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        config = self.fields
+        refuse_unresolved(config)
+        check_precision(config.trainer.precision)
+        if config.dry_run:
+            raise _DryRun(config.run_dir)
+        earlier, asked = Path(config.run_dir, RECORD).exists(), config.ckpt_path
+        if self.subcommand == "fit" and earlier and asked is None and not config.overwrite:
+            raise ConfigError(
+                f"run_dir: {config.run_dir} holds an earlier run; go on with --ckpt_path=last, give another --run_dir, "
+                "or --overwrite=true"
+            )
+        self.checkpoint = find_checkpoint(asked, config.run_dir) if asked is not None else None
+        config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
+        ended = self.checkpoint is None and asked is not None and has_ended(Path(config.run_dir))
+        if self.subcommand == "fit" and (self.checkpoint is not None or ended):
+            allowed = [config.allow_change] if isinstance(config.allow_change, str) else config.allow_change
+            dumped = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+            earlier_run = Path(config.run_dir) if self.checkpoint is None else self.checkpoint.parent.parent
+            require_same_meaning(earlier_run, dumped, allowed)
+        if self.subcommand == "fit" and ended:
+            raise _Ended(config.run_dir)
+        if self.checkpoint is None and asked is not None:
+            rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
+        config = self.fields
+        if self.checkpoint is not None and self.subcommand == "fit":
+            _keep_metrics(Path(config.run_dir))
+        if config.trainer.logger in (None, True):
+            kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
+        trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer)
+        if not isinstance(trainer.strategy, ZeRO):
+            trainer.strategy.checkpoint_io = CheckpointFiles()
+        if self.checkpoint is not None:
+            check_engine(trainer, read_facts(self.checkpoint))
+        return trainer
+
+    def after_fit(self) -> None:
+        """Print the summary, now that the progress bar is gone."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            summaries = (c for c in self.trainer.callbacks if isinstance(c, RunSummary))  # type: ignore[attr-defined]
+            for summary in summaries:
+                summary.print(self.trainer, self.model)
+
+
+class _Estimate(_CLI):
+    """Builds the module and the data as ``fit`` does, but no trainer, which would look for the run's devices."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
+
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
+        skip: set[str | int] = {"module", "data", "trainer"}
+        self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
+
+    def instantiate_classes(self) -> None:
+        config = self.parser.instantiate_classes(self.config)
+        numbers = {name: config[name] for name in self.numbers}
+        self.estimate(config.model, config.data, config.trainer, **numbers)
+
+
+def _keep_metrics(run_dir: Path) -> None:
+    """Put the metrics of the interrupted part aside: a new CSVLogger starts the file anew."""
+    metrics = run_dir / METRICS
+    if global_rank() == 0 and metrics.exists():
+        metrics.rename(run_dir / f"metrics-{len(list(run_dir.glob('metrics*.csv')))}.csv")
+
+
+def _loggers(run_dir: str) -> list[Logger]:
+    # Written at once: what is still in memory would be lost with the process.
+    table = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1)
+    return [table, TensorBoardLogger(run_dir, name="", version="")]
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Write the resolved config of a ``fit`` to its folder; an earlier run there goes only once this one can start."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})
+        self._started = time.time()
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        check_fit(mid_training(pl_module), trainer, stage)
+        run_dir = Path(trainer.default_root_dir)
+        if self.config.ckpt_path is None and (run_dir / RECORD).exists():
+            self._clear(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, run_dir / CONFIG, skip_none=False, overwrite=True, multifile=False)
+
+    def _clear(self, run_dir: Path) -> None:
+        """Remove what is older than this run; its own loggers have opened their files already."""
+        for path in run_dir.iterdir():
+            if path.stat().st_mtime < self._started:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

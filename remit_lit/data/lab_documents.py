@@ -1,0 +1,48 @@
+"""The lab's corpus as sources of ``prepare``: one kind of document each, generated on the fly."""
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import get_args
+
+from remit_lit.data.sources import Source
+from remit_lit.errors import ConfigError
+from remit_lit.lab.documents import Kind, lab_documents
+from remit_lit.lab.task import Split, check_split
+
+DOCUMENTS_PER_SHARD = 1024  # fixed, so that the documents do not depend on how many workers share the shards
+
+
+class LabDocuments(Source):
+    """``documents`` generated documents of one kind, the same for the same arguments.
+
+    Args:
+        kind: ``web`` (a Markov language), ``noise`` (uniform characters), ``correct`` (problems with right traces)
+            or ``wrong`` (problems whose traces misread operators as ``+``, half of the time).
+        documents: how many.
+        seed: which ones.
+        split: ``train``, ``dev`` or ``test``; disjoint whatever the seeds.
+
+    Raises:
+        ConfigError: ``kind`` or ``split`` is unknown, or ``documents`` is below 1.
+    """
+
+    def __init__(self, kind: Kind, documents: int, seed: int = 0, split: Split = "train") -> None:
+        if kind not in get_args(Kind):
+            raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}; got {kind!r}")
+        if documents < 1:
+            raise ConfigError(f"documents must be at least 1; got {documents}")
+        check_split(split)
+        self.kind = kind
+        self.documents = documents
+        self.seed = seed
+        self.split = split
+
+    def shards(self) -> list[str]:
+        return [str(index) for index in range(-(-self.documents // DOCUMENTS_PER_SHARD))]
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        start = int(shard) * DOCUMENTS_PER_SHARD
+        rng = random.Random(f"{self.kind}/{self.split}/{self.seed}/{shard}")
+        count = min(DOCUMENTS_PER_SHARD, self.documents - start)
+        yield from islice(lab_documents(self.kind, self.split, rng), count)

@@ -1,0 +1,175 @@
+"""A run as ``estimate`` sees it: its step, its data and its memory in every layout."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import Namespace
+
+from remit_lit.data.columns import column_directory, has_facts, read_facts
+from remit_lit.errors import ConfigError
+from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
+from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, Workload, live, measure_step, spec_of
+from remit_lit.models.flops import flops_per_token
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.engines import check_precision
+from remit_lit.training.module import MidTrainingModule
+
+
+class Plan:
+    """What a config file plans.
+
+    Args:
+        module: built from the config, without models.
+        data: built from the config; its rows need not be there.
+        trainer: the config's fields of the trainer.
+
+    Attributes:
+        gpus: that the config asks for; one where ``trainer.devices`` leaves it to the machine.
+        batch_size: rows of a micro-batch.
+        accumulate: micro-batches of a step.
+        sequence_length: tokens in a row.
+        num_rows: rows to train on; None where nothing says how many.
+        precision: "32-true", "bf16-mixed" or "bf16-true".
+
+    Raises:
+        ConfigError: a precision that fit refuses, or that is not known here.
+    """
+
+    def __init__(self, module: MidTrainingModule, data: PackedData, trainer: Namespace) -> None:
+        self.module, self.data = module, data
+        self.gpus = num_devices(trainer.devices) * trainer.num_nodes
+        self.batch_size, self.accumulate = data.batch_size, trainer.accumulate_grad_batches
+        self.sequence_length, self.num_rows = _rows(data)
+        self.precision = _precision(trainer.precision)
+        self._chooses_rows = module.weighting.selects_rows and data.subset is None
+        self.sizes: Sizes = count(module, self.sequence_length)
+        self._workload = Workload(
+            self.batch_size,
+            self.sequence_length,
+            document_attention=data.document_attention,
+            accumulates=self.accumulate > 1,
+            foreach=trainer.accelerator != "cpu",
+            chooses_rows=self._chooses_rows,
+        )
+        self._steps: dict[tuple[bool, bool], StepMemory] = {}
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of an optimizer step over the GPUs that the config asks for."""
+        return self.gpus * self.accumulate * self.batch_size * self.sequence_length
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+        return self.module.horizon.in_steps(self.tokens_per_step)
+
+    def memory(self, layout: Layout, gpus: int, *, checkpointing: bool) -> Memory:
+        """Of each of ``gpus`` processes."""
+        return spread(layout, gpus, self.step(layout, checkpointing=checkpointing), self.sizes.trained)
+
+    def step(self, layout: Layout, *, checkpointing: bool) -> StepMemory:
+        """Of one process with the types that it computes with in a layout; measured once."""
+        in_half = self.precision == "bf16-true" or (layout.stage > 0 and self.precision == "bf16-mixed")
+        key = in_half, checkpointing
+        if key not in self._steps:
+            self._steps[key] = measure_step(
+                self.module,
+                self._workload,
+                "bfloat16" if in_half else self.module.spec.dtype,
+                autocast=self.precision == "bf16-mixed" and not in_half,
+                checkpointing=checkpointing,
+            )
+        return self._steps[key]
+
+    def columns(self) -> dict[str, int | None]:
+        """Bytes on disk of each score column that the run reads, in float16 unless it was scored otherwise."""
+        read = [r.column for r in self.module.asked(chooses_rows=self._chooses_rows) if r.column is not None]
+        tokens = None if self.num_rows is None else self.num_rows * self.sequence_length
+        return {name: None if tokens is None else tokens * self._itemsize(name) for name in dict.fromkeys(read)}
+
+    def _itemsize(self, column: str) -> int:
+        directory = column_directory(self.data.rows_directory, "train", column)
+        return np.dtype(read_facts(directory).dtype if has_facts(directory) else np.float16).itemsize
+
+    def checkpoint(self, layout: Layout) -> float:
+        """Bytes of one checkpoint of all processes: weights and optimizer states, under ZeRO with float32 masters."""
+        memory = spread(layout, 1, self.step(layout, checkpointing=True), self.sizes.trained)
+        return sum(memory.gpu.get(part, 0) for part in (WEIGHTS, STATES, MASTERS))
+
+    @property
+    def exported(self) -> int:
+        """Bytes of the exported model."""
+        return self.step(LAYOUTS[0], checkpointing=True).resident[WEIGHTS]
+
+
+def num_devices(devices: int | str | list[int]) -> int:
+    """GPUs of a node that ``trainer.devices`` names; one where it leaves that to the machine (auto, -1)."""
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return len([part for part in devices.split(",") if part.strip()])
+    return max(1, int(devices)) if str(devices).lstrip("-").isdigit() else 1
+
+
+def _rows(data: PackedData) -> tuple[int, int | None]:
+    """Tokens in a row, and the number of rows to train on, of the rows or of what they are to be made from."""
+    if data.rows_directory.exists():
+        manifest = data.manifest
+        return manifest.sequence_length, manifest.counts["train"]["rows"]
+    assert data.settings is not None, "PackedData refuses rows that do not exist and cannot be made"
+    length, tokens = data.settings.sequence_length, data.settings.num_tokens
+    return length, None if tokens is None else tokens // length
+
+
+def _precision(given: object) -> str:
+    check_precision(given)
+    known = {"None": "32-true", "32": "32-true", "bf16": "bf16-mixed"}
+    precision = known.get(str(given), str(given))
+    if precision not in ("32-true", "bf16-mixed", "bf16-true"):
+        raise ConfigError(f"trainer.precision: got {given}; estimate knows 32-true, bf16-mixed and bf16-true")
+    return precision
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the models of a run count.
+
+    Attributes:
+        name: class of the policy.
+        parameters: of the policy, shared ones once.
+        embeddings: of them, in input and output embeddings.
+        trained: of them, with gradients.
+        flops: per token, of the policy's forward and backward and of the forward of frozen models asked in training.
+    """
+
+    name: str
+    parameters: int
+    embeddings: int
+    trained: int
+    flops: float
+
+
+def count(module: MidTrainingModule, sequence_length: int) -> Sizes:
+    """Build the models on the meta device and count.
+
+    Args:
+        module: the run's module, whose models have not been loaded.
+        sequence_length: tokens in a row.
+    """
+    asked = live(module.asked(chooses_rows=False))
+    with torch.device("meta"):
+        policy = module.spec.outline("policy")
+        frozen = [spec_of(reference, module.spec).outline("reference.model") for reference in asked]
+    parameters = list(policy.parameters())
+    ends: Any = policy.get_input_embeddings(), policy.get_output_embeddings()
+    embeddings = {id(end.weight): end.weight.numel() for end in ends}
+    return Sizes(
+        name=type(policy).__name__,
+        parameters=sum(p.numel() for p in parameters),
+        embeddings=sum(embeddings.values()),
+        trained=sum(p.numel() for p in parameters if p.requires_grad),
+        # A forward pass is a third of forward and backward.
+        flops=flops_per_token(policy, sequence_length) + sum(flops_per_token(m, sequence_length) for m in frozen) / 3,
+    )

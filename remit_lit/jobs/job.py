@@ -1,0 +1,219 @@
+"""A cell: one command of the kit, and the folder its result is kept in."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from remit_lit import __version__
+from remit_lit.jobs.fields import fill, leaves
+from remit_lit.jobs.fingerprint import contents_of
+
+State = Literal["done", "failed", "interrupted", "missing"]
+
+
+_RECIPE, _DONE, _FAILED, LOG = "cell.json", "done.json", "failed.json", "log.txt"
+
+
+_MODELS = ("torch", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """How a cell runs a verb.
+
+    Attributes:
+        output: the field that takes the result's place.
+        file: name of the result's file in its folder; empty where the result is the folder.
+        packages: libraries whose versions decide a result's digits.
+        again: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
+    """
+
+    output: str
+    file: str = ""
+    packages: tuple[str, ...] = _MODELS
+    again: Mapping[str, Any] | None = None
+
+
+VERBS = {
+    "fit": Verb("run_dir", packages=(*_MODELS, "lightning", "datasets"), again={"ckpt_path": "last"}),
+    "posttrain": Verb("run_dir", packages=(*_MODELS, "trl", "datasets", "math-verify"), again={"resume": True}),
+    "prepare": Verb("output", packages=("transformers", "tokenizers", "datasets")),
+    "evaluate": Verb("output", "evaluation.json", (*_MODELS, "lm_eval", "datasets", "math-verify")),
+    "agreement": Verb("output", "evaluation.json"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A command whose result depends on nothing but its verb, configs, fields, inputs and versions.
+
+    Attributes:
+        name: for people.
+        root: directory of all cells.
+        verb: of ``python -m remit_lit``.
+        configs: YAML files. Their contents count, not their names or comments.
+        fields: values by dotted name. ``{NAME}`` in a string is the result's folder of that input.
+        inputs: cells that must be done before.
+        places: values for ``{NAME}`` that do not count, such as where rows lie.
+        kind: what takes about as long as this one; the name without the seed.
+    """
+
+    name: str
+    root: Path
+    verb: str
+    configs: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, "Cell"] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values.
+
+        A later config's value replaces an earlier one's. Files, models, rows and code that a field names count by their
+        contents; where the result goes does not.
+        """
+        keys = {name: f"{{{cell.key}}}" for name, cell in self.inputs.items()}  # what an input is called does not count
+        verb = VERBS[self.verb]
+        fields = fill(leaves(self.configs, self.fields), keys)
+        fields.pop(verb.output, None)
+        # Rows that are made where they are missing count by how they are made.
+        made = {"data.rows"} if any(name.startswith("data.prepare.") for name in fields) else set()
+        return {
+            "verb": self.verb,
+            "fields": dict(sorted(fields.items())),
+            "contents": contents_of({name: value for name, value in fields.items() if name not in made}),
+            "inputs": sorted(cell.key for cell in self.inputs.values()),
+            "versions": {"remit_lit": __version__, **{name: _version(name) for name in verb.packages}},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the recipe, 12 hexadecimal digits."""
+        text = json.dumps(self.recipe, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Recipe, log, outcome, and the result's folder."""
+        return self.root / f"{self.verb}-{self.key}"
+
+    @property
+    def result(self) -> Path:
+        """What the command wrote."""
+        return self.folder / "result"
+
+    @property
+    def output(self) -> Path:
+        """The result: a file in its folder, or the folder."""
+        return self.result / VERBS[self.verb].file
+
+    @property
+    def log(self) -> Path:
+        """What the command printed."""
+        return self.folder / LOG
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line after ``python -m remit_lit``."""
+        places = {**self.places, **{name: str(cell.result) for name, cell in self.inputs.items()}}
+        verb = VERBS[self.verb]
+        fields = {**self.fields, verb.output: str(self.output), **(verb.again or {})}
+        given = [f"--{name}={_as_argument(fill(value, places))}" for name, value in fields.items()]
+        return [self.verb, *(f"--config={path}" for path in self.configs), *given]
+
+    @property
+    def command(self) -> str:
+        """What to type to do the same by hand."""
+        return shlex.join(["python", "-m", "remit_lit", *self.arguments])
+
+    @property
+    def state(self) -> State:
+        """What the folder tells."""
+        if (self.folder / _DONE).exists():
+            return "done"
+        if (self.folder / _FAILED).exists():
+            return "failed"
+        return "interrupted" if self.folder.exists() else "missing"
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """Of a cell that is done or failed: ``seconds``, ``cpu_seconds``, and of a failed one ``error``."""
+        path = self.folder / (_DONE if self.state == "done" else _FAILED)
+        outcome: dict[str, Any] = json.loads(path.read_text())
+        return outcome
+
+    def begin(self) -> None:
+        """Make the folder; what an interrupted command left stays only where the verb can go on from it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _FAILED).unlink(missing_ok=True)
+        if VERBS[self.verb].again is None:
+            shutil.rmtree(self.result, ignore_errors=True)
+        _write(self.folder / _RECIPE, {**self.recipe, "command": self.command})
+
+    def end(self, error: str | None, **facts: Any) -> None:
+        """Record that the command ended, with ``error`` where it failed."""
+        ended = {"kind": self.kind, **facts, "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if error is None:
+            _write(self.folder / _DONE, ended)
+        else:
+            _write(self.folder / _FAILED, {**ended, "error": error})
+
+
+def all_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells and all that they need, each once (by key), inputs first."""
+    found: dict[str, Cell] = {}
+
+    def visit(cell: Cell) -> None:
+        if cell.key not in found:
+            for needed in cell.inputs.values():
+                visit(needed)
+            found[cell.key] = cell
+
+    for cell in cells:
+        visit(cell)
+    return list(found.values())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _as_argument(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    aside.replace(path)
+
+
+def lineage(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Each cell with its key, what decided it, and the keys of the cells that it needed, inputs first."""
+    return [
+        {
+            "name": cell.name,
+            "key": cell.key,
+            "state": cell.state,
+            "seconds": cell.outcome.get("seconds") if cell.state in ("done", "failed") else None,
+            "result": str(cell.result),
+            "command": cell.command,
+            "inputs": {name: needed.key for name, needed in cell.inputs.items()},
+            "recipe": cell.recipe,
+        }
+        for cell in all_cells(cells)
+    ]

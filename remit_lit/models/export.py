@@ -1,0 +1,117 @@
+"""A policy as a Hugging Face directory: safetensors, tokenizer, and a model card that says how it was made."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from remit_lit.errors import ConfigError, DataError
+from remit_lit.models.card import model_card
+from remit_lit.models.shards import read_zero_weights
+from remit_lit.models.spec import ModelSpec
+from remit_lit.runs.checkpoint_io import ENGINE, WEIGHTS, read_weights
+from remit_lit.runs.folder import CHECKPOINTS, MODEL, POLICY
+from remit_lit.runs.resume import find_checkpoint
+
+_PREFIX = "policy."
+
+
+def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -> Path:
+    """Write ``output`` as a whole: weights, tokenizer and model card; an earlier one is replaced.
+
+    Args:
+        state: weights of the policy by their names in the model.
+        output: directory to write.
+        run: the run folder that has the policy's config and tokenizer, and the record that the card quotes.
+
+    Raises:
+        RuntimeError: ``state`` is not of the run's policy.
+    """
+    output, policy = Path(output), Path(run, POLICY)
+    dtype = next(iter(state.values())).dtype if state else torch.float32
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(policy), dtype=dtype)
+    model.load_state_dict(state)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    model.save_pretrained(aside)
+    AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
+    (aside / "README.md").write_text(model_card(Path(run)))
+    put_in_place(aside, output)
+    return output
+
+
+def put_in_place(aside: Path, output: Path) -> None:
+    """Rename a model's directory that was written aside; an earlier one is replaced."""
+    aside.chmod(0o755)
+    for file in aside.iterdir():  # safetensors are written for the owner's eyes only
+        file.chmod(0o644)
+    if output.exists():
+        shutil.rmtree(output)
+    aside.rename(output)
+
+
+def export(run: str, output: str, checkpoint: str | None = None) -> Path:
+    """Write a Hugging Face directory from a run's checkpoint; of a ZeRO checkpoint, its float32 masters.
+
+    Args:
+        run: folder of the run.
+        output: directory to write.
+        checkpoint: a checkpoint directory; null is the run's newest undamaged one.
+
+    Returns:
+        The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
+
+    Raises:
+        ConfigError: ``run`` is no run folder, ``output`` exists, or there is no checkpoint.
+        DataError: the checkpoint is damaged, or does not hold this policy's parameters.
+    """
+    if not Path(run, POLICY).is_dir():
+        raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
+    if Path(output).exists():
+        raise ConfigError(f"output: {output} exists; give another directory")
+    path = find_checkpoint(checkpoint or "last", run)
+    if path is None:
+        raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
+    state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)
+    weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+    try:
+        return write_model(weights, output, run)
+    except RuntimeError as error:
+        raise DataError(f"checkpoint: {path} is not of the policy in {run} ({error})") from error
+
+
+@contextmanager
+def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """``spec`` with a path that transformers can load, for as long as the context lasts.
+
+    A run folder stands for its ``model/``. A checkpoint is exported to the temporary directory (TMPDIR), which needs
+    room for the weights.
+
+    Raises:
+        ConfigError: a fresh model, no model at the path, or a run without ``model/``.
+        DataError: the checkpoint is damaged.
+    """
+    if spec.path is None:
+        raise ConfigError("model.path: a fresh model knows nothing; give a directory, a hub id, or a run folder")
+    path = Path(spec.path)
+    folder = path.absolute().parent
+    run = folder.parent
+    if path.is_dir() and folder.name == CHECKPOINTS and (run / POLICY).is_dir():
+        with tempfile.TemporaryDirectory(prefix="remit_lit-") as directory:
+            yield replace(spec, path=str(export(str(run), f"{directory}/model", str(path))))
+        return
+    if (path / POLICY).is_dir():
+        if not (path / MODEL / "config.json").exists():
+            raise ConfigError(
+                f"model.path: the run {path} has no model/ yet; give one of its checkpoints, e.g. "
+                f"{path}/checkpoints/last.ckpt"
+            )
+        spec = replace(spec, path=str(path / MODEL))
+    spec.check("model")
+    yield spec

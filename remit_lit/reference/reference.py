@@ -1,0 +1,193 @@
+"""Where the NLLs of a frozen model come from: a live model, or a column scored beforehand."""
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.losses import token_nll
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.shards import load_sharded
+from remit_lit.models.spec import ModelSpec
+from remit_lit.models.tokenization import require_same_tokenizer, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from remit_lit.data.manifest import Manifest
+
+
+class Reference(ABC):
+    """A frozen model's opinion of each token.
+
+    It is no submodule of the LightningModule: it stays out of the optimizer, of checkpoints and of ZeRO-3's
+    partitioning.
+
+    Attributes:
+        column: the score column to load beside the rows; None where the model is asked live.
+    """
+
+    column: str | None = None
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:  # noqa: B027
+        """Refuse a reference that does not fit the rows, before any weights are loaded."""
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:  # noqa: B027
+        """Load what ``nll`` needs; called once before training."""
+
+    def release(self) -> None:  # noqa: B027
+        """Give back the memory of what ``load`` loaded."""
+
+    @abstractmethod
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, no gradient, [batch, time]."""
+
+
+class CachedReference(Reference):
+    """NLLs from a column that ``score`` wrote beside the rows.
+
+    Args:
+        column: its name, e.g. nll_rl.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column: str = column
+
+    def __str__(self) -> str:
+        return f"column {self.column}"
+
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """The column's values, float32 [batch, time].
+
+        Raises:
+            NonFiniteError: NaN or infinity at a counted token; names the rows of the data set.
+        """
+        nll: Tensor = batch["scores"][self.column].view(torch.float32)
+        broken = (~torch.isfinite(nll) & (batch["targets"] >= 0)).any(dim=1)
+        if broken.any():
+            raise NonFiniteError(
+                f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) "
+                f"{batch['rows'][broken].tolist()}; score them again"
+            )
+        return nll
+
+
+class LiveReference(Reference):
+    """A frozen model that scores each batch: one more forward pass a step.
+
+    Args:
+        model: which, in its own dtype.
+        device: where it runs, e.g. cuda:1; null is the policy's device.
+        sharded: its weights are sharded over the ranks of ZeRO, for one too large for a device of its own; slower.
+
+    Raises:
+        ConfigError: a sharded reference is given a device.
+    """
+
+    def __init__(self, model: ModelSpec, device: str | None = None, sharded: bool = False) -> None:
+        model.check("reference.model")
+        if sharded and device is not None:
+            raise ConfigError(f"reference.device: got {device}, but a sharded reference is on all devices; give null")
+        self.spec, self.device, self.sharded = model, device, sharded
+        self._model: PreTrainedModel | None = None
+
+    def __str__(self) -> str:
+        return self.spec.path or "a fresh model"
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
+        """Raise ConfigError unless the reference reads the rows' tokens and their length."""
+        check_reads("reference.model", self.spec, manifest)
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:
+        if self.sharded:
+            self._model = self._model or load_sharded(self.spec)
+            return
+        if self._model is None:
+            self._model = self.spec.load("reference.model").requires_grad_(False)
+        self._model.to(torch.device(self.device) if self.device else device)  # type: ignore[arg-type]
+
+    def release(self) -> None:
+        self._model = None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The frozen model."""
+        assert self._model is not None, "load() comes first"
+        return self._model
+
+    def nll(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, float32 [batch, time], on the batch's device; no logits of the batch are held."""
+        device, targets = batch["targets"].device, batch["targets"].to(self.model.device)
+        with self._frozen(), torch.autocast(device.type, enabled=False):
+            hidden = self._hidden_states(batch)
+            nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b))
+        return nll.to(device, copy=True)  # a tensor made in inference mode could not be saved for a backward pass
+
+    def hidden_states(self, batch: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+        """Last hidden states [batch, time, dim] and the output embedding's weight and bias, on the batch's device."""
+        device, head = batch["targets"].device, loss_head(self.model)
+        with self._frozen(), torch.autocast(device.type, enabled=False):
+            hidden = self._hidden_states(batch)
+        bias = None if head.bias is None else head.bias.to(device)
+        return hidden.to(device, copy=True), (head.weight.to(device), bias)
+
+    def _frozen(self) -> Any:
+        # ZeRO keeps gathered weights from one call to the next, which tensors of inference mode do not survive.
+        return torch.no_grad() if self.sharded else torch.inference_mode()
+
+    def _hidden_states(self, batch: dict[str, Any]) -> Tensor:
+        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
+        return hidden_states(self.model, moved)
+
+    def fingerprint(self) -> str:
+        """Hash of the model's weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+class InitialPolicy(LiveReference):
+    """A frozen copy of the policy as it is before training."""
+
+    def __init__(self) -> None:
+        self.device, self.sharded, self._model = None, False, None
+
+    def __str__(self) -> str:
+        return "the initial policy"
+
+    def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
+        """Raise ConfigError for a fresh policy: its initial weights could not be had again after a resume."""
+        if policy.path is None:
+            raise ConfigError("base: InitialPolicy needs policy.path; a fresh policy's first weights are kept nowhere")
+
+    def load(self, policy: ModelSpec, device: torch.device) -> None:
+        self.spec = copy.copy(policy)
+        super().load(policy, device)
+
+
+def check_reads(field: str, spec: ModelSpec, manifest: "Manifest") -> None:
+    """Refuse, before any weights are loaded, a model that cannot read the rows.
+
+    Raises:
+        ConfigError: another tokenizer, an embedding with fewer tokens than the tokenizer has, or positions that reach
+            less far than a row.
+    """
+    tokenizer, config = spec.load_tokenizer(), spec.load_config(field)
+    require_same_tokenizer(field, tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is not None and vocabulary < len(tokenizer):
+        raise ConfigError(
+            f"{field}: has a vocabulary of {vocabulary} tokens (vocab_size), but the tokenizer has {len(tokenizer)}; "
+            "give the model that belongs to it"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if window is not None and manifest.sequence_length > window:
+        raise ConfigError(
+            f"{field}: reads at most {window} tokens (max_position_embeddings), but the rows have a "
+            f"sequence_length of {manifest.sequence_length}; prepare shorter rows"
+        )

@@ -1,0 +1,196 @@
+"""``score``: a frozen model's NLL of every token of prepared rows, as a column beside them."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
+
+from remit_lit.data.columns import (
+    ColumnFacts,
+    ScoreColumn,
+    column_directory,
+    has_facts,
+    is_whole,
+    read_facts,
+    shard_path,
+    write_facts,
+    write_shard,
+    writing,
+)
+from remit_lit.data.manifest import SPLITS, read_manifest
+from remit_lit.data.progress_bar import progress
+from remit_lit.data.rows import Collate, PackedRows, batch_to
+from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.models.flops import flops_per_token
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.reference import LiveReference
+
+# Ranks wait for each other at the end only, for as long as the slowest scores its last shard.
+_TIMEOUT = timedelta(days=7)
+
+
+def score(
+    rows: str,
+    model: ModelSpec,
+    column: str,
+    split: Literal["train", "validation"] = "train",
+    dtype: Literal["float16", "float32"] = "float16",
+    document_attention: bool = True,
+    batch_tokens: int = 8192,
+    rows_per_shard: int = 1024,
+    verify: int = 0,
+    accelerator: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+) -> Path:
+    """Score prepared rows with a frozen model and write the NLLs as a column beside them, never rewriting the rows.
+
+    Killed at any moment and started again, it goes on from the last whole shard and ends with the same bytes.
+
+    Args:
+        rows: directory of prepared rows.
+        model: the frozen model, e.g. the RL-tuned one.
+        column: name of the column, e.g. nll_rl.
+        split: which rows.
+        dtype: of the stored NLLs in nats; float16 takes 2 bytes a token. Its rounding of an NLL below 16 nats moves a
+            ReMiT weight (slope 1) by less than 2e-3.
+        document_attention: keep documents apart; must be that of the run which uses the column.
+        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one.
+        rows_per_shard: rows of a file; what an interruption can lose.
+        verify: rows, drawn at random, to score again at the end; the largest difference is reported.
+        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
+        devices: processes on each node, each with its own device and share of the shards.
+        num_nodes: nodes, each started by torchrun or srun.
+
+    Returns:
+        The directory of the column.
+
+    Raises:
+        ConfigError: the model does not fit the rows, the column holds the scores of another model, the disk has too
+            little room, or another process writes the column.
+        DataError: the disk filled up meanwhile; finished shards are kept.
+        NonFiniteError: the model gives NaN or infinite NLLs; names the rows.
+    """
+    least = {"batch_tokens": (batch_tokens, 1), "rows_per_shard": (rows_per_shard, 1), "verify": (verify, 0)}
+    for field, (value, minimum) in {**least, "devices": (devices, 1), "num_nodes": (num_nodes, 1)}.items():
+        if value < minimum:
+            raise ConfigError(f"{field}: got {value}; give at least {minimum}")
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+    manifest = read_manifest(rows)
+    packed = PackedRows(Path(rows, split))
+    reference = LiveReference(model)
+    reference.check(model, manifest)
+    directory = column_directory(rows, split, column)
+    strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    facts = ColumnFacts(
+        rows=manifest.fingerprints[split],
+        tokenizer=manifest.tokenizer,
+        model="",
+        document_attention=document_attention,
+        dtype=dtype,
+        num_rows=len(packed),
+        rows_per_shard=rows_per_shard,
+        sequence_length=manifest.sequence_length,
+    )
+    with writing(directory) if fabric.global_rank == 0 else nullcontext():
+        if fabric.global_rank == 0:
+            _require_space(directory, facts)
+        fabric.launch()
+        reference.load(model, fabric.device)
+        forward = flops_per_token(reference.model, manifest.sequence_length) / 3  # of forward and backward
+        facts = replace(facts, model=reference.fingerprint(), forward_flops=forward)
+        if has_facts(directory) and read_facts(directory) != facts:
+            raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
+        rows_per_batch = max(1, batch_tokens // facts.sequence_length)
+        scorer = _Scorer(reference, packed, Collate(document_attention), rows_per_batch, fabric.device)
+        _write_shards(directory, facts, scorer, fabric)
+        if verify and fabric.is_global_zero:
+            _verify(directory, scorer, min(verify, len(packed)))
+        fabric.barrier()
+    return directory
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """NLLs of rows under a frozen model, a batch at a time."""
+
+    reference: LiveReference
+    rows: PackedRows
+    collate: Collate
+    rows_per_batch: int
+    device: torch.device
+
+    def batches(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """NLLs in nats, float32 [rows, time], of consecutive batches of ``rows``.
+
+        Raises:
+            NonFiniteError: NaN or infinite NLLs; names the rows.
+        """
+        for start in range(0, len(rows), self.rows_per_batch):
+            chosen = rows[start : start + self.rows_per_batch]
+            batch = batch_to(self.collate([self.rows[row] for row in chosen]), self.device)
+            nll = self.reference.nll(batch).cpu()
+            broken = batch["rows"].cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
+            if broken:
+                raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
+            yield nll.numpy()
+
+
+def _require_space(directory: Path, facts: ColumnFacts) -> None:
+    row_bytes = facts.sequence_length * np.dtype(facts.dtype).itemsize
+    needed = sum(len(rows) * row_bytes for index, rows in facts.shards() if not shard_path(directory, index).exists())
+    free = shutil.disk_usage(directory).free
+    size = f"{facts.num_rows:,} rows x {facts.sequence_length:,} tokens in {facts.dtype}"
+    print(f"column {directory.name}: {size}, {needed / 1e6:,.2f} MB to write, {free / 1e6:,.0f} MB free")
+    if needed > free:
+        raise ConfigError(
+            f"column: {directory} needs {needed / 1e6:,.2f} MB, but its disk has {free / 1e6:,.2f} MB free; make room"
+            + (", or store float16" if facts.dtype == "float32" else "")
+        )
+
+
+def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: Fabric) -> None:
+    missing = None
+    if fabric.is_global_zero:
+        write_facts(directory, facts)
+        missing = [(index, rows) for index, rows in facts.shards() if not is_whole(directory, facts, index, len(rows))]
+    missing = fabric.broadcast(missing)
+    assert missing is not None
+    mine = missing[fabric.global_rank :: fabric.world_size]
+    tokens = sum(len(rows) for _, rows in mine) * facts.sequence_length
+    bar = progress(f"scoring {directory.name}", tokens, "token", disable=not fabric.is_global_zero)
+    start = time.perf_counter()
+    with bar:
+        for index, rows in mine:
+            values = []
+            for nll in scorer.batches(rows):
+                values.append(nll.astype(facts.dtype))
+                bar.update(nll.size)
+            write_shard(directory, index, np.concatenate(values))
+    fabric.barrier()
+    tokens, seconds = sum(len(rows) for _, rows in missing) * facts.sequence_length, time.perf_counter() - start
+    rate = f"{tokens / seconds:,.0f} tokens/s on {fabric.world_size} device(s)"
+    fabric.print(f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "every shard was there already")
+
+
+def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:
+    column = ScoreColumn(directory)
+    rows = sorted(np.random.default_rng().choice(column.facts.num_rows, num_rows, replace=False).tolist())
+    again = np.concatenate(list(scorer.batches(rows)))
+    difference = np.abs(np.stack([column[row] for row in rows]).astype(np.float32) - again)  # [rows, time]
+    worst = rows[difference.max(axis=1).argmax()]
+    print(
+        f"verified {num_rows:,} rows: they differ from a second scoring by at most {difference.max():.2e} nats "
+        f"(row {worst}), {difference.mean():.2e} on average"
+    )

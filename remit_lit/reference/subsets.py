@@ -1,0 +1,194 @@
+"""``select``: a strategy's choice of rows from two score columns, stored beside them as a named subset."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from remit_lit.data.columns import column_directory, read_facts
+from remit_lit.data.manifest import SPLITS, read_manifest
+from remit_lit.data.rows import Collate, open_rows
+from remit_lit.errors import ConfigError, DataError
+from remit_lit.reference.choice import choose
+from remit_lit.reference.reference import CachedReference
+from remit_lit.weighting import MiniPLM, TokenWeighting
+
+_ROWS_AT_A_TIME = 256
+
+
+@dataclass(frozen=True)
+class SubsetFacts:
+    """What a subset was chosen from and how; a run refuses a subset that is not of its rows and its strategy.
+
+    Attributes:
+        rows: fingerprint of the rows.
+        weighting: the strategy and its settings.
+        columns: fingerprints of the models that scored, by column.
+        num_rows: rows that it was chosen from.
+        digest: hash of the chosen row numbers.
+        sources: see :class:`remit_lit.reference.choice.Choice`.
+        quantiles: the same.
+    """
+
+    rows: str
+    weighting: dict[str, Any]
+    columns: dict[str, str]
+    num_rows: int
+    digest: str
+    sources: dict[str, dict[str, int]]
+    quantiles: dict[str, dict[str, float]]
+
+
+def select(
+    rows: str,
+    base: str,
+    reference: str,
+    name: str,
+    weighting: TokenWeighting | None = None,
+    split: Literal["train", "validation"] = "train",
+    overwrite: bool = False,
+) -> Path:
+    """Choose rows by two score columns and write their numbers and a report beside the rows; ``fit`` reads them with
+    ``data.subset``.
+
+    Args:
+        rows: directory of prepared rows.
+        base: column of the model before mid-training, e.g. nll_base.
+        reference: column of the RL-tuned model, e.g. nll_rl.
+        name: of the subset.
+        weighting: the strategy that chooses; null is MiniPLM with its default keep.
+        split: which rows.
+        overwrite: replace a subset of that name.
+
+    Returns:
+        The directory of the subset.
+
+    Raises:
+        ConfigError: a column is missing or of other rows, the strategy chooses no rows, or the subset exists.
+        DataError: a column is damaged.
+        NonFiniteError: NaN or infinite scores; names the rows.
+    """
+    weighting = weighting or MiniPLM()
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+    if not weighting.selects_rows:
+        raise ConfigError(f"weighting: {type(weighting).__name__} chooses no rows; give MiniPLM")
+    directory = _directory(rows, split, name)
+    if directory.exists() and not overwrite:
+        raise ConfigError(f"name: {directory} exists; give another name, or --overwrite true")
+    manifest = read_manifest(rows)
+    document_attention = read_facts(column_directory(rows, split, base)).document_attention
+    packed = open_rows(rows, split, [base, reference], document_attention)
+    for column in packed.columns.values():
+        column.verify()
+    choice = choose(
+        weighting,
+        CachedReference(base),
+        CachedReference(reference),
+        packed,
+        manifest.sources[split],
+        Collate(document_attention),
+        _ROWS_AT_A_TIME,
+        torch.device("cpu"),
+    )
+    assert choice is not None, "a strategy that selects rows chooses some"
+    facts = SubsetFacts(
+        rows=manifest.fingerprints[split],
+        weighting=_settings(weighting),
+        columns={column: loaded.facts.model for column, loaded in packed.columns.items()},
+        num_rows=len(packed),
+        digest=_digest(choice.rows),
+        sources=choice.sources,
+        quantiles=choice.quantiles,
+    )
+    _write(directory, choice.rows, facts)
+    print("\n".join(choice.summary()))
+    return directory
+
+
+def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighting) -> np.ndarray:
+    """Row numbers of a subset, ascending, int64 [kept].
+
+    Args:
+        rows: directory of prepared rows.
+        split: which rows.
+        name: of the subset.
+        weighting: the run's strategy; one that chooses rows must be the one that chose these.
+
+    Raises:
+        ConfigError: there is no such subset, or it was chosen from other rows or by another strategy.
+        DataError: it is damaged.
+    """
+    directory, facts = _directory(rows, split, name), read_subset_facts(rows, split, name)
+    try:
+        chosen: np.ndarray = np.load(directory / "rows.npy")
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(directory, error) from error
+    if _digest(chosen) != facts.digest:
+        raise _damaged(directory, "its rows are not those of its digest")
+    expected: dict[str, Any] = {"rows": read_manifest(rows).fingerprints[split]}
+    if weighting.selects_rows:
+        expected["weighting"] = _settings(weighting)
+    sides = [
+        f"{field}: {getattr(facts, field)} in the subset, {want} in this run"
+        for field, want in expected.items()
+        if getattr(facts, field) != want
+    ]
+    if sides:
+        raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); select again")
+    return chosen
+
+
+def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
+    """What a subset was chosen from and how.
+
+    Raises:
+        ConfigError: there is no such subset.
+        DataError: it is damaged.
+    """
+    directory = _directory(rows, split, name)
+    if not directory.is_dir():
+        have = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
+        raise ConfigError(
+            f"data.subset: no subset {name!r} (these rows have {have}); write it with `python -m remit_lit select`"
+        )
+    try:
+        return SubsetFacts(**json.loads((directory / "subset.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(directory, error) from error
+
+
+def _damaged(directory: Path, how: object) -> DataError:
+    return DataError(f"data.subset: {directory} is damaged ({how}); select again")
+
+
+def _directory(rows: str | Path, split: str, name: str) -> Path:
+    return Path(rows, "subsets", split, name)
+
+
+def _settings(weighting: TokenWeighting) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(vars(weighting), default=str))
+    return {"class": type(weighting).__name__, **settings}
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()
+
+
+def _write(directory: Path, rows: np.ndarray, facts: SubsetFacts) -> None:
+    aside = directory.with_name(f".{directory.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        np.save(aside / "rows.npy", rows)
+        (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
+        if directory.exists():
+            shutil.rmtree(directory)
+        aside.rename(directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Running programs that a model wrote, confined by the kernel."""

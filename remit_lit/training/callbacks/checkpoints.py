@@ -1,0 +1,139 @@
+"""When checkpoints are written, which are kept, and what happens when the disk refuses one."""
+
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
+
+from remit_lit.errors import ConfigError, DataError
+from remit_lit.runs.checkpoint import checkpoint_path, lack_of_room, prune
+from remit_lit.runs.checkpoint_io import FACTS
+from remit_lit.runs.folder import CHECKPOINTS
+from remit_lit.training.callbacks import mid_training
+from remit_lit.training.engines import ZeRO, engine_of
+
+_RANDOM = "random_states"
+
+
+class Checkpoints(Checkpoint):
+    """Write checkpoints to ``run_dir/checkpoints``, each aside and then renamed, with checksums.
+
+    Args:
+        every_n_train_steps: optimizer steps from one to the next; null writes one at the end only.
+        at_end: write one when training ends.
+        keep_last: how many of the newest are kept; null keeps all.
+        keep_every: those whose step is a multiple of this are kept too.
+        if_refused: by a full or read-only disk: warn goes on without that checkpoint, stop ends the run. Earlier
+            checkpoints stay as they are.
+
+    Raises:
+        ConfigError: a number is below 1.
+    """
+
+    def __init__(
+        self,
+        every_n_train_steps: int | None = None,
+        at_end: bool = True,
+        keep_last: int | None = 2,
+        keep_every: int | None = None,
+        if_refused: Literal["warn", "stop"] = "warn",
+    ) -> None:
+        for field, value in (
+            ("every_n_train_steps", every_n_train_steps),
+            ("keep_last", keep_last),
+            ("keep_every", keep_every),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"checkpoint.{field}: got {value}; give at least 1, or null")
+        self.every_n_train_steps, self.at_end = every_n_train_steps, at_end
+        self.keep_last, self.keep_every, self.if_refused = keep_last, keep_every, if_refused
+        self._saved_step = -1
+        self._random_states: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # As late as this, since setting up a run draws random numbers too.
+        if self._random_states is not None:
+            _set_random_states(self._random_states)
+            self._random_states = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        is_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.every_n_train_steps and is_boundary and step % self.every_n_train_steps == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.at_end:
+            self.save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[_RANDOM] = _random_states()
+        checkpoint[FACTS] = {
+            "step": trainer.global_step,
+            "engine": engine_of(trainer.strategy),
+            "ranks": trainer.world_size,
+            "tokens_per_step": mid_training(pl_module).tokens_per_step,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._random_states = checkpoint[_RANDOM]
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the checkpoint of this step, unless it is there, and remove those that are not to be kept.
+
+        Raises:
+            DataError: the disk refused it, and ``if_refused`` is stop.
+        """
+        if trainer.fast_dev_run or trainer.global_step == self._saved_step:  # type: ignore[attr-defined]
+            return
+        directory = Path(trainer.default_root_dir, CHECKPOINTS)
+        path = checkpoint_path(directory, trainer.global_step)
+        error: str | None = trainer.strategy.broadcast(lack_of_room(directory))
+        if error is None:
+            trainer.save_checkpoint(path)
+            writer = trainer.strategy if isinstance(trainer.strategy, ZeRO) else trainer.strategy.checkpoint_io
+            refusal = getattr(writer, "error", None)
+            error = trainer.strategy.broadcast(None if refusal is None else str(refusal))
+        if error is not None:
+            message = f"step {trainer.global_step}: the checkpoint {path} was not written ({error})"
+            if self.if_refused == "stop":
+                raise DataError(f"{message}; training stops, and earlier checkpoints are as they were")
+            rank_zero_warn(f"{message}; TRAINING GOES ON WITHOUT IT. Make room; earlier checkpoints are as they were")
+            return
+        self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            prune(directory, self.keep_last, self.keep_every)
+        trainer.strategy.barrier()
+
+
+def _random_states() -> dict[str, Any]:
+    """Of every generator that training may draw from, as plain values."""
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, keys.tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    np.random.set_state(tuple(states["numpy"]))
+    random.setstate(states["python"])

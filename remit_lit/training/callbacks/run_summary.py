@@ -1,0 +1,72 @@
+"""What a run ends with on the terminal: what was trained, losses before and after, and where the model lies."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.table import Table
+
+from remit_lit.models.shards import size_of
+from remit_lit.training.callbacks import mid_training
+from remit_lit.training.callbacks.export_model import MODEL
+
+
+class RunSummary(pl.Callback):
+    """Keep the validation figures from before and after training, for :meth:`print`."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, float] = {}
+        self.after: dict[str, float] = {}
+        self._started = self._seconds = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if _is_validation(name)}
+        if trainer.sanity_checking:
+            self.before = figures
+        else:
+            self.after = figures
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds = time.perf_counter() - self._started
+
+    def print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the summary; a callback with a method ``summary() -> list[str]`` adds its lines."""
+        module = mid_training(pl_module)
+        assert module.policy is not None
+        size, tokens = (
+            sum(size_of(p).numel() for p in module.policy.parameters()),
+            trainer.global_step * module.tokens_per_step,
+        )
+        console = Console()
+        console.print(
+            f"{type(module.weighting).__name__} on {type(module.policy).__name__} of {size:,} parameters: "
+            f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s",
+            soft_wrap=True,
+        )
+        if self.after:
+            console.print(self._table())
+        elif "train/loss" in trainer.callback_metrics:
+            console.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for line in getattr(callback, "summary", lambda: [])():
+                console.print(line)
+        console.print(f"model: {Path(trainer.default_root_dir, MODEL)}")
+
+    def _table(self) -> Table:
+        table = Table("validation", "before", "after")
+        for name in self.after:
+            table.add_row(name, _figure(self.before.get(name)), _figure(self.after[name]))
+        return table
+
+
+def _is_validation(name: str) -> bool:
+    return name.startswith(("val/", "lab/"))
+
+
+def _figure(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,151 @@
+"""``PackedData``: prepared rows to batches for Lightning, in an order that a seed fixes across world sizes."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import torch
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from remit_lit.data.manifest import Manifest, read_manifest, require_settings
+from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
+from remit_lit.data.settings import PrepareSettings
+from remit_lit.errors import ConfigError
+from remit_lit.reference.subsets import read_subset
+
+if TYPE_CHECKING:
+    from remit_lit.training.module import MidTrainingModule
+
+
+def _ignore_warnings_of_preemption(_: int) -> None:
+    # A scheduler signals workers too, and the run that saves and leaves on these signals needs them until then.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class PackedData(pl.LightningDataModule):
+    """Training and validation batches from packed rows.
+
+    Args:
+        rows: directory that ``prepare`` wrote.
+        batch_size: rows of a micro-batch on each device.
+        prepare: how to make the rows where the directory does not exist yet; where it does, its settings must agree.
+        subset: train on these rows only, which `select` chose; null is all, or those that the strategy chooses.
+        num_workers: processes that load batches.
+        document_attention: documents in a row do not see each other and positions start again at each. The paper does
+            not say; SmolLM3 was pre-trained so.
+        seed: of the order of rows; the same order for any number of devices.
+        validation_batch_size: rows at a time in validation; null is batch_size.
+    """
+
+    def __init__(
+        self,
+        rows: str,
+        batch_size: int,
+        prepare: PrepareSettings | None = None,
+        subset: str | None = None,
+        num_workers: int = 1,
+        document_attention: bool = True,
+        seed: int = 0,
+        validation_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for field, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"data.{field}: got {value}; give at least {least}")
+        self.rows_directory, self.settings, self.subset = Path(rows), prepare, subset
+        self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
+        self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
+        self.collate = Collate(document_attention)
+        if prepare is not None:
+            prepare.check()
+            if self.rows_directory.exists():
+                require_settings(self.rows_directory, prepare)
+            else:
+                prepare.check_sources()
+        elif not self.rows_directory.exists():
+            raise ConfigError(
+                f"data.rows: {rows} does not exist; make it with `python -m remit_lit prepare`, or set data.prepare"
+            )
+        self.train_rows: PackedRows | None = None
+
+    def prepare_data(self) -> None:
+        """Once on each node: make missing rows, and compare the score columns with their checksums."""
+        from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
+
+        if self.settings is not None and not self.rows_directory.exists():
+            try:
+                prepare(self.rows_directory, self.settings)
+            except ConfigError:
+                if not self.rows_directory.exists():
+                    raise
+                require_settings(self.rows_directory, self.settings)  # of another run, made meanwhile
+        if self.trainer is not None and self.trainer.training:
+            for column in self.load_rows("train", self._module.columns).columns.values():
+                column.verify()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Facts of the rows."""
+        return read_manifest(self.rows_directory)
+
+    def setup(self, stage: str) -> None:
+        """Open the rows; which columns are needed, the module knows."""
+        if stage == "fit":
+            self.train_rows = self.load_rows("train", self._module.columns)
+            if self.subset is not None:
+                weighting = self._module.weighting
+                self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
+
+    def load_rows(self, split: str, columns: list[str]) -> PackedRows:
+        """The rows of a split with score columns, see :func:`remit_lit.data.rows.open_rows`."""
+        return open_rows(self.rows_directory, split, columns, self.document_attention)
+
+    @property
+    def _module(self) -> "MidTrainingModule":
+        assert self.trainer is not None
+        return self.trainer.lightning_module  # type: ignore[return-value]
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """As many batches as the horizon takes; one Lightning epoch is the whole run."""
+        assert self.trainer is not None and self.train_rows is not None
+        if self.subset is None:
+            self.train_rows.selection = None  # the strategy chooses from all rows
+            self.train_rows.selection = self._module.select_rows(self.train_rows)
+        batches = ShuffledBatches(
+            len(self.train_rows),
+            self.batch_size,
+            self._module.num_steps * self.trainer.accumulate_grad_batches,
+            self.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        return self._loader(self.train_rows, batch_sampler=batches)
+
+    def val_dataloader(self) -> StatefulDataLoader | list[StatefulDataLoader]:
+        """The validation rows in order, every rank its share; no loader where there are none."""
+        assert self.trainer is not None
+        if "validation" not in self.manifest.fingerprints:
+            return []
+        rows = self.load_rows("validation", [])
+        mine = RankShare(rows, self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(mine, batch_size=self.validation_batch_size)
+
+    test_dataloader = val_dataloader
+
+    def _loader(self, rows: PackedRows | RankShare, **options: object) -> StatefulDataLoader:
+        return StatefulDataLoader(
+            rows,
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            persistent_workers=False,
+            worker_init_fn=_ignore_warnings_of_preemption,
+            # Of its own, so that loading draws none of the numbers that a resumed run must draw again.
+            generator=torch.Generator().manual_seed(self.seed),
+            **options,
+        )

@@ -1,0 +1,227 @@
+"""Engines: DeepSpeed ZeRO under Lightning, and what a step needs to know of all ranks whatever the engine."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    ParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor
+
+from remit_lit.errors import ConfigError
+from remit_lit.runs.checkpoint import aside_of, begin, discard, finish
+from remit_lit.runs.checkpoint_io import FACTS
+from remit_lit.runs.convert import UNIVERSAL
+from remit_lit.weighting import TokenSignals, TokenWeighting
+
+if TYPE_CHECKING:
+    pass
+
+
+# Lightning's values for DeepSpeed: 2e8 elements.
+_BUCKETS = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
+
+
+class ZeRO(DeepSpeedStrategy):
+    """DeepSpeed ZeRO (arXiv:1910.02054): optimizer states, gradients and weights sharded over the ranks.
+
+    It gives the losses of one process with the same global batch. On CPUs it runs over gloo, which is how it is tested.
+
+    Args:
+        stage: 1 shards optimizer states, 2 gradients too, 3 weights too.
+        offload_optimizer: keep optimizer states, and do the step, in CPU memory.
+        offload_parameters: keep sharded weights in CPU memory; needs stage 3.
+        timeout: seconds that a rank waits for the others before it ends with an error.
+        options: further fields of DeepSpeed's zero_optimization section, e.g. stage3_param_persistence_threshold.
+
+    Raises:
+        ConfigError: the stage does not exist, DeepSpeed is not installed, or parameters are to be offloaded unsharded.
+    """
+
+    error: OSError | None = None
+
+    def __init__(
+        self,
+        stage: int,
+        offload_optimizer: bool = False,
+        offload_parameters: bool = False,
+        timeout: float = 1800.0,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        if stage not in (1, 2, 3):
+            raise ConfigError(f"trainer.strategy.stage: got {stage}; give 1, 2 or 3")
+        if offload_parameters and stage != 3:
+            raise ConfigError(f"trainer.strategy.offload_parameters: got true at stage {stage}; it needs stage 3")
+        zero: dict[str, Any] = {"stage": stage, **_BUCKETS, **(options or {})}
+        if offload_optimizer:
+            zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        if offload_parameters:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        config = {
+            "zero_optimization": zero,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            # Only for DeepSpeed's own throughput log; Lightning would open the training data to find it.
+            "train_micro_batch_size_per_gpu": 1,
+        }
+        try:
+            super().__init__(config=config, timeout=timedelta(seconds=timeout))
+        except ImportError as error:
+            raise ConfigError(
+                f"trainer.strategy: ZeRO needs DeepSpeed; pip install 'remit_lit[deepspeed]' ({error})"
+            ) from error
+        self.stage = stage
+
+    def setup_environment(self) -> None:
+        if not isinstance(self.accelerator, CPUAccelerator):
+            super().setup_environment()
+            return
+        from deepspeed.ops import __compatible_ops__
+
+        # Lightning accepts GPUs only and DeepSpeed wants a device index; the shared-memory op would be compiled first.
+        self.parallel_devices = [torch.device("cpu", index) for index in range(self.num_processes)]
+        __compatible_ops__["deepspeed_shm_comm"] = False
+        DDPStrategy.setup_environment(self)  # type: ignore[arg-type]
+
+    @contextmanager
+    def model_sharded_context(self) -> Iterator[None]:
+        """Within it transformers builds and loads models shard by shard, at stage 3."""
+        from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+        self._init_config_if_needed()
+        # transformers looks at the living instance, so that models loaded later are whole.
+        shards = HfDeepSpeedConfig(self.config) if self.stage == 3 else None
+        with super().model_sharded_context():
+            yield
+        del shards
+
+    def read_universal(self) -> None:
+        """Go on from a checkpoint that ``convert`` made."""
+        assert isinstance(self.config, dict)
+        self.config["checkpoint"] = {"load_universal": True}
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss is divided by the accumulated micro-batches once: by Lightning, not by DeepSpeed as well."""
+        return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the gradients by ``factor`` within the next step, before they are clipped."""
+        self.deepspeed_engine.optimizer.override_loss_scale(1.0 / factor)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().optimizer_step(*args, **kwargs)
+        self.deepspeed_engine.optimizer.override_loss_scale(1.0)
+        return result
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Every rank writes its shards aside; then rank 0 describes and renames the directory."""
+        path, facts = Path(self.broadcast(filepath)), checkpoint.pop(FACTS, {})
+        self.error = None
+        if self.is_global_zero:
+            begin(path)
+        self.barrier()
+        super().save_checkpoint(checkpoint, aside_of(path), storage_options)
+        self.barrier()
+        if self.is_global_zero:
+            try:
+                finish(path, facts)
+            except OSError as error:
+                discard(path)
+                self.error = error
+        self.barrier()
+
+    @property
+    def grad_norm(self) -> Tensor:
+        """2-norm of the gradients of the last step before clipping; infinite where it was not finite, and nothing was
+        changed."""
+        return torch.as_tensor(float(self.deepspeed_engine.get_global_grad_norm()))
+
+
+def check_strategy(trainer: pl.Trainer) -> None:
+    """Refuse engines whose gradients the module would not scale right, and settings that DeepSpeed lacks.
+
+    Raises:
+        ConfigError: naming the field, what it got and what would be right.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, (SingleDeviceStrategy, ZeRO)) and type(strategy) is not DDPStrategy:
+        raise ConfigError(
+            f"trainer.strategy: got {type(strategy).__name__}; give ddp, or ZeRO (experiments/scale/zero2.yaml)"
+        )
+    if isinstance(strategy, ZeRO) and trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+        raise ConfigError("trainer.gradient_clip_algorithm: got value; DeepSpeed clips by norm only, give norm")
+
+
+def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:
+    """Refuse a checkpoint that this run's engine cannot read.
+
+    Args:
+        trainer: of the run to come.
+        facts: of the checkpoint, from its manifest.
+
+    Raises:
+        ConfigError: naming both sides.
+    """
+    engine = engine_of(trainer.strategy)
+    if facts["engine"] == UNIVERSAL:
+        if not isinstance(trainer.strategy, ZeRO) or trainer.strategy.stage == 3:
+            raise ConfigError(
+                f"ckpt_path: a converted checkpoint is for ZeRO at stage 1 or 2, and this run uses {engine}"
+            )
+        trainer.strategy.read_universal()
+        return
+    if facts["engine"] != engine:
+        raise ConfigError(
+            f"ckpt_path: the checkpoint was written by {facts['engine']}, and this run uses {engine}; go on with the "
+            "engine that wrote it, or export it and start a new run from the weights"
+        )
+    if engine != "torch" and facts["ranks"] != trainer.world_size:
+        raise ConfigError(
+            f"ckpt_path: the checkpoint holds the shards of {facts['ranks']} ranks, and this run has "
+            f"{trainer.world_size}; go on with as many, or make a checkpoint for any number of ranks with "
+            "`python -m remit_lit convert` (stages 1 and 2)"
+        )
+
+
+def engine_of(strategy: Strategy) -> str:
+    """What writes the checkpoints: torch (one process or DDP), or zero1 to zero3."""
+    return f"zero{strategy.stage}" if isinstance(strategy, ZeRO) else "torch"
+
+
+def global_weights(strategy: ParallelStrategy) -> Callable[[TokenWeighting, TokenSignals], Tensor]:
+    """How strategies of batch scope weigh over the micro-batches of all ranks, taken as one.
+
+    Returns:
+        A function from a strategy and this rank's signals, [batch, time], to this rank's weights, [batch, time].
+    """
+
+    def weigh(weighting: TokenWeighting, signals: TokenSignals) -> Tensor:
+        batch, first = len(signals.mask), strategy.global_rank * len(signals.mask)
+
+        def gathered(value: Tensor) -> Tensor:  # [ranks * batch, time]
+            whole = value.to(torch.uint8) if value.dtype == torch.bool else value
+            return strategy.all_gather(whole, sync_grads=not weighting.detach).flatten(0, 1).to(value.dtype)
+
+        values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+        everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
+        return weighting.weights(everywhere)[first : first + batch]
+
+    return weigh
+
+
+def check_precision(precision: object) -> None:
+    """Raise ConfigError for fp16: with its loss scaling the gradients stored in the forward pass would underflow."""
+    if str(precision).startswith("16"):
+        raise ConfigError(f"trainer.precision: got {precision}; give bf16-mixed, bf16-true or 32-true")

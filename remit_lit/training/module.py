@@ -1,0 +1,326 @@
+"""``MidTrainingModule``: the only training step in the project."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from remit_lit.data.rows import PackedRows
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.losses import token_nll
+from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
+from remit_lit.models.spec import ModelSpec
+from remit_lit.reference.choice import choose
+from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.engines import ZeRO, check_precision, check_strategy, global_weights
+from remit_lit.training.objective import WeightedLoss, Window, stop, weighted_loss
+from remit_lit.training.optimization import Horizon, Linear, NoDecay, OptimizerCallable, Schedule, parameter_groups
+from remit_lit.weighting import NextTokenPrediction, TokenWeighting
+
+
+class MidTrainingModule(pl.LightningModule):
+    """Mid-trains a causal language model with weighted token losses.
+
+    Args:
+        policy: the model in training.
+        optimizer: any torch optimizer by class_path; lr is the peak learning rate.
+        horizon: length of the run, in steps or tokens; the schedule ends there.
+        weighting: the strategy that weighs tokens.
+        reference: the frozen RL-tuned model: live, or its cached scores. Loaded only if something needs it.
+        base: the frozen model before mid-training, where a strategy compares the reference with that instead of with
+            the policy in training; MiniPLM's choice of rows takes the initial policy by default.
+        distillation: adds a full-vocabulary distillation term; needs a live reference.
+        schedule: how the learning rate anneals.
+        no_decay: parameters without weight decay: embeddings, vectors (norms and biases).
+        z_loss: coefficient of the squared log-normaliser; OLMo 2 takes 1e-5.
+        neutral_special_tokens: BOS and EOS have weight 1 and are left out of centring and ranking.
+        neutral_token_ids: further such tokens, e.g. of a template.
+        activation_checkpointing: recompute activations in backward; less memory, about a third more time.
+        compile: torch.compile the policy's layers.
+    """
+
+    def __init__(
+        self,
+        policy: ModelSpec,
+        optimizer: OptimizerCallable,
+        horizon: Horizon,
+        weighting: TokenWeighting | None = None,
+        reference: Reference | None = None,
+        base: Reference | None = None,
+        distillation: Distillation | None = None,
+        schedule: Schedule | None = None,
+        no_decay: list[NoDecay] | None = None,
+        z_loss: float = 0.0,
+        neutral_special_tokens: bool = True,
+        neutral_token_ids: list[int] | None = None,
+        activation_checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec, self.optimizer, self.horizon = policy, optimizer, horizon
+        self.weighting = weighting or NextTokenPrediction()
+        self.reference, self.distillation = reference, distillation
+        self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
+        self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
+        self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
+        check_settings(self)
+        self.policy: PreTrainedModel | None = None
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+        self.num_steps = 0
+        self.neutral_ids: Tensor
+        self.last_loss: WeightedLoss | None = None
+        self.means = nn.ModuleList()
+        self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
+        self._window = Window(0, self.device)
+
+    @property
+    def data(self) -> PackedData:
+        """The run's data module."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, PackedData), "MidTrainingModule trains on PackedData"
+        return data
+
+    @property
+    def references(self) -> list[Reference]:
+        """The frozen models that this run asks; others of the config are never loaded."""
+        return self.asked(chooses_rows=self.weighting.selects_rows and self.data.subset is None)
+
+    def asked(self, *, chooses_rows: bool) -> list[Reference]:
+        """The frozen models that are asked in training, and before it if rows are chosen then."""
+        if self.weighting.needs_reference or chooses_rows:
+            asked = [self.reference, self.base]
+        else:
+            asked = [self.reference] if self.distillation is not None else []
+        return [reference for reference in asked if reference is not None]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the score columns that training reads."""
+        return [r.column for r in self.references if r.column is not None]
+
+    def setup(self, stage: str) -> None:
+        check_fit(self, self.trainer, stage)
+        self.tokenizer = self.spec.load_tokenizer()
+        special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
+        ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
+        self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
+        names = self.data.manifest.sources.get("validation", [])
+        self.means = nn.ModuleList(MeanMetric() for _ in names)
+        if stage == "fit":
+            self.num_steps = self.horizon.in_steps(self.tokens_per_step)
+            if self.trainer.max_steps == -1:
+                self.trainer.fit_loop.epoch_loop.max_steps = self.num_steps
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all ranks and accumulated micro-batches."""
+        rows = self.data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return rows * self.data.manifest.sequence_length
+
+    def configure_model(self) -> None:
+        if self.policy is not None:
+            return
+        policy = self.spec.load("policy").train()
+        if self.activation_checkpointing:
+            recompute_activations(policy)
+        if self.compile_policy:
+            policy.base_model.compile()
+        self.policy = policy
+
+    def configure_optimizers(self) -> Any:
+        assert self.policy is not None
+        optimizer = self.optimizer(parameter_groups(self.policy, self.no_decay))
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, self.num_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        self._window = Window(self.data.batch_size * self.trainer.accumulate_grad_batches, self.device)
+        for reference in self.references:
+            reference.load(self.spec, self.device)
+
+    def select_rows(self, rows: PackedRows) -> Any:
+        """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
+        if not self.weighting.selects_rows:
+            return None
+        assert self.base is not None and self.reference is not None
+        choice = choose(
+            self.weighting,
+            self.base,
+            self.reference,
+            rows,
+            self.data.manifest.sources["train"],
+            self.data.collate,
+            self.data.validation_batch_size,
+            self.device,
+        )
+        report = ["all rows kept"] if choice is None else choice.summary()
+        rank_zero_info("\n".join([f"{type(self.weighting).__name__}: {report[0]}", *report[1:]]))
+        if not self.weighting.needs_reference and self.distillation is None:
+            for reference in self.references:
+                reference.release()
+        return None if choice is None else choice.rows
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """NLL of each target in nats, [batch, time]."""
+        assert self.policy is not None
+        hidden = hidden_states(self.policy, batch)
+        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch["targets"], bias=b))
+        return nll
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Free the last step's gradients now: Lightning would keep them while the activations are at their peak."""
+        if self.policy is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.policy.zero_grad(set_to_none=True)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        assert self.policy is not None
+        weighs, strategy = self.weighting.needs_reference, self.trainer.strategy
+        loss = weighted_loss(
+            self.policy,
+            batch,
+            self.weighting,
+            neutral_ids=self.neutral_ids,
+            reference_nll=self.reference.nll(batch) if weighs and self.reference is not None else None,
+            base_nll=self.base.nll(batch) if weighs and self.base is not None else None,
+            z_loss=self.z_loss,
+            distillation=self.distillation,
+            teacher=self.reference if isinstance(self.reference, LiveReference) else None,
+            weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
+        )
+        self._window.add(loss, batch["rows"].tolist())
+        if self._window.broken and self.trainer.world_size == 1:
+            stop(self.global_step, "loss", self._window.broken, loss.total)
+        self.last_loss = replace(loss, total=loss.total.detach())
+        return loss.total / loss.weights.numel()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the accumulated gradients by the global normaliser, which is known only now.
+
+        Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
+        """
+        if not self._window.is_full:
+            return
+        total, normalizer = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
+        if not torch.isfinite(total):  # on every rank, so that none waits for one that has stopped
+            stop(self.global_step, "loss", self._window.broken, total)
+        normalizer = torch.where(normalizer > 0, normalizer, 1.0)
+        scale = (self.tokens_per_step / normalizer).item()
+        self.log("train/loss", (total / normalizer).float(), prog_bar=True)
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if isinstance(self.trainer.strategy, ZeRO):
+            self.trainer.strategy.scale_gradients(scale)
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+        self._end_window(torch.nn.utils.get_total_norm(gradients))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Only after its step does ZeRO tell the norm of the gradients, which it keeps sharded."""
+        super().optimizer_step(*args, **kwargs)
+        if isinstance(self.trainer.strategy, ZeRO) and self._window.is_full:
+            self._end_window(self.trainer.strategy.grad_norm)
+
+    def _end_window(self, grad_norm: Tensor) -> None:
+        if not torch.isfinite(grad_norm):
+            stop(self.global_step, "gradient norm", self._window.rows, grad_norm)
+        self.log("train/grad_norm", grad_norm)
+        self._window.clear()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        nll, counted = self(batch), batch["targets"] >= 0
+        for source, mean in enumerate(self._means()):
+            mean.update(nll[counted & (batch["source_ids"] == source)])
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _means(self) -> list[MeanMetric]:
+        return [mean for mean in self.means if isinstance(mean, MeanMetric)]
+
+    def _log_means(self, prefix: str) -> None:
+        names = self.data.manifest.sources.get("validation", [])
+        means = self._means()
+        totals = torch.stack([torch.stack([m.mean_value, m.weight]) for m in means]) if means else None
+        for name, mean in zip(names, means, strict=True):
+            self.log(f"{prefix}/nll/{name}", mean.compute())
+            mean.reset()
+        if totals is not None:
+            sums, counts = self.trainer.strategy.reduce(totals, reduce_op="sum").sum(0)
+            self.log(f"{prefix}/nll", sums / counts, prog_bar=True)
+
+
+def check_settings(module: "MidTrainingModule") -> None:
+    """Refuse settings of the module that contradict each other.
+
+    Raises:
+        ConfigError: naming the field, what it got and what would be right.
+    """
+    module.spec.check("policy")
+    module.horizon.check()
+    require_range("model.z_loss", module.z_loss, 0.0, float("inf"), include_low=True)
+    try:
+        module.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.optimizer: {error}") from error
+    name = type(module.weighting).__name__
+    if module.reference is None and (module.weighting.needs_reference or module.weighting.selects_rows):
+        raise ConfigError(
+            f"model.reference: {name} compares with a reference, but got none; give a LiveReference (a frozen model) "
+            "or a CachedReference (a column that `score` wrote)"
+        )
+    if module.distillation is not None and not isinstance(module.reference, LiveReference):
+        given = type(module.reference).__name__ if module.reference else "none"
+        raise ConfigError(
+            f"model.reference: distillation needs the reference's whole distribution; got {given}, give a LiveReference"
+        )
+
+
+def _check_sharded(module: "MidTrainingModule", trainer: pl.Trainer) -> None:
+    if not isinstance(trainer.strategy, ZeRO):
+        raise ConfigError(
+            f"reference.sharded: got true with {type(trainer.strategy).__name__}; it needs ZeRO "
+            "(experiments/scale/zero3.yaml)"
+        )
+    if module.distillation is not None:
+        raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
+
+
+def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> None:
+    """Refuse a policy, a reference and rows that do not fit each other.
+
+    Raises:
+        ConfigError: naming the field, what it got and what would be right.
+    """
+    manifest = module.data.manifest
+    check_reads("policy", module.spec, manifest)
+    if stage != "fit":
+        return
+    for reference in module.references:
+        reference.check(module.spec, manifest)
+        if getattr(reference, "sharded", False):
+            _check_sharded(module, trainer)
+    check_precision(trainer.precision)
+    check_strategy(trainer)
+    if trainer.max_epochs != 1:
+        raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
+    steps = module.horizon.in_steps(module.tokens_per_step)
+    warmup = module.schedule.warmup_steps
+    if warmup >= steps:
+        raise ConfigError(f"model.schedule.warmup_steps: got {warmup}; give less than the horizon of {steps} steps")
+    if trainer.max_steps > steps:
+        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")

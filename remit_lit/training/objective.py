@@ -1,0 +1,168 @@
+"""One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from remit_lit.errors import NonFiniteError
+from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.reference.reference import LiveReference
+from remit_lit.training.distillation import Distillation, distillation_sum
+from remit_lit.weighting import TokenSignals, TokenWeighting
+
+# Weights of this rank's tokens, [batch, time], where a strategy weighs the micro-batches of all ranks as one.
+WeighGlobally = Callable[[TokenWeighting, TokenSignals], Tensor]
+
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """The loss of one micro-batch before it is divided.
+
+    Attributes:
+        total: weighted sum of token losses in nats, with gradient, scalar.
+        normalizer: what the sums of all ranks and accumulated micro-batches are divided by, in tokens, scalar.
+        nll: of the policy in nats, detached, [batch, time].
+        weights: of the tokens, detached, [batch, time].
+        signals: what the strategy saw.
+    """
+
+    total: Tensor
+    normalizer: Tensor
+    nll: Tensor
+    weights: Tensor
+    signals: TokenSignals
+
+
+def weighted_loss(
+    model: nn.Module,
+    batch: dict[str, Any],
+    weighting: TokenWeighting,
+    *,
+    neutral_ids: Tensor,
+    reference_nll: Tensor | None = None,
+    base_nll: Tensor | None = None,
+    z_loss: float = 0.0,
+    distillation: Distillation | None = None,
+    teacher: LiveReference | None = None,
+    weigh_globally: WeighGlobally | None = None,
+) -> WeightedLoss:
+    """Forward pass, weights, and the weighted sum of losses.
+
+    Weights that are constants and depend on their own row only are computed while the row's logits are at hand
+    (``weighted_nll``). All others need every NLL first, and recompute the logits in backward (``token_nll``).
+
+    Args:
+        model: the policy.
+        batch: from the data module.
+        weighting: the strategy.
+        neutral_ids: ids of tokens that get weight 1, int64 [ids].
+        reference_nll: of the frozen reference, nats, [batch, time].
+        base_nll: stands for the policy's NLL in the strategy's comparison, nats, [batch, time].
+        z_loss: coefficient of the squared log-normaliser.
+        distillation: settings of the distillation term.
+        teacher: the live reference that the policy is distilled from.
+        weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
+    """
+    targets = batch["targets"]
+    hidden, head = hidden_states(model, batch), loss_head(model)
+    seen = TokenSignals(
+        policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
+        mask=targets != IGNORE_INDEX,
+        reference_nll=reference_nll,
+        segment_ids=batch["segment_ids"],
+        neutral=torch.isin(targets, neutral_ids),
+    )
+
+    def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
+        return signals if base_nll is not None else replace(signals, policy_nll=nll)
+
+    if weighting.scope == "row" and weighting.detach:
+        collected: list[Tensor] = []
+
+        def weigh(rows: slice, nll: Tensor) -> Tensor:
+            collected.append(weighting.weights(compared(_rows(seen, rows), nll)))
+            return collected[-1]
+
+        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
+        weights = torch.cat(collected)
+    else:
+        nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
+        signals = compared(seen, nll.detach() if weighting.detach else nll)
+        is_global = weigh_globally is not None and weighting.scope == "batch"
+        weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
+        total = (weights * (nll + z_loss * log_normalizer**2)).sum()
+    nll, weights = nll.detach(), weights.detach()
+    normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
+    if distillation is not None and teacher is not None:
+        total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
+    return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
+
+
+def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
+    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
+
+
+def _distilled(
+    total: Tensor,
+    weights: Tensor,
+    hidden: Tensor,
+    head: nn.Module,
+    batch: dict[str, Any],
+    settings: Distillation,
+    teacher: LiveReference,
+) -> Tensor:
+    teacher_hidden, teacher_head = teacher.hidden_states(batch)
+    divergence: Tensor = head(
+        hidden, lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, weights, settings)
+    )
+    return (1 - settings.alpha) * total + settings.alpha * divergence
+
+
+class Window:
+    """Sums over the accumulated micro-batches.
+
+    Args:
+        num_rows: rows of all micro-batches of a step on this rank.
+        device: where losses are.
+
+    Attributes:
+        sums: of weighted losses in nats, and of what they are divided by in tokens, float64 [2]. No buffer of a module:
+            half-precision plugins would round it.
+        rows: numbers of the rows so far.
+        broken: those of micro-batches whose loss is not finite.
+    """
+
+    def __init__(self, num_rows: int, device: torch.device) -> None:
+        self.num_rows, self.device = num_rows, device
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin the next step."""
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.rows: list[int] = []
+        self.broken: list[int] = []
+
+    def add(self, loss: WeightedLoss, rows: list[int]) -> None:
+        """Take in a micro-batch."""
+        self.rows += rows
+        self.broken += [] if torch.isfinite(loss.total) else rows
+        self.sums += torch.stack([loss.total.detach(), loss.normalizer]).double()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all micro-batches are there; ZeRO is asked for a step after each of them."""
+        return len(self.rows) == self.num_rows
+
+
+def stop(step: int, what: str, rows: list[int], value: Tensor) -> NoReturn:
+    """Raise NonFiniteError for a loss or a gradient norm; ``rows`` are this rank's, none if another rank's broke."""
+    whose = f"of rows {rows}" if rows else "of another rank"
+    raise NonFiniteError(
+        f"step {step}: the {what} {whose} is {value.item()}; training stops before the weights change, and the last "
+        "checkpoint is kept"
+    )

@@ -1,0 +1,143 @@
+"""Annealing: the learning rate as a share of its peak, by optimizer step. Mid-training ends at or near zero."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import Optimizer
+
+from remit_lit.errors import ConfigError, require_range
+from remit_lit.models.shards import size_of
+
+
+@dataclass
+class Horizon:
+    """How long the run is; the schedule ends there.
+
+    Attributes:
+        steps: optimizer steps.
+        tokens: tokens over all ranks, rounded down to whole steps. Give exactly one of the two.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError unless exactly one of steps and tokens is a positive number."""
+        if (self.steps is None) == (self.tokens is None):
+            raise ConfigError(f"horizon: got steps={self.steps} and tokens={self.tokens}; give exactly one of them")
+        if (self.steps or self.tokens or 0) < 1:
+            raise ConfigError(f"horizon: got {self.steps or self.tokens or 0}; give at least 1")
+
+    def in_steps(self, tokens_per_step: int) -> int:
+        """Optimizer steps, given the tokens that one step trains on over all ranks.
+
+        Raises:
+            ConfigError: the budget is less than one step.
+        """
+        if self.steps is not None:
+            return self.steps
+        steps = (self.tokens or 0) // tokens_per_step
+        if steps < 1:
+            raise ConfigError(f"horizon.tokens: got {self.tokens}, less than one step of {tokens_per_step} tokens")
+        return steps
+
+
+class Schedule(ABC):
+    """The learning rate as a share of its peak.
+
+    Args:
+        warmup_steps: optimizer steps over which the rate first rises linearly.
+    """
+
+    def __init__(self, warmup_steps: int = 0) -> None:
+        if warmup_steps < 0:
+            raise ConfigError(f"schedule.warmup_steps: got {warmup_steps}; give 0 or more")
+        self.warmup_steps = warmup_steps
+
+    def factor(self, step: int, steps: int) -> float:
+        """Share of the peak at ``step`` (from 0) of ``steps``."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        return self.decay(min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps)))
+
+    @abstractmethod
+    def decay(self, progress: float) -> float:
+        """Share of the peak at ``progress`` in [0, 1] between the end of the warm-up and the horizon."""
+
+
+class Linear(Schedule):
+    """From the peak in a straight line to ``final``. To zero is OLMo 2's stage 2.
+
+    Args:
+        warmup_steps: optimizer steps of linear warm-up.
+        final: share of the peak at the horizon, in [0, 1].
+    """
+
+    def __init__(self, warmup_steps: int = 0, final: float = 0.0) -> None:
+        super().__init__(warmup_steps)
+        require_range("schedule.final", final, 0.0, 1.0, include_low=True)
+        self.final = final
+
+    def decay(self, progress: float) -> float:
+        return 1 - (1 - self.final) * progress
+
+
+class Cosine(Linear):
+    """From the peak along half a cosine to ``final``, as in RHO-1's continual pre-training.
+
+    Args:
+        warmup_steps: optimizer steps of linear warm-up.
+        final: share of the peak at the horizon, in [0, 1].
+    """
+
+    def decay(self, progress: float) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class WSDDecay(Linear):
+    """Warm-up, stable, decay: the peak is held, then falls linearly over the last part (MiniCPM, arXiv:2404.06395).
+
+    Args:
+        warmup_steps: optimizer steps of linear warm-up.
+        final: share of the peak at the horizon, in [0, 1].
+        decay_share: part of the steps after the warm-up over which the rate falls, in (0, 1].
+    """
+
+    def __init__(self, warmup_steps: int = 0, final: float = 0.0, decay_share: float = 1.0) -> None:
+        super().__init__(warmup_steps, final)
+        require_range("schedule.decay_share", decay_share, 0.0, 1.0)
+        self.decay_share = decay_share
+
+    def decay(self, progress: float) -> float:
+        return super().decay(max(0.0, (progress - 1 + self.decay_share) / self.decay_share))
+
+
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+
+
+NoDecay = Literal["embeddings", "vectors"]
+
+
+def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict[str, Any]]:
+    """Two groups: parameters that decay as the optimizer says, and those named by ``no_decay`` with decay 0.
+
+    Args:
+        model: the policy.
+        no_decay: "embeddings" (input embeddings, and output ones tied to them), "vectors" (norms and biases).
+    """
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    exempt: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        is_exempt = ("embeddings" in no_decay and id(parameter) in embeddings) or (
+            "vectors" in no_decay and len(size_of(parameter)) < 2
+        )
+        (exempt if is_exempt else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": exempt, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
