@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from remit_lit.lab.tokenizer import build_tokenizer
+from tests.byte_level import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
 
 # The models are tiny: threads that wait for each other would take most of the time.
@@ -18,6 +19,13 @@ def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lab's tokenizer alone."""
     directory = tmp_path_factory.mktemp("tokenizer")
     build_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("byte-tokenizer")
+    byte_tokenizer().save_pretrained(directory)
     return directory
 
 

@@ -16,7 +16,7 @@ from remit_lit.reference.reference import CachedReference, LiveReference
 from remit_lit.reference.score import score
 from remit_lit.training.datamodule import PackedData
 from remit_lit.weighting import ReMiT, Rho1
-from tests.data.conftest import shards_of
+from tests.columns import shards_of
 from tests.helpers import fit, make_rows
 
 

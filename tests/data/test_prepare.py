@@ -26,9 +26,8 @@ from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines, Source
 from remit_lit.errors import ConfigError, DataError
-from tests.data.conftest import BYTE_EOS, byte_tokenizer
-
-ROOT = Path(__file__).parents[2]
+from tests.byte_level import BYTE_EOS, byte_tokenizer
+from tests.processes import ROOT
 
 
 class Texts(Source):

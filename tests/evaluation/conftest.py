@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerF
 
 import remit_lit.benchmarks.offline
 from remit_lit.benchmarks.catalogue import TASKS, Catalogue, catalogue
-from tests.data.conftest import BYTE_EOS, byte_tokenizer
+from tests.byte_level import BYTE_EOS, byte_tokenizer
 from tests.evaluation.stand_in import write_wheel
 from tests.helpers import llama_config
 

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from remit_lit.runs.checkpoint import LAST
 from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights
-from tests.faults.test_resume import after, config
+from tests.faults.test_killed_fit import after, config
 from tests.processes import Run, kill
 
 

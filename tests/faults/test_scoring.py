@@ -21,10 +21,9 @@ from remit_lit.data.columns import ScoreColumn, column_directory, shard_path, wr
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.score import score
-from tests.data.conftest import shards_of, stored
+from tests.columns import shards_of, stored
 from tests.helpers import TIME, save_model
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT
 
 
 @pytest.fixture(scope="module")

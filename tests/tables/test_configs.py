@@ -2,15 +2,13 @@
 
 import csv
 import re
-from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
-from tests.processes import readme_commands
+from tests.processes import ROOT, readme_commands
 
-ROOT = Path(__file__).parents[2]
 TABLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml"))
 
 

@@ -37,8 +37,9 @@ from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon, OptimizerCallable
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
+from tests.cli.test_cli import base_config, refused, write_yaml
 from tests.helpers import TIME, llama_config, make_rows
-from tests.test_cli import ROOT, base_config, refused, write_yaml
+from tests.processes import ROOT
 
 WORKLOAD = Workload(batch_size=2, sequence_length=TIME)
 SGD = partial(torch.optim.SGD, lr=0.1)

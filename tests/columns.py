@@ -1,39 +1,13 @@
-"""A tokenizer whose ids are the bytes of the text, and NLLs: as they are stored, and computed the slow way."""
+"""NLLs: as they are stored in a column, and computed the slow way."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from remit_lit.data.columns import ScoreColumn, column_directory
-
-BYTE_EOS = 256
-
-
-def byte_vocabulary() -> dict[str, int]:
-    """The character that byte-level tokenizers write for each byte, and that byte."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + index): b for index, b in enumerate(others)}
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Token ids are UTF-8 bytes; 256 ends a document."""
-    tokenizer = Tokenizer(models.BPE(byte_vocabulary(), []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
-
-
-@pytest.fixture(scope="session")
-def byte_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("byte-tokenizer")
-    byte_tokenizer().save_pretrained(directory)
-    return directory
 
 
 def slow_nll(model: PreTrainedModel, row: dict[str, Any], document_attention: bool) -> list[float | None]:

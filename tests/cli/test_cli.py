@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM
 from remit_lit import __version__
 from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
-from tests.data.conftest import byte_tokenizer
+from tests.byte_level import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 STEPS, LOG_EVERY, BATCH, PEAK_FLOPS = 8, 2, 2, 1.0e9
 TOKENS_PER_STEP = BATCH * TIME
 

@@ -18,7 +18,7 @@ from remit_lit.reference.reference import CachedReference
 from remit_lit.reference.score import score
 from remit_lit.reference.subsets import read_subset, select
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT
-from tests.data.conftest import slow_nll
+from tests.columns import slow_nll
 from tests.helpers import build, fit
 from tests.weighting import slow
 

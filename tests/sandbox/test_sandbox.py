@@ -18,8 +18,7 @@ import pytest
 import remit_lit.sandbox.programs as sandbox_module
 from remit_lit.errors import ConfigError
 from remit_lit.sandbox.programs import check_sandbox, run_code
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.skipif(bool(check_sandbox()), reason=f"sandbox: {check_sandbox()}")
 

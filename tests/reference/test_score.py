@@ -19,7 +19,7 @@ from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.score import score
-from tests.data.conftest import shards_of, slow_nll, stored
+from tests.columns import shards_of, slow_nll, stored
 from tests.helpers import TIME, save_model
 
 

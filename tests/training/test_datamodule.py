@@ -19,7 +19,7 @@ from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches, batch_to
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
 from remit_lit.training.datamodule import PackedData
-from tests.data.conftest import slow_nll
+from tests.columns import slow_nll
 from tests.helpers import Run, build, make_rows
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from remit_lit.errors import ConfigError
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models.tokenization import load_tokenizer, require_same_tokenizer, tokenizer_fingerprint
-from tests.data.conftest import byte_tokenizer
+from tests.byte_level import byte_tokenizer
 
 WORDS = {"a": 0, "b": 1, "ab": 2, "c": 3}
 

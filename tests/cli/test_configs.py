@@ -22,8 +22,8 @@ from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveRe
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
 LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "more_tokens", "rho1_reference")]

@@ -3,9 +3,11 @@ from functools import partial
 import lightning.pytorch as pl
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models.spec import ModelSpec
 from remit_lit.recipes.lab_budgets import SEQUENCE_LENGTH, model_config
 from remit_lit.training.callbacks.lab_evaluation import LabEvaluation
@@ -14,6 +16,11 @@ from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon
 
 FIGURES = {"lab/accuracy", "lab/nll_correct_result", "lab/nll_wrong_result", "lab/nll_noise"}
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer()
 
 
 @pytest.fixture
