@@ -42,14 +42,14 @@ format: .venv/installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 
 real-inputs: .venv/installed-dev ## fetch SmolLM2-135M and benchmark text (180 MB), and make what experiments read
-	$(BIN)/python -m remit_lit.recipes
+	$(BIN)/python -m remit_lit.recipes real
 
 real: real-inputs ## the table of a real model: a degraded SmolLM2-135M, mid-trained on MATH
 	$(RUN) table --config experiments/tables/real.yaml
 
 SEED ?= 0
 lab: .venv/installed-dev ## build the lab's models from nothing, in .cache/lab/models-SEED (about 4 minutes)
-	$(BIN)/python -m remit_lit.lab build --seed $(SEED) --output .cache/lab/models-$(SEED)
+	$(BIN)/python -m remit_lit.recipes lab --seed $(SEED) --output .cache/lab/models-$(SEED)
 
 clean: ## remove the environment, caches and runs
 	rm -rf .venv .cache runs

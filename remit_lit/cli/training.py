@@ -16,6 +16,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+# Imported so that configs find their classes by short names.
+import remit_lit.data.lab_documents
+import remit_lit.training.callbacks.in_loop_evaluation
+import remit_lit.training.callbacks.lab_evaluation  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError

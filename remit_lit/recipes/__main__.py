@@ -1,28 +1,52 @@
-"""``python -m remit_lit.recipes``: fetch and make what ``experiments/real_smollm2.yaml`` and its tables read."""
+"""``python -m remit_lit.recipes lab|real``: the lab's models from nothing, or what the real model's experiments read."""
 
+import argparse
+import logging
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-
-import datasets
-from transformers.utils import logging as transformers_logging
 
 from remit_lit.benchmarks.fetch import FetchError
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.recipes.real_inputs import make_inputs
 
 EXPERIMENT = Path("experiments/real_smollm2.yaml")
 
 
-def main() -> None:
-    """Make the inputs. A user's mistake ends with one message and exit code 2."""
-    transformers_logging.disable_progress_bar()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+def main(args: Sequence[str] | None = None) -> None:
+    """Make the models or inputs. A user's mistake ends with one message and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m remit_lit.recipes", description=__doc__)
+    recipes = parser.add_subparsers(dest="recipe", required=True)
+    lab = recipes.add_parser("lab", help="train the lab's base, mid-trained, SFT and reference models from nothing")
+    lab.add_argument("--seed", type=int, default=0, help="of weights, documents, problems and samples")
+    lab.add_argument("--output", required=True, help="directory to write the models to")
+    recipes.add_parser("real", help=f"fetch SmolLM2-135M and benchmark texts, and make what {EXPERIMENT} reads")
+    arguments = parser.parse_args(args)
+    _quiet_libraries()
     try:
-        make_inputs(EXPERIMENT)
+        if arguments.recipe == "lab":
+            from remit_lit.recipes.lab_models import build
+
+            build(arguments.output, arguments.seed)
+        else:
+            from remit_lit.recipes.real_inputs import make_inputs
+
+            make_inputs(EXPERIMENT)
     except (ConfigError, DataError, FetchError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _quiet_libraries() -> None:
+    import datasets
+    import transformers
+
+    for category in (UserWarning, FutureWarning, DeprecationWarning):
+        warnings.simplefilter("ignore", category)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
 
 
 if __name__ == "__main__":

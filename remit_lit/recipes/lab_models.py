@@ -81,7 +81,7 @@ def build(output: str, seed: int = 0, recipe: Recipe | None = None) -> dict[str,
     finally:
         torch.set_num_threads(threads)
     record = {
-        "command": f"python -m remit_lit.lab build --seed {seed}",
+        "command": f"python -m remit_lit.recipes lab --seed {seed}",
         "seed": seed,
         "versions": {"remit_lit": __version__, "python": platform.python_version(), **versions},
         "recipe": asdict(recipe),
