@@ -22,8 +22,6 @@ TASKS = Path(__file__).parent / "tasks"
 
 
 LAB = "lab"
-
-
 _GROUP_FIELDS = frozenset(field.name for field in fields(GroupConfig))
 
 

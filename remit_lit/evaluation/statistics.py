@@ -15,8 +15,6 @@ from scipy import stats
 from remit_lit.evaluation.results import Floats
 
 LEVEL = 0.95
-
-
 RESAMPLES = 10_000
 
 
@@ -192,8 +190,6 @@ def _bootstrap(values: Floats, weights: Floats, resamples: int, seed: int) -> In
 
 
 _CELLS_AT_A_TIME = 4_000_000
-
-
 _LEAST_SPREAD = 0.25
 """A resample's standard error is at least this share of the sample's own: a resample that happens to hold equal items
 alone has none, and its t would be infinite. No figure that does not come in a few steps feels it."""

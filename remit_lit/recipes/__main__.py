@@ -1,4 +1,4 @@
-"""``python -m remit_lit.recipes lab|real``: the lab's models from nothing, or what the real model's experiments read."""
+"""``python -m remit_lit.recipes lab|real``: the lab's models, or the inputs of the real model's experiments."""
 
 import argparse
 import logging

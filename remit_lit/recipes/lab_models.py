@@ -41,8 +41,6 @@ from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Cosine, Horizon
 
 PROVENANCE = "provenance.json"
-
-
 STAGES = ("base", "mid", "sft", "reference")
 
 

@@ -78,8 +78,6 @@ def _problem_key(record: Record) -> str:
 
 HELD_OUT = 319
 """Of 1,319 problems."""
-
-
 DEV = 12
 """The first of those, to sample answers to: a sample of 96 tokens takes seconds on a CPU."""
 

@@ -20,18 +20,10 @@ if TYPE_CHECKING:
 
 
 _PANELS_ABREAST = 4
-
-
 _OVER_SEEDS = "mean and 95 % interval over seeds"
-
-
 _DODGE = 0.05
-
-
 _BANDS = 4
 """As many bands can be told from each other; of more curves the last interval alone is drawn."""
-
-
 _THIN: dict[str, float] = {"linewidth": 0.8}
 
 

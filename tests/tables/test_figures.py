@@ -106,7 +106,7 @@ def test_matplotlib_is_only_asked_for_by_a_figure(tmp_path: Path):
 import sys
 sys.modules["matplotlib"] = None
 from pathlib import Path
-from remit_lit.tables import table, terminal
+from remit_lit.tables import latex, markdown, terminal, tidy
 from remit_lit.tables.figures import draw_dynamics
 draw_dynamics({}, Path("never"), to="x")
 """
