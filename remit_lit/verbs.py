@@ -1,34 +1,112 @@
-"""The table of verbs."""
+"""The table of verbs, in plain data: the command line, the job scheduler and the documentation read it.
 
-VERBS = {
-    "fit": "mid-train a policy with a token-weighting strategy",
-    "validate": "loss per source of a policy or checkpoint on the validation rows",
-    "test": "the same, logged as test",
-    "estimate": "memory, disk and time of a fit before it starts",
-    "prepare": "text to packed rows",
-    "score": "NLLs of a frozen model, as a column beside the rows",
-    "select": "rows to train on by two such columns (MiniPLM), as a subset beside the rows",
-    "posttrain": "a stage of post-training: SFT, DPO or RLVR",
-    "agreement": "how near a model is to a reference on prepared rows: KL and top-1 agreement",
-    "table": "methods by seeds: runs what is missing, and shows what was found with error bars",
-    "evaluate": "a model on benchmarks, with the outcome of every item",
-    "flywheel": "rounds of mid-training and post-training, each with the last RL-tuned model as the reference",
-    "export": "a run's checkpoint to a Hugging Face directory",
-    "convert": "a ZeRO checkpoint to one that any number of ranks can go on from",
+A new verb is an entry here and the function that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MODELS = ("torch", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What is known of a verb before anything of it is imported.
+
+    Attributes:
+        purpose: one line for people.
+        function: ``module:name``. Its parameters are the verb's fields, and what it returns is printed.
+        parses: the function takes the verb and the command line's arguments instead, and reads them itself.
+        output: the field that says where the result goes; empty where a verb leaves none that a job could keep.
+        file: name of the result's file in its folder; empty where the result is the folder.
+        packages: distributions whose versions decide the result's digits.
+        resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
+        extra: the package's optional dependencies that the verb needs.
+    """
+
+    purpose: str
+    function: str
+    parses: bool = False
+    output: str = ""
+    file: str = ""
+    packages: tuple[str, ...] = _MODELS
+    resume: Mapping[str, Any] | None = None
+    extra: str = ""
+
+
+VERBS: dict[str, Verb] = {
+    "fit": Verb(
+        "mid-train a policy with a token-weighting strategy",
+        "remit_lit.cli.training:run_trainer",
+        parses=True,
+        output="run_dir",
+        packages=(*_MODELS, "lightning", "datasets"),
+        resume={"ckpt_path": "last"},
+    ),
+    "validate": Verb(
+        "loss per source of a policy or checkpoint on the validation rows",
+        "remit_lit.cli.training:run_trainer",
+        parses=True,
+    ),
+    "test": Verb("the same as validate, logged as test", "remit_lit.cli.training:run_trainer", parses=True),
+    "estimate": Verb(
+        "memory, disk and time of a fit before it starts", "remit_lit.cli.training:run_estimate", parses=True
+    ),
+    "prepare": Verb(
+        "pack text into rows of tokens",
+        "remit_lit.cli.preparation:run_prepare",
+        parses=True,
+        output="output",
+        packages=("transformers", "tokenizers", "datasets"),
+    ),
+    "score": Verb("write a frozen model's NLLs as a column beside the rows", "remit_lit.reference.score:score"),
+    "select": Verb(
+        "choose rows to train on by two such columns (MiniPLM), as a subset beside the rows",
+        "remit_lit.reference.subsets:select",
+    ),
+    "posttrain": Verb(
+        "one stage of post-training: SFT, DPO or RLVR",
+        "remit_lit.posttraining.posttrain:posttrain",
+        output="run_dir",
+        packages=(*_MODELS, "trl", "datasets", "math-verify"),
+        resume={"resume": True},
+        extra="posttrain",
+    ),
+    "agreement": Verb(
+        "how near a model is to a reference on prepared rows: KL and top-1 agreement",
+        "remit_lit.evaluation.agreement:agreement",
+        output="output",
+        file="evaluation.json",
+    ),
+    "evaluate": Verb(
+        "measure a model on benchmarks, and keep the outcome of every item",
+        "remit_lit.evaluation.evaluate:evaluate",
+        output="output",
+        file="evaluation.json",
+        packages=(*_MODELS, "lm_eval", "datasets", "math-verify"),
+        extra="evaluation",
+    ),
+    "table": Verb(
+        "compare methods over seeds: run what is missing, and show the results with error bars",
+        "remit_lit.cli.studies:run_table",
+        parses=True,
+        extra="evaluation",
+    ),
+    "flywheel": Verb(
+        "rounds of mid-training and post-training, each with the last RL-tuned model as the reference",
+        "remit_lit.cli.studies:run_flywheel",
+        parses=True,
+        extra="evaluation",
+    ),
+    "export": Verb("write a run's checkpoint as a Hugging Face directory", "remit_lit.models.export:export"),
+    "convert": Verb(
+        "make a ZeRO checkpoint one that any number of ranks can go on from",
+        "remit_lit.runs.convert:convert",
+        extra="deepspeed",
+    ),
+    "configs": Verb(
+        "list the configs that come with the package, show one, or copy them all",
+        "remit_lit.configs:browse",
+    ),
 }
-
-
-# Verbs that are a function, whose parameters are the fields.
-_FUNCTIONS = {
-    "score": "remit_lit.reference.score:score",
-    "select": "remit_lit.reference.subsets:select",
-    "agreement": "remit_lit.evaluation.agreement:agreement",
-    "posttrain": "remit_lit.posttraining.posttrain:posttrain",
-    "evaluate": "remit_lit.evaluation.evaluate:evaluate",
-    "export": "remit_lit.models.export:export",
-    "convert": "remit_lit.runs.convert:convert",
-}
-
-
-# Modules that come with an extra, by the extra's name.
-_EXTRAS = dict.fromkeys(("lm_eval", "math_verify", "scipy"), "evaluation") | {"trl": "posttrain"}

@@ -11,7 +11,7 @@ from remit_lit.errors import ConfigError
 from remit_lit.verbs import VERBS
 
 # What jsonargparse says of every type that a value was tried as.
-_NOISE = re.compile(
+NOISE = re.compile(
     r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class '(None|str)|Given value( type|: [{N])|All fields are )"
 )
 
@@ -26,7 +26,7 @@ class Parser(ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        lines = [line for line in message.splitlines() if not _NOISE.match(line)]
+        lines = [line for line in message.splitlines() if not NOISE.match(line)]
         verb = self.prog.split()[-1] if self.prog.split()[-1] in VERBS else "VERB"
         key = re.match(r'Parser key "([\w.]+)"', message)
         field = f"--{key[1]}.help=CLASS" if key and "is not accepted" in message else "--help"
@@ -50,18 +50,20 @@ def config_files(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def _parser(verb: str) -> Parser:
-    parser = Parser(prog=f"remit_lit {verb}", description=VERBS[verb], parser_mode="omegaconf")
+def verb_parser(verb: str) -> Parser:
+    """The parser of a verb, with ``--config``; the caller adds the verb's fields."""
+    parser = Parser(prog=f"remit_lit {verb}", description=VERBS[verb].purpose, parser_mode="omegaconf")
     parser.add_argument("--config", action="config", help="YAML file; several are merged, the last wins")
     return parser
 
 
-def _parse(parser: Parser, arguments: list[str]) -> Namespace:
-    config = parser.parse_args(arguments)
+def parse(parser: Parser, arguments: Sequence[str]) -> Namespace:
+    """The fields of a command line. Raises ConfigError as :func:`refuse_unresolved` does."""
+    config = parser.parse_args(list(arguments))
     refuse_unresolved(config)
     return config
 
 
-def _settings(kind: type[Settings], values: Namespace) -> Settings:
+def settings_of(kind: type[Settings], values: Namespace) -> Settings:
     """The settings among a verb's fields."""
     return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})  # type: ignore[arg-type]

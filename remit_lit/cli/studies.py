@@ -1,47 +1,51 @@
-"""``table`` and ``flywheel``: verbs that run many commands and keep what each made."""
+"""``table`` and ``flywheel`` from a command line: verbs that run many commands and keep what each made."""
+
+from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from remit_lit.cli.parser import Parser, _parse, _parser, _settings, config_files
+from remit_lit.cli.parser import Parser, config_files, parse, settings_of, verb_parser
+from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
+from remit_lit.flywheel.flywheel import turn
+from remit_lit.flywheel.settings import FlywheelSettings
+from remit_lit.tables.settings import TableSettings
+from remit_lit.tables.table import make_table
 
 
-def _table(arguments: list[str]) -> None:
-    from remit_lit.tables.settings import TableSettings
-    from remit_lit.tables.table import make_table
-
-    parser = _grid_parser("table", TableSettings)
-    parser.add_argument("--run", type=bool, default=True, help="false shows what is there and runs nothing")
-    values = parser.instantiate_classes(_parse(parser, _extended(arguments)))
-    settings = _settings(TableSettings, values)
+def run_table(verb: str, arguments: Sequence[str]) -> None:
+    """Make a table."""
+    parser = _study_parser(verb, TableSettings)
+    parser.add_argument("--run", type=bool, default=True, help="false shows the results so far and runs nothing")
+    values = parser.instantiate_classes(parse(parser, _extended(arguments)))
+    settings = settings_of(TableSettings, values)
     output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
     print(f"table: {output}")
 
 
-def _flywheel(arguments: list[str]) -> None:
-    from remit_lit.flywheel.flywheel import turn
-    from remit_lit.flywheel.settings import FlywheelSettings
-
-    parser = _grid_parser("flywheel", FlywheelSettings)
-    parser.add_argument("--rounds", type=int, default=2, help="at most; it stops where a round makes nothing better")
-    values = parser.instantiate_classes(_parse(parser, _extended(arguments)))
-    settings = _settings(FlywheelSettings, values)
+def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
+    """Turn a flywheel."""
+    parser = _study_parser(verb, FlywheelSettings)
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="at most so many; it stops after a round that improves nothing"
+    )
+    values = parser.instantiate_classes(parse(parser, _extended(arguments)))
+    settings = settings_of(FlywheelSettings, values)
     print(f"flywheel: {turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)}")
 
 
-def _grid_parser(verb: str, settings: type) -> Parser:
-    """Of the verbs that run many commands and keep what each made."""
-    parser = _parser(verb)
+def _study_parser(verb: str, settings: type) -> Parser:
+    parser = verb_parser(verb)
     parser.add_class_arguments(settings)
     parser.add_argument("--extends", type=str | None, default=None, help="YAML file that this one is laid over")
-    parser.add_argument("--cells", type=str, default="runs/cells", help="directory of the runs that tables share")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
-    parser.add_argument("--dry_run", type=bool, default=False, help="show the plan with estimates, and do nothing")
+    parser.add_argument("--cells", type=str, default="runs/cells", help="directory of the jobs that studies share")
+    parser.add_argument("--jobs", type=int, default=1, help="jobs at a time; they share the machine's cores")
+    parser.add_argument("--dry_run", type=bool, default=False, help="show the plan with estimates, and run nothing")
     return parser
 
 
-def _extended(arguments: list[str]) -> list[str]:
+def _extended(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the files that each config extends before it."""
     return [*(f"--config={base}" for path in config_files(arguments) for base in _bases(path)), *arguments]
 
@@ -55,4 +59,7 @@ def _bases(path: str, *seen: str) -> list[str]:
     except (OSError, YAMLError):  # the parser says so better
         return []
     base = content.get("extends") if isinstance(content, DictConfig) else None
-    return [] if base is None else [*_bases(base, *seen, path), base]
+    if base is None:
+        return []
+    found = find_config("extends", base)
+    return [*_bases(found, *seen, path), found]

@@ -52,15 +52,15 @@ _NOT_THE_USERS_DOING = (
 )
 
 
-def run_trainer(arguments: Sequence[str]) -> None:
+def run_trainer(verb: str, arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
-    _CLI.verb = arguments[0]
-    _start(_CLI, arguments, "python -m remit_lit")
+    _CLI.verb = verb
+    _start(_CLI, [verb, *arguments], "python -m remit_lit")
 
 
-def run_estimate(arguments: Sequence[str]) -> None:
+def run_estimate(verb: str, arguments: Sequence[str]) -> None:
     """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
-    _start(_Estimate, arguments, "python -m remit_lit estimate", run=False)
+    _start(_Estimate, arguments, f"python -m remit_lit {verb}", run=False)
 
 
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:

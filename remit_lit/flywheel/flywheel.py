@@ -11,11 +11,11 @@ from remit_lit.errors import ConfigError
 from remit_lit.evaluation.statistics import difference_over_seeds
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
 from remit_lit.jobs.report import print_plan, write_record
-from remit_lit.jobs.scheduler import run_cells
+from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect, row_name
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.figures import draw_rounds
-from remit_lit.tables.plan import cells_of, make_plan
+from remit_lit.tables.plan import jobs_of, make_plan
 from remit_lit.tables.summary import summarize
 from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table
@@ -27,9 +27,9 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     Args:
         settings: the flywheel.
         rounds: at most.
-        cells: directory of the cells, shared with tables.
-        jobs: cells at a time; they share the cores.
-        dry_run: print the plan with what each cell may take, and do nothing.
+        cells: directory of the jobs, shared with tables.
+        jobs: jobs at a time; they share the machine's cores.
+        dry_run: print the plan with what each job may take, and run nothing.
 
     Returns:
         The directory of the table.
@@ -43,17 +43,17 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     settings.table(rounds).check()
     console, output = Console(width=None if sys.stdout.isatty() else 120), Path(settings.output)
     if dry_run:
-        print_plan(cells_of(make_plan(settings.table(rounds), Path(cells))), jobs, console)
+        print_plan(jobs_of(make_plan(settings.table(rounds), Path(cells))), jobs, console)
         return output
     for done in range(1, rounds + 1):
         plan = make_plan(settings.table(done), Path(cells))
-        run_cells(cells_of(plan), jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+        run_jobs(jobs_of(plan), jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
         console.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
         summary = summarize(by_round(settings, found, done, why))
         write_table(summary, output)  # after each round, since the next may take days
-        write_record(output, cells_of(plan))
+        write_record(output, jobs_of(plan))
         draw_rounds(
             _over_rounds(settings, found, done),
             settings.arms[settings.first].title,
@@ -84,12 +84,12 @@ def judge(settings: FlywheelSettings, found: Contents, round_: int) -> tuple[boo
         values.append(scale * np.array([metric.value for metric in entry.found.values()]))
     old, new = (float(of_seeds.mean()) for of_seeds in values)
     better = new > old
-    said = f"{settings.rows[settings.judge].title} of the RL-tuned model is {new:.4g}, "
-    said += f"{'above' if better else 'not above'} the {old:.4g} of the round before"
+    verdict = f"{settings.rows[settings.judge].title} of the RL-tuned model is {new:.4g}, "
+    verdict += f"{'above' if better else 'not above'} the {old:.4g} of the round before"
     if len(values[0]) > 1:
         change = difference_over_seeds(values[1], values[0])
-        said += f" ({change.mean:+.3g}, 95 % interval over seeds {change.low:+.3g} to {change.high:+.3g})"
-    return better, said if better else f"stops, since {said}"
+        verdict += f" ({change.mean:+.3g}, 95 % interval over seeds {change.low:+.3g} to {change.high:+.3g})"
+    return better, verdict if better else f"stops, since {verdict}"
 
 
 def by_round(settings: FlywheelSettings, found: Contents, rounds: int, why: str) -> Contents:

@@ -1,12 +1,13 @@
 """What a flywheel's YAML says, and the table of methods that so many rounds of it are."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import fill
-from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
+from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings, staged_name
+
+_REFERENCE = "reference"
 
 
 @dataclass
@@ -17,11 +18,13 @@ class Arm:
         title: of its column.
         configs: laid over the experiment.
         fields: laid over the flywheel's fields.
+        inputs: as of a table's step, for ``fields``; ``reference`` is the arm's RL-tuned model of the round before.
     """
 
     title: str
     configs: list[str] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -45,6 +48,7 @@ class FlywheelSettings:
         vary: as in a table.
         before: as in a table.
         fields: of every ``fit``.
+        inputs: as of a table's step, for ``fields``.
         evaluate: as in a table.
         notes: lines below the table.
     """
@@ -62,6 +66,7 @@ class FlywheelSettings:
     vary: dict[str, list[Any]] = field(default_factory=dict)
     before: dict[str, Step] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
     evaluate: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -91,11 +96,11 @@ class FlywheelSettings:
 
     def table(self, rounds: int) -> TableSettings:
         """Round 0 of the first arm and ``rounds`` of all, as the methods of one table."""
-        methods = {method_name(self.first, 0): self._method(self.arms[self.first], 0, {})}
+        methods = {method_name(self.first, 0): self._method(self.arms[self.first], 0, None)}
         for round_ in range(1, rounds + 1):
             for name, arm in self.arms.items():
-                reference = f"{{{self.before_round(name, round_)}_{self.last_stage}}}"
-                methods[method_name(name, round_)] = self._method(arm, round_, {"reference": reference})
+                reference = staged_name(self.before_round(name, round_), self.last_stage)
+                methods[method_name(name, round_)] = self._method(arm, round_, reference)
         return TableSettings(
             title=self.title,
             methods=methods,
@@ -109,9 +114,14 @@ class FlywheelSettings:
             evaluate=self.evaluate,
         )
 
-    def _method(self, arm: Arm, round_: int, places: Mapping[str, str]) -> Method:
-        fields = fill({**self.fields, **arm.fields}, {"round": str(round_), **places})
-        return Method(f"{arm.title}, round {round_}", arm.configs, fields)
+    def _method(self, arm: Arm, round_: int, reference: str | None) -> Method:
+        inputs = dict.fromkeys([*self.inputs, *arm.inputs])
+        places = {"round": str(round_)}
+        if reference is not None and _REFERENCE in inputs:
+            places[_REFERENCE] = f"{{{reference}}}"
+            inputs = {(reference if name == _REFERENCE else name): None for name in inputs}
+        fields = fill({**self.fields, **arm.fields}, places)
+        return Method(f"{arm.title}, round {round_}", arm.configs, fields, list(inputs))
 
 
 def method_name(arm: str, round_: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
 from remit_lit.files import flatten
 
@@ -34,8 +35,9 @@ def _overlap(name: str, other: str) -> bool:
 
 @cache  # tables ask for the same few files hundreds of times
 def _read(path: str) -> dict[str, Any]:
+    file = find_config("configs", path)
     try:
-        return dict(flatten(OmegaConf.to_container(OmegaConf.load(path))))
+        return dict(flatten(OmegaConf.to_container(OmegaConf.load(file))))
     except (OSError, YAMLError) as error:
         raise ConfigError(f"configs: {path} is no YAML file that can be read ({error})") from error
 

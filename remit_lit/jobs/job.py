@@ -1,4 +1,4 @@
-"""A cell: one command of the kit, and the folder its result is kept in."""
+"""A job: one command of the kit, and the folder its result is kept in."""
 
 import hashlib
 import importlib.metadata
@@ -16,53 +16,26 @@ from typing import Any, Literal
 from remit_lit import __version__
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
+from remit_lit.verbs import VERBS
 
 State = Literal["done", "failed", "interrupted", "missing"]
 
 
-_RECIPE, _DONE, _FAILED, LOG = "cell.json", "done.json", "failed.json", "log.txt"
-
-
-_MODELS = ("torch", "transformers", "tokenizers")
-
-
-@dataclass(frozen=True)
-class Verb:
-    """How a cell runs a verb.
-
-    Attributes:
-        output: the field that takes the result's place.
-        file: name of the result's file in its folder; empty where the result is the folder.
-        packages: libraries whose versions decide a result's digits.
-        again: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
-    """
-
-    output: str
-    file: str = ""
-    packages: tuple[str, ...] = _MODELS
-    again: Mapping[str, Any] | None = None
-
-
-VERBS = {
-    "fit": Verb("run_dir", packages=(*_MODELS, "lightning", "datasets"), again={"ckpt_path": "last"}),
-    "posttrain": Verb("run_dir", packages=(*_MODELS, "trl", "datasets", "math-verify"), again={"resume": True}),
-    "prepare": Verb("output", packages=("transformers", "tokenizers", "datasets")),
-    "evaluate": Verb("output", "evaluation.json", (*_MODELS, "lm_eval", "datasets", "math-verify")),
-    "agreement": Verb("output", "evaluation.json"),
-}
+_RECIPE, _DONE, _FAILED, LOG = "job.json", "done.json", "failed.json", "log.txt"
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Job:
     """A command whose result depends on nothing but its verb, configs, fields, inputs and versions.
 
     Attributes:
         name: for people.
-        root: directory of all cells.
+        root: directory of all jobs.
         verb: of ``python -m remit_lit``.
         configs: YAML files. Their contents count, not their names or comments.
-        fields: values by dotted name. ``{NAME}`` in a string is the result's folder of that input.
-        inputs: cells that must be done before.
+        fields: values by dotted name. In a string, ``{NAME}`` is the result's folder of the input of that name; other
+            braces are text.
+        inputs: jobs that must be done before, by the names that fields call them.
         places: values for ``{NAME}`` that do not count, such as where rows lie.
         kind: what takes about as long as this one; the name without the seed.
     """
@@ -72,7 +45,7 @@ class Cell:
     verb: str
     configs: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, "Cell"] = field(default_factory=dict)
+    inputs: Mapping[str, "Job"] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
 
@@ -83,7 +56,7 @@ class Cell:
         A later config's value replaces an earlier one's. Files, models, rows and code that a field names count by their
         contents; where the result goes does not.
         """
-        keys = {name: f"{{{cell.key}}}" for name, cell in self.inputs.items()}  # what an input is called does not count
+        keys = {name: f"{{{job.key}}}" for name, job in self.inputs.items()}  # what an input is called does not count
         verb = VERBS[self.verb]
         fields = fill(leaves(self.configs, self.fields), keys)
         fields.pop(verb.output, None)
@@ -93,7 +66,7 @@ class Cell:
             "verb": self.verb,
             "fields": dict(sorted(fields.items())),
             "contents": contents_of({name: value for name, value in fields.items() if name not in made}),
-            "inputs": sorted(cell.key for cell in self.inputs.values()),
+            "inputs": sorted(job.key for job in self.inputs.values()),
             "versions": {"remit_lit": __version__, **{name: _version(name) for name in verb.packages}},
         }
 
@@ -126,9 +99,9 @@ class Cell:
     @property
     def arguments(self) -> list[str]:
         """The command line after ``python -m remit_lit``."""
-        places = {**self.places, **{name: str(cell.result) for name, cell in self.inputs.items()}}
+        places = {**self.places, **{name: str(job.result) for name, job in self.inputs.items()}}
         verb = VERBS[self.verb]
-        fields = {**self.fields, verb.output: str(self.output), **(verb.again or {})}
+        fields = {**self.fields, verb.output: str(self.output), **(verb.resume or {})}
         given = [f"--{name}={_as_argument(fill(value, places))}" for name, value in fields.items()]
         return [self.verb, *(f"--config={path}" for path in self.configs), *given]
 
@@ -148,7 +121,7 @@ class Cell:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """Of a cell that is done or failed: ``seconds``, ``cpu_seconds``, and of a failed one ``error``."""
+        """Of a job that is done or failed: ``seconds``, ``cpu_seconds``, and of a failed one ``error``."""
         path = self.folder / (_DONE if self.state == "done" else _FAILED)
         outcome: dict[str, Any] = json.loads(path.read_text())
         return outcome
@@ -157,7 +130,7 @@ class Cell:
         """Make the folder; what an interrupted command left stays only where the verb can go on from it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _FAILED).unlink(missing_ok=True)
-        if VERBS[self.verb].again is None:
+        if VERBS[self.verb].resume is None:
             shutil.rmtree(self.result, ignore_errors=True)
         _write(self.folder / _RECIPE, {**self.recipe, "command": self.command})
 
@@ -170,19 +143,19 @@ class Cell:
             _write(self.folder / _FAILED, {**ended, "error": error})
 
 
-def all_cells(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells and all that they need, each once (by key), inputs first."""
-    found: dict[str, Cell] = {}
+def with_inputs(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs and all that they need, each once (by key), inputs first."""
+    ordered: dict[str, Job] = {}
 
-    def visit(cell: Cell) -> None:
-        if cell.key not in found:
-            for needed in cell.inputs.values():
+    def visit(job: Job) -> None:
+        if job.key not in ordered:
+            for needed in job.inputs.values():
                 visit(needed)
-            found[cell.key] = cell
+            ordered[job.key] = job
 
-    for cell in cells:
-        visit(cell)
-    return list(found.values())
+    for job in jobs:
+        visit(job)
+    return list(ordered.values())
 
 
 def _version(package: str) -> str | None:
@@ -202,18 +175,18 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     aside.replace(path)
 
 
-def lineage(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Each cell with its key, what decided it, and the keys of the cells that it needed, inputs first."""
+def lineage(jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """Each job with its key, what decided it, and the keys of the jobs that it needed, inputs first."""
     return [
         {
-            "name": cell.name,
-            "key": cell.key,
-            "state": cell.state,
-            "seconds": cell.outcome.get("seconds") if cell.state in ("done", "failed") else None,
-            "result": str(cell.result),
-            "command": cell.command,
-            "inputs": {name: needed.key for name, needed in cell.inputs.items()},
-            "recipe": cell.recipe,
+            "name": job.name,
+            "key": job.key,
+            "state": job.state,
+            "seconds": job.outcome.get("seconds") if job.state in ("done", "failed") else None,
+            "result": str(job.result),
+            "command": job.command,
+            "inputs": {name: needed.key for name, needed in job.inputs.items()},
+            "recipe": job.recipe,
         }
-        for cell in all_cells(cells)
+        for job in with_inputs(jobs)
     ]

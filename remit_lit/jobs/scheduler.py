@@ -1,4 +1,4 @@
-"""Runs cells, several at a time, each once its inputs are done."""
+"""Runs jobs, several at a time, each once its inputs are done."""
 
 import contextlib
 import json
@@ -11,104 +11,111 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from remit_lit.errors import ConfigError
-from remit_lit.jobs.job import Cell, all_cells
-from remit_lit.jobs.worker import PRELOAD, work
+from remit_lit.jobs.job import Job, with_inputs
+from remit_lit.jobs.worker import work
+from remit_lit.verbs import VERBS
 
 Report = Callable[[str], None]
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, report: Report = print) -> None:
-    """Run what is not done yet, inputs first. A cell that fails does not stop those that do not need it.
+def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print) -> None:
+    """Run what is not done yet, inputs first. A job that fails does not stop those that do not need it.
 
-    Finished cells are left alone, interrupted ones go on, failed ones are tried again.
+    Finished jobs are left alone, interrupted ones go on, failed ones are tried again.
 
     Args:
-        cells: the cells that are wanted; what they need is run too.
-        jobs: cells at a time; they share the cores.
-        report: takes a line for each cell that ends.
+        jobs: the jobs that are wanted; what they need is run too.
+        at_once: jobs at a time; they share the cores.
+        report: takes a line for each job that ends.
 
     Raises:
-        ConfigError: ``jobs`` is below 1.
+        ConfigError: ``at_once`` is below 1.
     """
-    if jobs < 1:
-        raise ConfigError(f"jobs: got {jobs}; give at least 1")
-    waiting = [cell for cell in all_cells(cells) if cell.state != "done"]
+    if at_once < 1:
+        raise ConfigError(f"jobs: got {at_once}; give at least 1")
+    waiting = [job for job in with_inputs(jobs) if job.state != "done"]
     total, failed = len(waiting), set[str]()
-    running: dict[Cell, BaseProcess] = {}
-    with _share_of_cores(jobs):
+    running: dict[Job, BaseProcess] = {}
+    with _share_of_cores(at_once):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context.set_forkserver_preload(_modules_of(waiting))
         try:
             while waiting or running:
                 ended = _give_up(waiting, failed)
-                for cell in [cell for cell in waiting if _is_ready(cell)][: jobs - len(running)]:
-                    waiting.remove(cell)
-                    running[cell] = context.Process(target=work, args=(cell,), name=cell.name)
-                    running[cell].start()
+                for job in [job for job in waiting if _is_ready(job)][: at_once - len(running)]:
+                    waiting.remove(job)
+                    running[job] = context.Process(target=work, args=(job,), name=job.name)
+                    running[job].start()
                 if running and not ended:
                     connection.wait([process.sentinel for process in running.values()])
-                    ended = [cell for cell, process in running.items() if not process.is_alive()]
-                    for cell in ended:
-                        _finish(cell, running.pop(cell), failed)
-                for number, cell in enumerate(reversed(ended)):
-                    report(f"[{total - len(waiting) - len(running) - number}/{total}] {describe(cell)}")
+                    ended = [job for job, process in running.items() if not process.is_alive()]
+                    for job in ended:
+                        _finish(job, running.pop(job), failed)
+                for number, job in enumerate(reversed(ended)):
+                    report(f"[{total - len(waiting) - len(running) - number}/{total}] {describe(job)}")
         finally:
             for process in running.values():
                 _kill(process)
 
 
-def describe(cell: Cell) -> str:
-    """A line for people: how the cell ended, and where its log lies if it failed."""
-    if cell.state == "done":
-        return f"{cell.name}: {cell.outcome['seconds']:.0f} s"
-    return f"{cell.name}: {cell.state}, {cell.outcome['error']}; its log: {cell.log}"
+def _modules_of(jobs: Sequence[Job]) -> list[str]:
+    """What the jobs' verbs import: once, by the server that each job's process is forked from."""
+    verbs = dict.fromkeys(VERBS[job.verb].function.split(":")[0] for job in jobs)
+    return [*verbs, work.__module__]
 
 
-def estimated_seconds(cells: Sequence[Cell]) -> dict[str, float | None]:
-    """What each cell that is not done may take, by its key: the median of finished ones of its kind; None: unknown."""
-    plan = all_cells(cells)
+def describe(job: Job) -> str:
+    """A line for people: how the job ended, and where its log lies if it failed."""
+    if job.state == "done":
+        return f"{job.name}: {job.outcome['seconds']:.0f} s"
+    return f"{job.name}: {job.state}, {job.outcome['error']}; its log: {job.log}"
+
+
+def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
+    """What each job that is not done may take, by its key: the median of finished ones of its kind; None: unknown."""
+    plan = with_inputs(jobs)
     seconds: dict[str, list[float]] = {}
-    for root in {cell.root for cell in plan}:
+    for root in {job.root for job in plan}:
         for path in root.glob("*/done.json"):
             done = json.loads(path.read_text())
             seconds.setdefault(done["kind"], []).append(done["seconds"])
     return {
-        cell.key: statistics.median(seconds[cell.kind]) if cell.kind in seconds else None
-        for cell in plan
-        if cell.state != "done"
+        job.key: statistics.median(seconds[job.kind]) if job.kind in seconds else None
+        for job in plan
+        if job.state != "done"
     }
 
 
-def _is_ready(cell: Cell) -> bool:
-    return all(needed.state == "done" for needed in cell.inputs.values())
+def _is_ready(job: Job) -> bool:
+    return all(needed.state == "done" for needed in job.inputs.values())
 
 
-def _give_up(waiting: list[Cell], failed: set[str]) -> list[Cell]:
-    """Take from ``waiting`` what needs a cell that failed in this run."""
-    lost = []
-    for cell in list(waiting):
-        broken = [needed for needed in cell.inputs.values() if needed.key in failed]
-        if broken:
-            waiting.remove(cell)
-            failed.add(cell.key)
-            lost.append(cell)
-            cell.folder.mkdir(parents=True, exist_ok=True)
-            cell.end(f"needs {broken[0].name}, which failed ({broken[0].outcome['error']})")
-    return lost
+def _give_up(waiting: list[Job], failed: set[str]) -> list[Job]:
+    """Take from ``waiting`` what needs a job that failed in this run."""
+    blocked = []
+    for job in list(waiting):
+        failed_inputs = [needed for needed in job.inputs.values() if needed.key in failed]
+        if failed_inputs:
+            waiting.remove(job)
+            failed.add(job.key)
+            blocked.append(job)
+            job.folder.mkdir(parents=True, exist_ok=True)
+            job.end(f"needs {failed_inputs[0].name}, which failed ({failed_inputs[0].outcome['error']})")
+    return blocked
 
 
-def _finish(cell: Cell, process: BaseProcess, failed: set[str]) -> None:
-    if cell.state not in ("done", "failed"):
-        cell.end(f"its process died with exit code {process.exitcode}")
-    if cell.state == "failed":
-        failed.add(cell.key)
+def _finish(job: Job, process: BaseProcess, failed: set[str]) -> None:
+    if job.state not in ("done", "failed"):
+        job.end(f"its process died with exit code {process.exitcode}")
+    if job.state == "failed":
+        failed.add(job.key)
 
 
 @contextlib.contextmanager
-def _share_of_cores(jobs: int) -> Iterator[None]:
+def _share_of_cores(at_once: int) -> Iterator[None]:
     given = os.environ.get("OMP_NUM_THREADS")
     if given is None:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // at_once))
     try:
         yield
     finally:

@@ -1,10 +1,10 @@
-"""The process in which a cell's command runs."""
+"""The process in which a job's command runs."""
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import resource
+import runpy
 import signal
 import sys
 import threading
@@ -13,37 +13,29 @@ import traceback
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
-from remit_lit.jobs.job import Cell
-
-# Imported once, by the server that each cell's process is forked from.
-PRELOAD = [
-    "remit_lit.cli.training",
-    "remit_lit.evaluation.evaluate",
-    "remit_lit.posttraining.posttrain",
-    "remit_lit.jobs.worker",
-]
+from remit_lit.jobs.job import Job
 
 
-def work(cell: Cell) -> None:
-    """Run the cell's command, unless another process does or did, and record how it ended."""
+def work(job: Job) -> None:
+    """Run the job's command, unless another process does or did, and record how it ended."""
     os.setsid()
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    with open(cell.folder / ".lock", "w") as lock:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with open(job.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if cell.state == "done":
+        if job.state == "done":
             return
-        cell.begin()
-        printed = cell.log.stat().st_size if cell.log.exists() else 0
+        job.begin()
+        printed = job.log.stat().st_size if job.log.exists() else 0
         began = time.perf_counter()
-        with cell.log.open("a") as log:
+        with job.log.open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        code = _run(cell.arguments)
+        code = _run(job.arguments)
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu_seconds = sum(used.ru_utime + used.ru_stime for used in usage)
-        error = None if code == 0 else f"exit code {code}: {reason(cell.log, printed)}"
-        cell.end(error, seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds)
+        error = None if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
+        job.end(error, seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds)
 
 
 def reason(log: Path, start: int = 0) -> str:
@@ -55,13 +47,11 @@ def reason(log: Path, start: int = 0) -> str:
 
 
 def _run(arguments: list[str]) -> int:
-    from remit_lit.cli.dispatch import main
-
-    # As `python -m remit_lit` would have it, for launchers that start the same command once more on another device.
-    sys.argv = ["remit_lit", *arguments]
-    sys.modules["__main__"].__spec__ = importlib.util.find_spec("remit_lit.__main__")
+    """``python -m remit_lit`` in this process, which has its imports already; returns the exit code."""
+    sys.argv[1:] = arguments
     try:
-        main(arguments)
+        # As the interpreter's own -m does it: launchers read from `__main__` how to start the same command once more.
+        runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.results import Evaluation, Metric, pass_at_k
-from remit_lit.jobs.job import Cell
+from remit_lit.jobs.job import Job
 from remit_lit.runs.folder import CONFIG, RECORD
 from remit_lit.runs.history import read_history
 from remit_lit.tables.contents import Contents, Entry, Row
@@ -60,7 +60,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
 def _is_fixed(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str) -> bool:
     """Whether the row is of one model that stands under several seeds."""
     cells = [plan[method, seed].evaluations.get((stage, row.verb)) for seed in settings.seeds]
-    return len(cells) > 1 and row.of_model and len({cell.key for cell in cells if cell is not None}) == 1
+    return len(cells) > 1 and row.of_model and len({job.key for job in cells if job is not None}) == 1
 
 
 def row_name(row: str, stage: str) -> str:
@@ -145,16 +145,16 @@ def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, meth
 
 def _progressed(run: Run, figure: str, stage: str) -> Metric:
     """What a stage measured on dev problems; of the model before all of them, what the first one did before."""
-    cell = run.stages[stage] if stage else next(iter(run.stages.values()))
-    _require_done(cell)
-    record, when = _record(cell), "after" if stage else "before"
+    job = run.stages[stage] if stage else next(iter(run.stages.values()))
+    _require_done(job)
+    record, when = _record(job), "after" if stage else "before"
     found: dict[str, float] = record.get(when, {})
     if figure not in found:
         known = {**record.get("before", {}), **record.get("after", {})}
         if figure in known:
             raise _Missing("not measured")
         raise ConfigError(
-            f"rows: {cell.name} measured no {figure!r} on dev problems; it has {', '.join(known) or 'none'}"
+            f"rows: {job.name} measured no {figure!r} on dev problems; it has {', '.join(known) or 'none'}"
         )
     if not figure.startswith("pass@"):
         return Metric(np.array([found[figure]]), None)
@@ -165,14 +165,14 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
 
 def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     assert row.task is not None and row.metric is not None
-    cell = run.evaluations[stage, row.verb]
-    _require_done(cell)
+    job = run.evaluations[stage, row.verb]
+    _require_done(job)
     try:
-        tasks = Evaluation.read(cell.output).tasks
+        tasks = Evaluation.read(job.output).tasks
     except DataError as error:
-        raise _Missing(f"damaged: {error}; remove {cell.folder} to make it again") from error
+        raise _Missing(f"damaged: {error}; remove {job.folder} to make it again") from error
     if row.task not in tasks:
-        raise ConfigError(f"rows: {cell.name} has no task {row.task!r}; it has {', '.join(tasks)}")
+        raise ConfigError(f"rows: {job.name} has no task {row.task!r}; it has {', '.join(tasks)}")
     task = tasks[row.task]
     if task.not_run is not None:
         raise _Missing(f"not run: {task.not_run}")
@@ -181,25 +181,25 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     return task.metrics[row.metric]
 
 
-def _require_done(cell: Cell) -> None:
-    if cell.state == "failed":
-        raise _Missing(f"failed: {cell.name}: {cell.outcome['error']}")
-    if cell.state != "done":
-        raise _Missing("not run" if cell.state == "missing" else "not finished")
+def _require_done(job: Job) -> None:
+    if job.state == "failed":
+        raise _Missing(f"failed: {job.name}: {job.outcome['error']}")
+    if job.state != "done":
+        raise _Missing("not run" if job.state == "missing" else "not finished")
 
 
-def _cost(cell: Cell, cost: str) -> float:
-    costs = _record(cell)["cost"]
+def _cost(job: Job, cost: str) -> float:
+    costs = _record(job)["cost"]
     if cost == "flops":
         return float(costs["policy_flops"] + costs["reference_flops"])
     return float(costs["policy_flops" if cost == "flops_cached" else cost])
 
 
-def _record(cell: Cell) -> dict[str, Any]:
+def _record(job: Job) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads((cell.result / RECORD).read_text())
+        record: dict[str, Any] = json.loads((job.result / RECORD).read_text())
     except (OSError, ValueError) as error:
-        raise _Missing(f"damaged: {error}; remove {cell.folder} to make it again") from error
+        raise _Missing(f"damaged: {error}; remove {job.folder} to make it again") from error
     return record
 
 

@@ -1,9 +1,8 @@
-"""From a table's YAML to the cells that it is made of."""
+"""From a table's YAML to the jobs that it is made of."""
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,8 @@ from typing import Any
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
-from remit_lit.jobs.job import Cell
-from remit_lit.tables.settings import AGREEMENT, EVALUATE, TableSettings, staged_name
-
-_NAME = re.compile(r"\{(\w+)\}")
-
+from remit_lit.jobs.job import Job
+from remit_lit.tables.settings import AGREEMENT, EVALUATE, INPUTS, TableSettings, staged_name
 
 TRAINED = ""
 """The stage of a method's model before any post-training."""
@@ -23,7 +19,7 @@ TRAINED = ""
 
 @dataclass(frozen=True)
 class Run:
-    """The cells of one method and seed.
+    """The jobs of one method and seed.
 
     Attributes:
         fit: the training; None for a model that is there already.
@@ -31,12 +27,12 @@ class Run:
         evaluations: by stage and verb, evaluate or agreement.
     """
 
-    fit: Cell | None
-    stages: Mapping[str, Cell]
-    evaluations: Mapping[tuple[str, str], Cell]
+    fit: Job | None
+    stages: Mapping[str, Job]
+    evaluations: Mapping[tuple[str, str], Job]
 
     @property
-    def cells(self) -> list[Cell]:
+    def jobs(self) -> list[Job]:
         """All of them."""
         return [*([] if self.fit is None else [self.fit]), *self.stages.values(), *self.evaluations.values()]
 
@@ -45,9 +41,9 @@ Plan = Mapping[tuple[str, int], Run]
 """The runs of a table by method and seed."""
 
 
-def cells_of(plan: Plan) -> list[Cell]:
-    """The cells of all runs, without what they need."""
-    return [cell for run in plan.values() for cell in run.cells]
+def jobs_of(plan: Plan) -> list[Job]:
+    """The jobs of all runs, without what they need."""
+    return [job for run in plan.values() for job in run.jobs]
 
 
 def make_plan(settings: TableSettings, root: Path) -> Plan:
@@ -55,102 +51,108 @@ def make_plan(settings: TableSettings, root: Path) -> Plan:
 
     Args:
         settings: the table.
-        root: directory of the cells.
+        root: directory of the jobs.
 
     Raises:
-        ConfigError: a ``{NAME}`` that nothing has, a circle of them, or a config that cannot be read.
+        ConfigError: an input that is no step, method or stage; inputs in a circle; or a config that cannot be read.
     """
     plan = {}
     for number, seed in enumerate(settings.seeds):
         values = {"seed": str(seed), **{name: str(given[number]) for name, given in settings.vary.items()}}
-        cells = _Seed(settings, root, seed, values)
+        jobs = _Seed(settings, root, seed, values)
         for name in settings.methods:
-            plan[name, seed] = cells.run(name)
+            plan[name, seed] = jobs.run(name)
     return plan
 
 
 @dataclass
 class _Seed:
-    """The cells of one seed, each made when it is first needed."""
+    """The jobs of one seed, each made when it is first needed."""
 
     settings: TableSettings
     root: Path
     seed: int
     values: Mapping[str, str]
-    made: dict[str, Cell] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    made: dict[str, Job] = field(default_factory=dict)
+    in_the_making: list[str] = field(default_factory=list)
 
     def run(self, name: str) -> Run:
+        """The jobs of a method."""
         method = self.settings.methods[name]
         fit = self._get(name) if method.model is None else None
-        models = {TRAINED: _model_of(name) if method.model is None else method.model}
+        # A model's path, and the inputs that it names.
+        models = {TRAINED: (_model_of(name), [name]) if method.model is None else (method.model, method.inputs)}
         stages = {stage: self._get(staged_name(name, stage)) for stage in self.settings.stages if method.post_train}
-        models |= {stage: _model_of(staged_name(name, stage)) for stage in stages}
+        models |= {stage: (_model_of(staged_name(name, stage)), [staged_name(name, stage)]) for stage in stages}
         evaluations = {}
-        for stage, model in models.items():
-            for verb, fields in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
-                if fields is not None:
+        for stage, (model, of_model) in models.items():
+            for verb, measuring in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
+                if measuring is not None:
+                    fields = {"model.path": model, **measuring}
+                    inputs = [*of_model, *fields.pop(INPUTS, [])]
                     called = f"{verb}-{staged_name(name, stage)}"
-                    evaluations[stage, verb] = self._cell(called, verb, [], {"model.path": model, **fields})
+                    evaluations[stage, verb] = self._job(called, verb, [], fields, inputs)
         return Run(fit, stages, evaluations)
 
-    def _get(self, name: str) -> Cell:
-        """The cell of a step or of a method's training."""
-        if name in self.asked:
-            raise ConfigError(f"before, methods: {' -> '.join([*self.asked, name])} need each other in a circle")
+    def _get(self, name: str) -> Job:
+        """The job of a step, of a method's training, or of a stage after it."""
+        if name in self.in_the_making:
+            raise ConfigError(f"inputs: {' -> '.join([*self.in_the_making, name])} need each other in a circle")
         if name not in self.made:
-            self.asked.append(name)
+            self.in_the_making.append(name)
             self.made[name] = self._make(name)
-            self.asked.pop()
+            self.in_the_making.pop()
         return self.made[name]
 
-    def _make(self, name: str) -> Cell:
+    def _make(self, name: str) -> Job:
         settings = self.settings
         if name in settings.before:
             step = settings.before[name]
-            return self._cell(name, step.verb, step.configs, step.fields)
+            return self._job(name, step.verb, step.configs, step.fields, step.inputs)
         if name not in settings.methods:
             return self._make_stage(name)
         method = settings.methods[name]
-        fields = {**settings.fields, **method.fields}
-        return self._cell(name, "fit", [*settings.experiment, *method.configs], fields)
+        fields, inputs = {**settings.fields, **method.fields}, [*settings.inputs, *method.inputs]
+        return self._job(name, "fit", [*settings.experiment, *method.configs], fields, inputs)
 
-    def _make_stage(self, name: str) -> Cell:
+    def _make_stage(self, name: str) -> Job:
         method, stage = next(pair for pair in self._staged() if staged_name(*pair) == name)
         before = list(self.settings.stages)[: list(self.settings.stages).index(stage)]
-        given = self.settings.methods[method].model
-        model = _model_of(staged_name(method, before[-1])) if before else given or _model_of(method)
+        path = self.settings.methods[method].model
+        start = staged_name(method, before[-1]) if before else method
+        trained = before or path is None
+        model, inputs = (_model_of(start), [start]) if trained else (path, self.settings.methods[method].inputs)
         step = self.settings.stages[stage]
-        fields = {"model.path": "{model}", **step.fields}
-        return self._cell(name, step.verb, step.configs, fill(fields, {"model": model}))
+        fields = fill({"model.path": "{model}", **step.fields}, {"model": str(model)})
+        return self._job(name, step.verb, step.configs, fields, [*inputs, *step.inputs])
 
     def _staged(self) -> list[tuple[str, str]]:
         return [(method, stage) for method in self.settings.methods for stage in self.settings.stages]
 
-    def _cell(self, name: str, verb: str, configs: list[str], fields: Mapping[str, Any]) -> Cell:
+    def _job(self, name: str, verb: str, configs: list[str], fields: Mapping[str, Any], declared: Sequence[str]) -> Job:
         filled = fill(dict(fields), self.values)
-        inputs = {}
-        for needed in sorted(set(_NAME.findall(json.dumps(filled, default=str)))):
-            steps = [*self.settings.before, *self.settings.methods, *(staged_name(*pair) for pair in self._staged())]
-            if needed not in steps:
-                known = [*self.values, *steps]
-                raise ConfigError(f"{name}: no {{{needed}}}; there are {', '.join(known)}")
-            inputs[needed] = self._get(needed)
+        inputs = {needed: self._input(name, needed) for needed in dict.fromkeys(declared)}
         places = {}
         if verb == "fit" and "data.rows" not in filled:
             filled["data.rows"], places["rows"] = "{rows}", str(self._rows(configs, filled, inputs))
         # What takes as long: the same configs, or where there are none the same fields, of whatever model.
         kind = [verb, *(configs or (f"{key}={value}" for key, value in filled.items() if key != "model.path"))]
-        return Cell(f"{name}-{self.seed}", self.root, verb, tuple(configs), filled, inputs, places, " ".join(kind))
+        return Job(f"{name}-{self.seed}", self.root, verb, tuple(configs), filled, inputs, places, " ".join(kind))
 
-    def _rows(self, configs: list[str], fields: Mapping[str, Any], inputs: Mapping[str, Cell]) -> Path:
+    def _input(self, name: str, needed: str) -> Job:
+        known = [*self.settings.before, *self.settings.methods, *(staged_name(*pair) for pair in self._staged())]
+        if needed not in known:
+            raise ConfigError(f"{name}.inputs: got {needed!r}; give some of {', '.join(known)}")
+        return self._get(needed)
+
+    def _rows(self, configs: list[str], fields: Mapping[str, Any], inputs: Mapping[str, Job]) -> Path:
         """Where rows of these settings lie, so that all runs with them share them."""
-        values = fill(leaves(configs, fields), {name: cell.key for name, cell in inputs.items()})
+        values = fill(leaves(configs, fields), {name: job.key for name, job in inputs.items()})
         prepare = {name: value for name, value in values.items() if name.startswith("data.prepare.")}
         if not prepare:
             raise ConfigError(
-                f"data.prepare: {', '.join(configs)} say not how rows are made; set it there, or data.rows in the "
-                "table's fields"
+                f"data.prepare: {', '.join(configs)} do not say how rows are made; set it there, or set data.rows in "
+                "the table's fields"
             )
         text = json.dumps([prepare, contents_of(prepare)], sort_keys=True, default=str)
         return self.root / "rows" / hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
-from remit_lit.jobs.job import VERBS
+from remit_lit.verbs import VERBS
 
-EVALUATE, AGREEMENT = "evaluate", "agreement"
+EVALUATE, AGREEMENT, INPUTS = "evaluate", "agreement", "inputs"
 _KINDS = ("task", "progress", "mean_of", "cost", "curve")
+KEPT = tuple(name for name, verb in VERBS.items() if verb.output)
+"""Verbs that leave a result, which a job can keep."""
 Cost = Literal["tokens", "flops", "flops_cached", "seconds"]
 
 
@@ -19,13 +21,15 @@ class Step:
     Attributes:
         verb: of ``python -m remit_lit``.
         configs: its YAML files.
-        fields: its fields by dotted name. In a string, ``{seed}`` is the seed and ``{NAME}`` the folder of the
-            result of the step or method of that name.
+        fields: its fields by dotted name. In a string, ``{seed}`` is the seed, and ``{NAME}`` the folder of the
+            result of an input of that name. Other braces are text.
+        inputs: names of the steps, methods and stages (METHOD_STAGE) whose results the fields name. They are run first.
     """
 
     verb: str
     configs: list[str] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Method:
         title: of the column.
         configs: laid over the experiment.
         fields: laid over the table's fields; with ``{seed}`` and ``{NAME}`` as in a step.
+        inputs: as of a step, for ``fields`` and ``model``, beside the table's.
         model: a model to evaluate instead of training one, e.g. ``{base}/model``.
         post_train: whether its model goes through the table's stages.
     """
@@ -43,6 +48,7 @@ class Method:
     title: str
     configs: list[str] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
     model: str | None = None
     post_train: bool = True
 
@@ -117,10 +123,11 @@ class TableSettings:
         vary: further values for strings, by name, one for each seed, e.g. {documents: [1, 3, 5]}.
         before: steps that methods need, by name.
         fields: of every ``fit``.
+        inputs: as of a step, for ``fields``.
         stages: post-training that every method's model goes through, in order; ``{model}`` is the model before.
             Tasks and progress get a row for each stage.
-        evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}.
-        agreement: fields of ``agreement`` for every model; its row's task is agreement.
+        evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}, and ``inputs`` as of a step.
+        agreement: the same of ``agreement``; its row's task is agreement.
         baseline: the method that others are compared with.
         published: figures of others.
         notes: lines below the table.
@@ -135,6 +142,7 @@ class TableSettings:
     vary: dict[str, list[Any]] = field(default_factory=dict)
     before: dict[str, Step] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
     stages: dict[str, Step] = field(default_factory=dict)
     evaluate: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
@@ -174,8 +182,8 @@ class TableSettings:
             raise ConfigError(f"methods: got the titles {titles}; give each method a title of its own")
         for section, steps in (("before", self.before), ("stages", self.stages)):
             for name, step in steps.items():
-                if step.verb not in VERBS:
-                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(VERBS)}")
+                if step.verb not in KEPT:
+                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(KEPT)}")
         for name, row in self.rows.items():
             kinds = [kind for kind in _KINDS if getattr(row, kind) is not None]
             if len(kinds) != 1:

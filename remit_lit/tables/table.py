@@ -1,4 +1,4 @@
-"""``table``: runs what is missing of a table, and shows what all of it found."""
+"""``table``: runs what is missing of a table, and shows all results."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,12 @@ from rich.console import Console
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.jobs.report import print_plan, write_record
-from remit_lit.jobs.scheduler import run_cells
+from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect, learning_curves
 from remit_lit.tables.figures import Distance, draw_dynamics, draw_learning_curves, draw_rows
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
-from remit_lit.tables.plan import TRAINED, Plan, cells_of, make_plan
+from remit_lit.tables.plan import TRAINED, Plan, jobs_of, make_plan
 from remit_lit.tables.settings import AGREEMENT, TableSettings
 from remit_lit.tables.summary import Summary, summarize
 from remit_lit.tables.terminal import print_table
@@ -21,14 +21,14 @@ from remit_lit.tables.tidy import cells_csv, seeds_csv
 
 
 def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
-    """Run the missing cells of a table, print it, and write it as Markdown, CSV, LaTeX and figures.
+    """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX and figures.
 
     Args:
         settings: the table.
-        cells: directory of the cells, shared by all tables.
-        jobs: cells at a time; they share the cores.
+        cells: directory of the jobs, shared by all tables.
+        jobs: jobs at a time; they share the machine's cores.
         run: False shows what is there and runs nothing.
-        dry_run: print the plan with what each cell may take, and do nothing.
+        dry_run: print the plan with what each job may take, and run nothing.
 
     Returns:
         The table's directory.
@@ -38,13 +38,13 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     """
     settings.check()
     plan, output = make_plan(settings, Path(cells)), Path(settings.output)
-    wanted = cells_of(plan)
+    wanted = jobs_of(plan)
     console = Console(width=None if sys.stdout.isatty() else 120)
     if dry_run:
         print_plan(wanted, jobs, console)
         return output
     if run:
-        run_cells(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+        run_jobs(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
     summary = summarize(collect(settings, plan))
     write_table(summary, output)
     write_record(output, wanted)
@@ -95,8 +95,8 @@ def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
 
 
 def _distances(settings: TableSettings, plan: Plan, method: str, stage: str) -> list[Distance]:
-    cells = [plan[method, seed].evaluations.get((stage, AGREEMENT)) for seed in settings.seeds]
-    done = [Evaluation.read(cell.output).tasks[AGREEMENT] for cell in cells if cell and cell.state == "done"]
+    jobs = [plan[method, seed].evaluations.get((stage, AGREEMENT)) for seed in settings.seeds]
+    done = [Evaluation.read(job.output).tasks[AGREEMENT] for job in jobs if job and job.state == "done"]
     return [Distance(task.metrics[KL].value, task.metrics[TOP1].value) for task in done]
 
 

@@ -106,7 +106,7 @@ def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         main(arguments)
         usage = capsys.readouterr().out
-        assert all(verb in usage and purpose in usage for verb, purpose in VERBS.items())
+        assert all(name in usage and verb.purpose in usage for name, verb in VERBS.items())
     main(["--version"])
     assert capsys.readouterr().out.strip() == __version__
 

@@ -28,6 +28,7 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
             "ntp": {"title": "NTP", "configs": ["baselines/ntp.yaml"]},
             "remit": {
                 "title": "ReMiT",
+                "inputs": ["reference"],
                 "configs": ["baselines/remit.yaml"],
                 "fields": {
                     "model.reference.class_path": "LiveReference",

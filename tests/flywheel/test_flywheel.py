@@ -27,7 +27,9 @@ def settings(**changes: Any) -> FlywheelSettings:
         "experiment": ["experiments/quickstart.yaml"],
         "arms": {
             "ntp": Arm("NTP", ["baselines/ntp.yaml"]),
-            "remit": Arm("ReMiT", fields={"model.reference.init_args.model.path": "{reference}/model"}),
+            "remit": Arm(
+                "ReMiT", fields={"model.reference.init_args.model.path": "{reference}/model"}, inputs=["reference"]
+            ),
         },
         "stages": {"sft": Step("posttrain"), "rlvr": Step("posttrain", [], {"seed": "{seed}"})},
         "rows": {"dev": DEV},
@@ -109,7 +111,7 @@ def test_a_round_that_makes_nothing_better_is_the_last(config: Path, tmp_path: P
     assert "failed" not in said
     assert "round 1: stops, since pass@1 of the RL-tuned model is" in said and "round 2" not in said
     record = json.loads((tmp_path / "out" / "record.json").read_text())
-    cells = {cell["name"]: cell for cell in record["cells"]}
+    cells = {job["name"]: job for job in record["jobs"]}
     assert cells["remit_1-0"]["inputs"] == {"ntp_0_sft": cells["ntp_0_sft-0"]["key"]}
     assert all(cell["state"] == "done" for cell in cells.values())
     assert "round 1: accuracy, after sft" in (tmp_path / "out" / "table.md").read_text()

@@ -43,13 +43,13 @@ def finished(cells: Path) -> dict[Path, int]:
 def test_killed_anywhere_in_the_second_round_it_goes_on_and_ends_the_same(config: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert start(config, tmp_path / "cells", whole).wait(2 * SECONDS) == 0, Path(f"{whole}.txt").read_text()
-    record = {cell["name"]: cell for cell in json.loads((whole / "record.json").read_text())["cells"]}
+    record = {job["name"]: job for job in json.loads((whole / "record.json").read_text())["jobs"]}
 
     cells = tmp_path / "others"
     for name in ("ntp_2-0", "remit_2-0", "remit_2_sft-0", "evaluate-remit_2_sft-0"):
         process, folder = start(config, cells, parts), cells / Path(record[name]["result"]).parent.name
         before, end = finished(cells), time.monotonic() + SECONDS
-        while not (folder / "cell.json").exists():
+        while not (folder / "job.json").exists():
             assert process.poll() is None and time.monotonic() < end, Path(f"{parts}.txt").read_text()
             time.sleep(0.001)
         kill(process)

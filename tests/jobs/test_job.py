@@ -1,4 +1,4 @@
-"""What a cell's result is kept under, and what a folder tells of it."""
+"""What a job's result is kept under, and what a folder tells of it."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import fill
 from remit_lit.jobs.fingerprint import fingerprint
-from remit_lit.jobs.job import Cell, all_cells
+from remit_lit.jobs.job import Job, with_inputs
 from tests.helpers import save_model
 
 
@@ -19,13 +19,13 @@ def write(path: Path, text: str) -> str:
 
 
 def key(root: Path, *configs: str, **fields: Any) -> str:
-    return Cell("a-0", root, "fit", configs, fields).key
+    return Job("a-0", root, "fit", configs, fields).key
 
 
 def test_a_comment_a_name_and_an_order_do_not_count(tmp_path):
     plain = write(tmp_path / "a.yaml", "model: {x: 1}\ndata: {y: 2}\n")
     other = write(tmp_path / "b.yaml", "# what y is\ndata:\n  y: 2   # ours\nmodel:\n  x: 1\n")
-    assert key(tmp_path, plain) == key(tmp_path, other) == Cell("else-3", tmp_path / "elsewhere", "fit", (plain,)).key
+    assert key(tmp_path, plain) == key(tmp_path, other) == Job("else-3", tmp_path / "elsewhere", "fit", (plain,)).key
 
 
 def test_each_value_counts(tmp_path):
@@ -36,9 +36,9 @@ def test_each_value_counts(tmp_path):
         key(tmp_path, write(tmp_path / "c.yaml", "model: {x: 1, y: null}\n")),
         key(tmp_path, config, seed=1),
         key(tmp_path, config, seed=2),
-        Cell("a-0", tmp_path, "evaluate", (config,)).key,
-        Cell("a-0", tmp_path, "fit", (config,), {}, {"base": Cell("b", tmp_path, "fit")}).key,
-        Cell("a-0", tmp_path, "fit", (config,), {}, {"base": Cell("b", tmp_path, "fit", (), {"seed": 1})}).key,
+        Job("a-0", tmp_path, "evaluate", (config,)).key,
+        Job("a-0", tmp_path, "fit", (config,), {}, {"base": Job("b", tmp_path, "fit")}).key,
+        Job("a-0", tmp_path, "fit", (config,), {}, {"base": Job("b", tmp_path, "fit", (), {"seed": 1})}).key,
     }
     assert len(keys) == 8
 
@@ -63,8 +63,8 @@ def test_where_the_result_goes_does_not_count(tmp_path):
 
 def test_rows_that_a_run_makes_count_by_how_they_are_made(tmp_path, rows):
     """So a run counts the same before it has made them and afterwards."""
-    given = Cell("a", tmp_path, "fit", (), {"data.rows": str(rows)})
-    made = Cell("a", tmp_path, "fit", (), {"data.rows": str(rows), "data.prepare.seed": 3})
+    given = Job("a", tmp_path, "fit", (), {"data.rows": str(rows)})
+    made = Job("a", tmp_path, "fit", (), {"data.rows": str(rows), "data.prepare.seed": 3})
     assert str(rows) in given.recipe["contents"] and str(rows) not in made.recipe["contents"]
 
 
@@ -100,7 +100,7 @@ def test_files_models_and_rows_count_by_their_contents(tmp_path, rows):
     text, model = tmp_path / "text.jsonl", save_model(tmp_path / "model", seed=1)
     text.write_text("one\n")
     fields = {"files": str(tmp_path / "*.jsonl"), "model.path": str(model), "rows": str(rows)}
-    kept = Cell("a", tmp_path, "fit", (), fields)
+    kept = Job("a", tmp_path, "fit", (), fields)
     before = kept.key
     (rows / "columns").mkdir(exist_ok=True)
     (rows / "columns" / "more").write_text("a score column beside the rows")
@@ -110,7 +110,7 @@ def test_files_models_and_rows_count_by_their_contents(tmp_path, rows):
     save_model(tmp_path / "model", seed=2)
     (rows / "manifest.json").write_text((rows / "manifest.json").read_text().replace("tokenizer", "tokeniser"))
     assert all(now != then for now, then in zip(map(fingerprint, fields.values()), found, strict=True))
-    assert before == kept.key  # a cell's key is what it was when it was asked
+    assert before == kept.key  # a job's key is what it was when it was first computed
 
 
 @pytest.mark.parametrize("value", ["lab/accuracy", "a" * 5000, "", "org/model", "\0", "{base}/model"])
@@ -133,52 +133,52 @@ def test_braces_are_filled_with_places():
     assert filled == {"path": "runs/b/model", "list": [{"x": "44"}, 3], "json": '{"a": "{other}"}'}
 
 
-def test_a_cell_tells_how_it_ended(tmp_path):
-    cell = Cell("a-0", tmp_path, "evaluate", kind="a")
-    states: list[str] = [cell.state]
-    cell.begin()
-    cell.result.mkdir()
-    states.append(cell.state)
-    assert json.loads((cell.folder / "cell.json").read_text())["verb"] == "evaluate"
-    cell.end("no room", seconds=1.0)
-    states.append(cell.state)
-    assert cell.outcome["error"] == "no room"
-    cell.begin()
-    states.append(cell.state)
-    assert not cell.result.exists()
-    cell.end(None, seconds=2.0)
-    states.append(cell.state)
-    assert cell.outcome["seconds"] == 2.0
+def test_a_job_tells_how_it_ended(tmp_path):
+    job = Job("a-0", tmp_path, "evaluate", kind="a")
+    states: list[str] = [job.state]
+    job.begin()
+    job.result.mkdir()
+    states.append(job.state)
+    assert json.loads((job.folder / "job.json").read_text())["verb"] == "evaluate"
+    job.end("no room", seconds=1.0)
+    states.append(job.state)
+    assert job.outcome["error"] == "no room"
+    job.begin()
+    states.append(job.state)
+    assert not job.result.exists()
+    job.end(None, seconds=2.0)
+    states.append(job.state)
+    assert job.outcome["seconds"] == 2.0
     assert states == ["missing", "interrupted", "failed", "interrupted", "done"]
 
 
 def test_what_a_fit_left_stays_for_it_to_go_on_from(tmp_path):
-    cell = Cell("a-0", tmp_path, "fit")
-    cell.begin()
-    cell.result.mkdir()
-    cell.begin()
-    assert cell.result.exists() and "--ckpt_path=last" in cell.arguments
+    job = Job("a-0", tmp_path, "fit")
+    job.begin()
+    job.result.mkdir()
+    job.begin()
+    assert job.result.exists() and "--ckpt_path=last" in job.arguments
 
 
 def test_the_command_has_the_results_of_its_inputs(tmp_path):
-    base = Cell("base-0", tmp_path, "fit", (), {"seed_everything": 3})
-    cell = Cell("e-0", tmp_path, "evaluate", (), {"model.path": "{base}/model", "tasks": ["lab"]}, {"base": base})
-    assert cell.arguments == [
+    base = Job("base-0", tmp_path, "fit", (), {"seed_everything": 3})
+    job = Job("e-0", tmp_path, "evaluate", (), {"model.path": "{base}/model", "tasks": ["lab"]}, {"base": base})
+    assert job.arguments == [
         "evaluate",
         f"--model.path={base.result}/model",
         '--tasks=["lab"]',
-        f"--output={cell.result}/evaluation.json",
+        f"--output={job.result}/evaluation.json",
     ]
 
 
-def test_each_cell_comes_once_and_after_its_inputs(tmp_path):
-    base = Cell("base-0", tmp_path, "fit")
-    again = Cell("other-0", tmp_path, "fit")
-    top = [Cell(f"t-{n}", tmp_path, "fit", (), {"n": n}, {"base": base if n else again}) for n in range(2)]
-    assert [cell.name for cell in all_cells(top)] == ["other-0", "t-0", "t-1"]
+def test_each_job_comes_once_and_after_its_inputs(tmp_path):
+    base = Job("base-0", tmp_path, "fit")
+    again = Job("other-0", tmp_path, "fit")
+    top = [Job(f"t-{n}", tmp_path, "fit", (), {"n": n}, {"base": base if n else again}) for n in range(2)]
+    assert [job.name for job in with_inputs(top)] == ["other-0", "t-0", "t-1"]
 
 
 def test_a_config_that_cannot_be_read_is_named(tmp_path):
     for path in (tmp_path / "none.yaml", Path(write(tmp_path / "broken.yaml", "a: [1\n"))):
         with pytest.raises(ConfigError, match=path.name):
-            _ = Cell("a", tmp_path, "fit", (str(path),)).key
+            _ = Job("a", tmp_path, "fit", (str(path),)).key

@@ -1,4 +1,4 @@
-"""Cells in real processes: what fails, what is killed, what goes on."""
+"""Jobs in real processes: what fails, what is killed, what goes on."""
 
 import signal
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.errors import ConfigError
-from remit_lit.jobs.job import Cell
-from remit_lit.jobs.scheduler import describe, estimated_seconds, run_cells
+from remit_lit.jobs.job import Job
+from remit_lit.jobs.scheduler import describe, estimated_seconds, run_jobs
 from remit_lit.runs.checkpoint import all_checkpoints
 from tests.processes import SECONDS, short_run
 
@@ -27,22 +27,22 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> str:
     return str(path)
 
 
-def cells_of(config: str, root: Path) -> list[Cell]:
+def jobs_of(config: str, root: Path) -> list[Job]:
     """Two runs, of which the second goes on from the first; one that fails; one that needs that."""
-    first = Cell("first-0", root, "fit", (config,), kind="first")
-    second = Cell("second-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": first}, kind="s")
-    broken = Cell("broken-0", root, "fit", (config,), {"model.horizn.steps": 3})
-    lost = Cell("lost-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": broken})
+    first = Job("first-0", root, "fit", (config,), kind="first")
+    second = Job("second-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": first}, kind="s")
+    broken = Job("broken-0", root, "fit", (config,), {"model.horizn.steps": 3})
+    lost = Job("lost-0", root, "fit", (config,), {"model.policy.path": "{base}/model"}, {"base": broken})
     return [second, lost]
 
 
-def test_a_failed_cell_is_told_of_and_the_others_are_run(config, tmp_path):
-    second, lost = cells_of(config, tmp_path / "cells")
+def test_a_failed_job_is_told_of_and_the_others_are_run(config, tmp_path):
+    second, lost = jobs_of(config, tmp_path / "jobs")
     first, broken = second.inputs["base"], lost.inputs["base"]
     assert estimated_seconds([second]) == {first.key: None, second.key: None}
     lines: list[str] = []
-    run_cells([second, lost], 2, lines.append)
-    assert [cell.state for cell in (first, second, broken, lost)] == ["done", "done", "failed", "failed"]
+    run_jobs([second, lost], 2, lines.append)
+    assert [job.state for job in (first, second, broken, lost)] == ["done", "done", "failed", "failed"]
     assert "model.horizn" in describe(broken) and str(broken.log) in describe(broken)
     assert lost.outcome["error"].startswith("needs broken-0, which failed (exit code 2: ")
     assert sorted(line.split("]")[0] for line in lines) == ["[1/4", "[2/4", "[3/4", "[4/4"]
@@ -53,22 +53,22 @@ def test_a_failed_cell_is_told_of_and_the_others_are_run(config, tmp_path):
     done = (first.folder / "done.json").stat().st_mtime_ns
     failed = (broken.folder / "failed.json").stat().st_mtime_ns
     assert list(estimated_seconds([second, lost])) == [broken.key, lost.key]
-    run_cells([second, lost], 1, lines.append)
+    run_jobs([second, lost], 1, lines.append)
     assert (first.folder / "done.json").stat().st_mtime_ns == done  # reused
     assert (broken.folder / "failed.json").stat().st_mtime_ns > failed  # tried again
     assert "model.horizn" in broken.outcome["error"]
 
 
 def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
-    cell = cells_of(config, tmp_path / "cells")[0].inputs["base"]
+    job = jobs_of(config, tmp_path / "jobs")[0].inputs["base"]
     script = (
         "from pathlib import Path\n"
-        "from remit_lit.jobs.job import Cell\n"
-        "from remit_lit.jobs.scheduler import run_cells\n"
-        f"run_cells([Cell('first-0', Path({str(tmp_path / 'cells')!r}), 'fit', ({config!r},))], 1)\n"
+        "from remit_lit.jobs.job import Job\n"
+        "from remit_lit.jobs.scheduler import run_jobs\n"
+        f"run_jobs([Job('first-0', Path({str(tmp_path / 'jobs')!r}), 'fit', ({config!r},))], 1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    checkpoints = cell.result / "checkpoints"
+    checkpoints = job.result / "checkpoints"
     end = time.monotonic() + SECONDS
     while not all_checkpoints(checkpoints):
         assert process.poll() is None and time.monotonic() < end
@@ -77,13 +77,13 @@ def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert psutil.wait_procs(below, timeout=20)[1] == []
-    states: list[str] = [cell.state]
-    run_cells([cell], 1, lambda line: None)
-    states.append(cell.state)
+    states: list[str] = [job.state]
+    run_jobs([job], 1, lambda line: None)
+    states.append(job.state)
     assert states == ["interrupted", "done"]
-    assert "Restoring states" in cell.log.read_text()
+    assert "Restoring states" in job.log.read_text()
 
 
 def test_jobs_are_counted_in_ones():
     with pytest.raises(ConfigError, match="jobs: got 0"):
-        run_cells([], 0)
+        run_jobs([], 0)

@@ -1,4 +1,4 @@
-"""From a table's YAML to cells."""
+"""From a table's YAML to jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from remit_lit.errors import ConfigError
-from remit_lit.jobs.job import Cell, all_cells
+from remit_lit.jobs.job import Job, with_inputs
 from remit_lit.tables.plan import Run, make_plan
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 
@@ -20,13 +20,15 @@ def settings(**changes: Any) -> TableSettings:
         "methods": {
             "base": Method("Base", model="lab/base"),
             "ntp": Method("NTP", ["baselines/ntp.yaml"]),
-            "remit": Method("ReMiT", ["baselines/remit.yaml"], {"model.reference.init_args.model.path": "{rl}/model"}),
+            "remit": Method(
+                "ReMiT", ["baselines/remit.yaml"], {"model.reference.init_args.model.path": "{rl}/model"}, ["rl"]
+            ),
         },
         "rows": ROWS,
         "output": "out",
         "experiment": [FIT],
         "seeds": [0, 1],
-        "before": {"rl": Step("posttrain", [], {"model.path": "{ntp}/model", "seed": "{seed}"})},
+        "before": {"rl": Step("posttrain", [], {"model.path": "{ntp}/model", "seed": "{seed}"}, ["ntp"])},
         "fields": {"seed_everything": "{seed}"},
         "evaluate": {"tasks": ["lab"]},
         "baseline": "ntp",
@@ -34,7 +36,7 @@ def settings(**changes: Any) -> TableSettings:
     return TableSettings(**{**given, **changes})
 
 
-def fit_of(run: Run) -> Cell:
+def fit_of(run: Run) -> Job:
     assert run.fit is not None
     return run.fit
 
@@ -47,7 +49,7 @@ def test_methods_need_steps_and_steps_need_methods(tmp_path):
     assert reference.inputs["ntp"].key == fit_of(plan["ntp", 1]).key != fit_of(plan["ntp", 0]).key
     assert f"--model.reference.init_args.model.path={reference.result}/model" in remit.arguments
     assert plan["base", 0].fit is None
-    names = [cell.name for cell in all_cells(cell for run in plan.values() for cell in run.cells)]
+    names = [job.name for job in with_inputs(job for run in plan.values() for job in run.jobs)]
     # Nothing of the base depends on a seed, so it is evaluated once.
     assert sorted(names) == sorted(
         ["evaluate-base-0"]
@@ -83,7 +85,7 @@ def test_rows_that_depend_on_a_step_are_not_shared_by_seeds(tmp_path):
     base = {"base": Step("fit", [FIT], {"seed_everything": "{seed}"})}
     fields = {"data.prepare.tokenizer": "{base}/model"}
     methods = {"ntp": Method("NTP", ["baselines/ntp.yaml"])}
-    plan = make_plan(settings(methods=methods, before=base, fields=fields), tmp_path)
+    plan = make_plan(settings(methods=methods, before=base, fields=fields, inputs=["base"]), tmp_path)
     assert fit_of(plan["ntp", 0]).places["rows"] != fit_of(plan["ntp", 1]).places["rows"]
 
 
@@ -146,9 +148,9 @@ def test_what_cannot_be_a_table_is_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fields": {"model.policy.path": "{bsae}/model"}}, r"ntp: no \{bsae\}; there are seed, rl, base, ntp, remit"),
-        ({"fields": {"model.policy.path": "{rl}/model"}}, "ntp -> rl -> ntp need each other"),
-        ({"experiment": []}, "say not how rows are made"),
+        ({"inputs": ["bsae"]}, "ntp.inputs: got 'bsae'; give some of rl, base, ntp, remit"),
+        ({"inputs": ["rl"]}, "ntp -> rl -> ntp need each other"),
+        ({"experiment": []}, "do not say how rows are made"),
         ({"experiment": ["none.yaml"]}, "none.yaml"),
     ],
 )
@@ -157,7 +159,27 @@ def test_a_plan_that_cannot_be_made_is_refused_by_name(changes, message, tmp_pat
         make_plan(settings(**changes), tmp_path)
 
 
-def test_the_same_work_is_one_cell_whatever_it_is_called(tmp_path: Path):
+def test_braces_that_are_no_declared_input_are_text(tmp_path: Path):
+    """Even where a step has that name: what a job needs is declared, not read out of its strings."""
+    prompt = '{"answer": "{rl}"}, {seed} of {ntp}'
+    method = Method("NTP", ["baselines/ntp.yaml"], {"note": prompt})
+    plan = make_plan(settings(methods={"ntp": method}, evaluate={"tasks": ["lab"], "note": "{rl}"}), tmp_path)
+    run = plan["ntp", 1]
+    assert fit_of(run).inputs == {}
+    assert "--note=" + prompt.replace("{seed}", "1") in fit_of(run).arguments
+    assert list(run.evaluations["", "evaluate"].inputs) == ["ntp"]
+    assert "--note={rl}" in run.evaluations["", "evaluate"].arguments
+
+
+def test_an_evaluation_declares_its_inputs(tmp_path: Path):
+    agreement = {"inputs": ["rl"], "rows": "rows", "reference.path": "{rl}/model"}
+    job = make_plan(settings(agreement=agreement), tmp_path)["remit", 0].evaluations["", "agreement"]
+    assert list(job.inputs) == ["remit", "rl"]
+    assert f"--reference.path={job.inputs['rl'].result}/model" in job.arguments
+    assert not any(argument.startswith("--inputs") for argument in job.arguments)
+
+
+def test_the_same_work_is_one_job_whatever_it_is_called(tmp_path: Path):
     twice = {name: Method(name, ["baselines/ntp.yaml"]) for name in ("one", "two")}
     plan = make_plan(settings(methods=twice, baseline="one", before={}), tmp_path)
-    assert len(all_cells(cell for run in plan.values() for cell in run.cells)) == 4
+    assert len(with_inputs(job for run in plan.values() for job in run.jobs)) == 4

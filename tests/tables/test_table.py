@@ -72,9 +72,9 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     assert float(lines["tokens", "ntp"]["mean"]) == 4 * 2 * 132
 
     record = json.loads((tmp_path / "table" / "record.json").read_text())
-    cells = {cell["name"]: cell for cell in record["cells"]}
+    jobs = {job["name"]: job for job in record["jobs"]}
     found = [
-        Evaluation.read(Path(cells[f"evaluate-slow-{seed}"]["result"], "evaluation.json")).tasks["lab"].metrics
+        Evaluation.read(Path(jobs[f"evaluate-slow-{seed}"]["result"], "evaluation.json")).tasks["lab"].metrics
         for seed in (0, 1)
     ]
     mean = sum(metrics["nll_correct_result"].value for metrics in found) / 2
@@ -111,7 +111,7 @@ def test_a_damaged_result_is_told_of_and_the_rest_is_shown(config, tmp_path, cap
     arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
     main(arguments)
     record = json.loads((tmp_path / "table" / "record.json").read_text())
-    found = {cell["name"]: Path(cell["result"]) for cell in record["cells"]}
+    found = {job["name"]: Path(job["result"]) for job in record["jobs"]}
     (found["evaluate-ntp-0"] / "evaluation.json").write_text('{"facts": {}, "tas')
     (found["evaluate-ntp-1"] / "evaluation.json").unlink()
     (found["slow-1"] / "run.json").unlink()

@@ -1,0 +1,75 @@
+"""What a failed command says of a user's mistake."""
+
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from yaml import YAMLError
+
+from remit_lit.cli.parser import NOISE, config_files
+from remit_lit.errors import ConfigError, DataError, NonFiniteError
+
+_USER_ERRORS = (ConfigError, DataError, NonFiniteError)
+
+
+def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str | None:
+    """The message for an error of the user's; None for one of the program's, which deserves a traceback.
+
+    Args:
+        error: that ended the command. A class that refuses its arguments does so inside jsonargparse, which wraps the
+            error in its own, so the causes are looked through.
+        extra: optional dependencies of the verb.
+        arguments: of the command line.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
+            providing = extra_with(cause.name.split(".")[0], extra)
+            if providing is not None:
+                return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
+        if isinstance(cause, _USER_ERRORS):
+            return f"{cause}{_unreadable(arguments)}"
+        if str(cause).startswith("Does not validate against any of the Union subtypes"):
+            return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
+        if isinstance(cause, OmegaConfBaseException):
+            return f"config: {cause.full_key}: {str(cause).splitlines()[0]} (a file sees only its own fields)"
+    return None
+
+
+def extra_with(module: str, preferred: str) -> str | None:
+    """An extra of this package that installs a module, by the package's own metadata; ``preferred`` if that does."""
+    try:
+        requirements = [Requirement(text) for text in importlib.metadata.requires("remit_lit") or []]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    extras = importlib.metadata.metadata("remit_lit").get_all("Provides-Extra") or []
+    providing = [
+        extra
+        for extra in extras
+        for requirement in requirements
+        if canonicalize_name(requirement.name) == canonicalize_name(module)
+        and requirement.marker is not None
+        and requirement.marker.evaluate({"extra": extra})
+        and extra != "dev"
+    ]
+    return preferred if preferred in providing else next(iter(providing), None)
+
+
+def _unreadable(arguments: Sequence[str]) -> str:
+    """Names the config file that is no YAML, which jsonargparse's message does not."""
+    for path in config_files(arguments):
+        try:
+            OmegaConf.load(path)
+        except YAMLError as error:
+            return f"\n{path}: {type(error).__name__}"
+        except (OSError, OmegaConfBaseException):
+            continue
+    return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

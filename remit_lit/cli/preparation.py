@@ -1,0 +1,21 @@
+"""``prepare`` from a command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import remit_lit.data.lab_documents  # noqa: F401  (so that configs find LabDocuments by its short name)
+from remit_lit.cli.parser import parse, settings_of, verb_parser
+from remit_lit.data.manifest import read_manifest
+from remit_lit.data.prepare import prepare
+from remit_lit.data.settings import PrepareSettings
+
+
+def run_prepare(verb: str, arguments: Sequence[str]) -> None:
+    """Pack text into rows, and print what they hold."""
+    parser = verb_parser(verb)
+    parser.add_argument("--output", type=str, required=True, help="directory to write the rows to")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
+    parser.add_class_arguments(PrepareSettings)
+    values = parser.instantiate_classes(parse(parser, arguments))
+    rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
+    print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))

@@ -1,0 +1,60 @@
+"""What a user of the package index gets: a wheel in a fresh environment, outside the repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+
+SECONDS = 900
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    # Without PYTHONPATH: only what is installed counts.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", output, cwd=ROOT)
+    (path,) = output.glob("*.whl")
+    return path
+
+
+def train_with_a_shipped_baseline(program: list[str | Path], place: Path) -> None:
+    """The quickstart for some steps with a baseline, both by their names."""
+    assert "baselines/rho1.yaml" in run(*program, "configs", cwd=place)
+    short = ("--model.horizon.steps=4", "--config", "baselines/rho1", "--trainer.limit_val_batches=1")
+    callbacks = "--trainer.callbacks=[]"
+    printed = run(*program, "fit", "--config", "quickstart", *short, callbacks, cwd=place)
+    assert "Rho1 on LlamaForCausalLM of 108,864 parameters: 4 steps" in printed
+    assert (place / "runs/quickstart-rho1/model/model.safetensors").exists()
+
+
+def test_a_wheel_has_all_that_the_quickstart_reads(wheel: Path, tmp_path: Path) -> None:
+    """With the libraries of this environment, and nothing of the repository."""
+    installed, place = tmp_path / "installed", tmp_path / "elsewhere"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel, cwd=tmp_path)
+    place.mkdir()
+    first = f"import sys; sys.path.insert(0, {str(installed)!r}); "
+    where = run(sys.executable, "-c", f"{first}import remit_lit; print(remit_lit.__file__)", cwd=place)
+    assert Path(where.strip()).is_relative_to(installed)
+    code = f"{first}import runpy; runpy.run_module('remit_lit', run_name='__main__', alter_sys=True)"
+    train_with_a_shipped_baseline([sys.executable, "-c", code], place)
+
+
+@pytest.mark.slow
+def test_a_wheel_trains_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries, place = tmp_path / "venv" / "bin", tmp_path / "elsewhere"
+    constraints = ("--constraint", ROOT / "constraints.txt")
+    run(binaries / "python", "-m", "pip", "install", "--quiet", *constraints, wheel, cwd=tmp_path)
+    place.mkdir()
+    train_with_a_shipped_baseline([binaries / "remit_lit"], place)
