@@ -68,6 +68,7 @@ def test_configs_are_listed_shown_and_copied(elsewhere: Path, capsys: pytest.Cap
 
 
 def test_a_verb_finds_its_config_from_any_directory(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", "--config", "quickstart", "--config=baselines/rho1", "--print_config"])
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "quickstart", "--config=baselines/rho1", "--print_config"])
     shown = capsys.readouterr().out
     assert "remit_lit.weighting.Rho1" in shown and "lab/base" in shown
