@@ -39,11 +39,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and the figures under the names of their results pages."""
+    """Add the generated pages, two that lie at the repository's root, and the figures of the results."""
     pages = {"reference/cli.md": _cli_page(), "reference/config.md": _config_page()}
     pages |= {f"api/{room}.md": _api_page(room) for room in _rooms()}
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
+    for page in ("CHANGELOG", "CONTRIBUTING"):
+        files.append(File.generated(config, f"{page.lower()}.md", abs_src_path=str(ROOT / f"{page}.md")))
     for figure in sorted(FIGURES.glob("*/*.png")):
         name = f"results/figures/{figure.parent.name}/{figure.name}"
         files.append(File.generated(config, name, abs_src_path=str(figure)))
