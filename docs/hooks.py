@@ -73,11 +73,22 @@ def _help(verb: str) -> str:
 
 def _config_page() -> str:
     text = re.sub(r",? known subclasses: [^)\n]*\)", ")", _printed(["fit", "--print_config=comments"]))
-    return (
-        "# Fields of a config\n\nEvery field of `fit` with its type and default: "
-        "`python -m remit_lit fit --print_config=comments`. With `--config` before it, the same command shows your\n"
-        "merged config; `--model.weighting.help=ReMiT` explains the arguments of a class.\n\n" + _listing(text, "yaml")
+    fields = re.split(r"\n\n(?=\S)", text.strip())[1:]  # the top-level ones, each with its comment
+    sections = {_name(field): field for field in fields if "\n  " in field}
+    sections["the run"] = "\n\n".join(field for field in fields if "\n  " not in field)
+    head = (
+        "# Fields of a config\n\nEvery field of `fit` with its type and default, as "
+        "`python -m remit_lit fit --print_config=comments` prints them.\nWith `--config` before it, the same command "
+        "shows your merged config; `--model.weighting.help=ReMiT` explains the arguments of a\nclass.\n\n"
     )
+    lightnings_last = sorted(sections, key="trainer".__eq__)
+    return head + "\n".join(f"## {name}\n\n{_listing(sections[name], 'yaml')}" for name in lightnings_last)
+
+
+def _name(field: str) -> str:
+    found = re.search(r"^(\w+):", field, re.MULTILINE)
+    assert found is not None
+    return found[1]
 
 
 def _rooms() -> list[str]:
@@ -86,8 +97,10 @@ def _rooms() -> list[str]:
 
 def _api_page(room: str) -> str:
     """One page for a package or a lone module: its docstring, then each of its public modules."""
-    name = f"remit_lit.{room}"
-    return f"# {name}\n\n" + "\n".join(f"::: {module}\n" for module in _modules(name))
+    package, *modules = _modules(f"remit_lit.{room}")
+    # What a package hands on is shown once, in the module that defines it.
+    only_docstring = "    options: {members: false}\n" if modules else ""
+    return "\n".join([f"# {package}\n", f"::: {package}\n{only_docstring}", *(f"::: {m}\n" for m in modules)])
 
 
 def _modules(name: str) -> Iterator[str]:
@@ -103,7 +116,7 @@ def _printed(arguments: Sequence[str]) -> str:
     columns = {"COLUMNS": "100"}
     with patch.dict(os.environ, columns), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         main(arguments)
-    return output.getvalue()
+    return output.getvalue().replace("\b", "")
 
 
 def _listing(text: str, language: str = "text") -> str:
