@@ -4,7 +4,7 @@ RUN := $(BIN)/python -m remit_lit
 # Libraries that ask a hub for updates would wait for it on a machine without a network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-all lint format real-inputs real lab clean
+.PHONY: help quickstart test test-all lint docs format real-inputs real lab clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,15 +27,19 @@ quickstart: .venv/installed ## mid-train the embedded lab's base model with ReMi
 	$(RUN) fit --config experiments/quickstart.yaml --overwrite=true
 
 test: .venv/installed-dev lint ## lint and run the tests
-	$(BIN)/python -m pytest -m "not slow and not real"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 20 -m "not slow and not real"
 
 test-all: .venv/installed-dev lint ## all tests, the slow and the real ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 20
 
-lint: .venv/installed-dev ## ruff and mypy
+lint: .venv/installed-dev docs ## ruff, mypy, the floors of the package, and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: .venv/installed-dev ## build the documentation in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: .venv/installed-dev ## format the code
 	$(BIN)/ruff format .
@@ -52,4 +56,4 @@ lab: .venv/installed-dev ## build the lab's models from nothing, in .cache/lab/m
 	$(BIN)/python -m remit_lit.recipes lab --seed $(SEED) --output .cache/lab/models-$(SEED)
 
 clean: ## remove the environment, caches and runs
-	rm -rf .venv .cache runs
+	rm -rf .venv .cache runs site
