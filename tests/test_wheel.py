@@ -31,9 +31,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_with_a_shipped_baseline(program: list[str | Path], place: Path) -> None:
     """The quickstart for some steps with a baseline, both by their names."""
     assert "baselines/rho1.yaml" in run(*program, "configs", cwd=place)
-    short = ("--model.horizon.steps=4", "--config", "baselines/rho1", "--trainer.limit_val_batches=1")
+    short = ("--model.horizon.steps=4", "--model.schedule.init_args.warmup_steps=1", "--trainer.limit_val_batches=1")
     callbacks = "--trainer.callbacks=[]"
-    printed = run(*program, "fit", "--config", "quickstart", *short, callbacks, cwd=place)
+    printed = run(*program, "fit", "--config=quickstart", "--config", "baselines/rho1", *short, callbacks, cwd=place)
     assert "Rho1 on LlamaForCausalLM of 108,864 parameters: 4 steps" in printed
     assert (place / "runs/quickstart-rho1/model/model.safetensors").exists()
 
