@@ -20,10 +20,9 @@ class Configured:
         self = super().__new__(cls)
         # Where they do not bind, `__init__` says so better; unpickling passes none.
         with contextlib.suppress(TypeError):
-            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+            bound = _signature(cls).bind(*args, **kwargs)
             bound.apply_defaults()
-            _, *given = bound.arguments.items()
-            self.__dict__[_GIVEN] = dict(given)
+            self.__dict__[_GIVEN] = dict(bound.arguments)
         return self
 
 
@@ -31,8 +30,8 @@ def configuration(value: Any) -> Any:
     """``value`` as plain data for YAML: plain dataclasses by field, other classes as class_path and init_args.
 
     Raises:
-        ConfigError: an object, of a class that is neither a dataclass nor :class:`Configured`, does not tell an argument
-            of its constructor.
+        ConfigError: the class of an object is neither a dataclass nor :class:`Configured`, and the object does not keep
+            an argument of its constructor.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -49,7 +48,7 @@ def configuration(value: Any) -> Any:
 
 def _arguments_of(value: Any) -> dict[str, Any]:
     kept: dict[str, Any] | None = vars(value).get(_GIVEN)
-    parameters = inspect.signature(type(value)).parameters
+    parameters = _signature(type(value)).parameters
     if kept is None:
         untold = [name for name in parameters if not hasattr(value, name)]
         if untold:
@@ -62,3 +61,11 @@ def _arguments_of(value: Any) -> dict[str, Any]:
     spread = [name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
     more = {name: argument for several in spread for name, argument in kept.get(several, {}).items()}
     return {**{name: argument for name, argument in kept.items() if name not in spread}, **more}
+
+
+def _signature(kind: type) -> inspect.Signature:
+    """Of the constructor, without ``self``."""
+    if kind.__init__ is object.__init__:  # type: ignore[misc]
+        return inspect.Signature()
+    signature = inspect.signature(kind.__init__)  # type: ignore[misc]
+    return signature.replace(parameters=list(signature.parameters.values())[1:])

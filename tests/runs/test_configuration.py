@@ -23,6 +23,10 @@ class Child(Configured):
     inner: Renamed
 
 
+class Bare(Configured):
+    """Without arguments."""
+
+
 @dataclass
 class Plain:
     rate: float
@@ -46,6 +50,7 @@ def test_classes_within_others_and_lists_are_told_in_full() -> None:
     assert child[0]["class_path"] == "tests.runs.test_configuration.Child"
     assert child[0]["init_args"]["rate"] == 0.5 and child[0]["init_args"]["inner"]["init_args"]["path"] == "a"
     assert child[1] == {"rate": 2.0}
+    assert configuration(Bare()) == {"class_path": "tests.runs.test_configuration.Bare", "init_args": {}}
 
 
 def test_arguments_outlive_a_copy_in_another_process() -> None:
