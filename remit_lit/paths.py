@@ -25,7 +25,7 @@ def matching_files(files: str | list[str]) -> list[str]:
 
 
 def resolve(path: str) -> str:
-    """The directory of an embedded name (``lab/base``, ``lab/sft``, ``lab/reference``); any other path as it is."""
+    """The directory of an embedded name (``lab/base``, ``lab/bytes``, ...); any other path as it is."""
     from remit_lit.lab import asset_path
 
     return str(asset_path(path.removeprefix(_EMBEDDED))) if path.startswith(_EMBEDDED) else path

@@ -9,19 +9,19 @@ from typing import Literal, get_args
 
 from remit_lit.errors import ConfigError
 
-Asset = Literal["base", "sft", "reference"]
+Asset = Literal["base", "sft", "reference", "bytes"]
 
 
 def asset_path(name: str) -> Path:
-    """The packaged model directory of ``name``.
+    """The packaged directory of ``name``.
 
     Args:
-        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning) or
-            ``reference`` (the same after RLVR).
+        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning),
+            ``reference`` (the same after RLVR), or ``bytes`` (no model, but a tokenizer that reads any text).
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such directory.
     """
     if name not in get_args(Asset):
-        raise ConfigError(f"the lab has the models {', '.join(get_args(Asset))}; got {name!r}")
+        raise ConfigError(f"the lab has {', '.join(get_args(Asset))}; got {name!r}")
     return Path(__file__).parent / "assets" / name
