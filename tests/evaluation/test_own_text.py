@@ -11,14 +11,16 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.byte_tokenizer import build_byte_tokenizer
+from remit_lit.callbacks.in_loop_evaluation import InLoopEvaluation
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.evaluate import evaluate
 from remit_lit.evaluation.harness import run_tasks
 from remit_lit.evaluation.plan import Catalogue
 from remit_lit.evaluation.results import Evaluation
+from remit_lit.lab.source import LabDocuments
 from remit_lit.models import ModelSpec
 from tests.data.conftest import BYTE_EOS
-from tests.helpers import llama_config
+from tests.helpers import fit, llama_config
 
 WINDOW = 16
 TEXTS = ["short", "héllo 日本 🎉\r\n\x00", "exactly sixteen!", "a document of more bytes than a window of tokens holds"]
@@ -96,6 +98,16 @@ def test_evaluate_writes_it_like_any_task(small: PreTrainedModel, write: Write, 
     output = evaluate(ModelSpec(path=str(tmp_path / "model")), [path], str(tmp_path / "out.json"), accelerator="cpu")
     task = Evaluation.read(output).tasks[path]
     assert task.not_run is None and len(task.items) == len(task.metrics["bits_per_byte"].outcomes) == len(TEXTS)
+
+
+def test_it_is_a_learning_curve(tiny_rows: Path, tiny_policy_dir: Path, write: Write, tmp_path: Path) -> None:
+    path = write([text for text in LabDocuments("web", 3).read("0") if text])
+    callback = InLoopEvaluation([path], every_n_steps=1)
+    run = fit(tiny_rows, tiny_policy_dir, tmp_path / "run", steps=2, callbacks=[callback])
+    assert run.module.policy is not None and run.module.tokenizer is not None
+    last = run_tasks(run.module.policy, run.module.tokenizer, [path])[path].metrics["bits_per_byte"].value
+    assert [list(point.figures) for point in callback.history] == [[f"{path}/bits_per_byte"]] * 2
+    assert callback.history[-1].figures[f"{path}/bits_per_byte"] == pytest.approx(last, rel=1e-4)
 
 
 def test_a_file_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
