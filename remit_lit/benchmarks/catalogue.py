@@ -17,6 +17,7 @@ from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
 
 from remit_lit.errors import ConfigError
+from remit_lit.evaluation.own_text import check_own_text, is_own_text
 
 TASKS = Path(__file__).parent / "tasks"
 
@@ -48,7 +49,7 @@ class Unit:
 
     Attributes:
         name: of the task or group.
-        leaves: its tasks; none for the lab, which the harness does not know.
+        leaves: its tasks; none for the lab and for a file of one's own text, which the harness does not know.
     """
 
     name: str
@@ -78,14 +79,17 @@ class Catalogue:
         group or tag stands for its members.
 
         Raises:
-            ConfigError: there are no names, a name is unknown, one name stands for two things, or a task would run
-                code outside the sandbox.
+            ConfigError: there are no names, a name is unknown, a file is not there, one name stands for two
+                things, or a task would run code outside the sandbox.
         """
         if not names:
             raise ConfigError(f"tasks: got none; give for example [{LAB}] or [remit_offline_likelihood]")
         units: dict[str, Unit] = {}
         for name in names:
-            found = [Unit(LAB)] if name == LAB else self._units(name, self._entry(name).cfg, {})
+            if is_own_text(name):
+                check_own_text(name)
+            is_known = name == LAB or is_own_text(name)
+            found = [Unit(name)] if is_known else self._units(name, self._entry(name).cfg, {})
             for unit in found:
                 if units.setdefault(unit.name, unit) != unit:
                     raise ConfigError(

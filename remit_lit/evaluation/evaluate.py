@@ -43,7 +43,8 @@ def evaluate(
     Args:
         model: its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
         tasks: names of tasks or groups, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
-            the paper's ten, lab is the lab's own test; all of lm-evaluation-harness are known too.
+            the paper's ten, lab is the lab's own test; all of lm-evaluation-harness are known too. A .jsonl file of
+            documents is bits per byte of your own text.
         output: JSON file to write.
         limit: the first so many items of each task, and of each part of a pooled one; null is all.
         batch_size: sequences at a time.
@@ -59,7 +60,7 @@ def evaluate(
 
     Raises:
         ConfigError: a task is unknown, the file exists, there is no model, or a number is below 1.
-        DataError: a checkpoint is damaged.
+        DataError: a checkpoint, or a file of documents, is damaged.
     """
     given = {name: value for name, value in locals().items() if name != "model"}
     path = Path(output)

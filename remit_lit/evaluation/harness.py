@@ -25,6 +25,7 @@ from remit_lit.benchmarks.offline import CACHE, offline_folder
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.isolation import isolated, seeded
 from remit_lit.evaluation.lab import measure_lab
+from remit_lit.evaluation.own_text import is_own_text, measure_own_text
 from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.evaluation.windowed_model import DoesNotFit, WindowedModel
 from remit_lit.lab.tokenizer import check_lab_tokenizer
@@ -51,7 +52,8 @@ def run_tasks(
     Args:
         model: on the device it is to run on.
         tokenizer: its own.
-        tasks: names of tasks, groups or tags of this package and of lm-evaluation-harness; ``lab`` for the lab's test.
+        tasks: names of tasks, groups or tags of this package and of lm-evaluation-harness; ``lab`` for the lab's test;
+            paths of ``.jsonl`` files of documents.
         limit: the first so many items of each task, and of each part of a pooled one; None is all.
         batch_size: sequences at a time.
         max_length: window in tokens; None is the model's own.
@@ -64,6 +66,7 @@ def run_tasks(
 
     Raises:
         ConfigError: a name is unknown, a number is below 1, or the lab is asked of another tokenizer.
+        DataError: a file of documents is malformed or empty.
     """
     units = check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
     tasks_of = catalogue(Path(cache, "offline"))
@@ -76,6 +79,8 @@ def run_tasks(
             with seeded(seed):
                 if unit.name == LAB:
                     result = measure_lab(model, tokenizer, limit)
+                elif is_own_text(unit.name):
+                    result = measure_own_text(asked, unit.name, limit)
                 elif problem := obstacles.of(unit):
                     result = TaskResult(not_run=problem)
                 else:

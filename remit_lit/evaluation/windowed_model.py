@@ -49,6 +49,12 @@ class WindowedModel(HFLM):  # type: ignore[misc]
             self.truncated += len(context) + len(continuation) > self.max_length + 1
         return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
 
+    def window_loglikelihoods(self, windows: list[tuple[list[int], list[int]]]) -> list[float]:
+        """Log-likelihood in nats of each continuation, given its context; both are tokens."""
+        requests = [(None, context, continuation) for context, continuation in windows]
+        found = self._loglikelihood_tokens(requests, disable_tqdm=not sys.stderr.isatty())
+        return [log_likelihood for log_likelihood, _ in found]
+
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
         return super().loglikelihood(requests, disable_tqdm or not sys.stderr.isatty())
 

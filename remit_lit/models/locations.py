@@ -8,11 +8,11 @@ import remit_lit.lab
 from remit_lit.errors import ConfigError
 
 _EMBEDDED = "lab/"
-Asset = Literal["base", "sft", "reference"]
+Asset = Literal["base", "sft", "reference", "bytes"]
 
 
 def resolve(path: str) -> str:
-    """The directory of an embedded name (``lab/base``, ``lab/sft``, ``lab/reference``); any other path as it is."""
+    """The directory of an embedded name (``lab/base``, ``lab/bytes``, ...); any other path as it is."""
     return str(asset_path(path.removeprefix(_EMBEDDED))) if path.startswith(_EMBEDDED) else path
 
 
@@ -31,15 +31,15 @@ def check_model_path(field: str, path: str) -> None:
 
 
 def asset_path(name: str) -> Path:
-    """The packaged model directory of ``name``.
+    """The packaged directory of ``name``.
 
     Args:
-        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning) or
-            ``reference`` (the same after RLVR).
+        name: ``base`` (before mid-training), ``sft`` (the mid-trained model after supervised fine-tuning),
+            ``reference`` (the same after RLVR), or ``bytes`` (no model, but a tokenizer that reads any text).
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such directory.
     """
     if name not in get_args(Asset):
-        raise ConfigError(f"the lab has the models {', '.join(get_args(Asset))}; got {name!r}")
+        raise ConfigError(f"the lab has {', '.join(get_args(Asset))}; got {name!r}")
     return Path(remit_lit.lab.__file__).parent / "assets" / name
