@@ -17,11 +17,8 @@ from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
 
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.own_text import check_own_text, is_own_text
 
 TASKS = Path(__file__).parent / "tasks"
-
-
 LAB = "lab"
 _GROUP_FIELDS = frozenset(field.name for field in fields(GroupConfig))
 
@@ -86,10 +83,12 @@ class Catalogue:
             raise ConfigError(f"tasks: got none; give for example [{LAB}] or [remit_offline_likelihood]")
         units: dict[str, Unit] = {}
         for name in names:
-            if is_own_text(name):
-                check_own_text(name)
-            is_known = name == LAB or is_own_text(name)
-            found = [Unit(name)] if is_known else self._units(name, self._entry(name).cfg, {})
+            if is_own_text(name) and not Path(name).is_file():
+                raise ConfigError(
+                    f"tasks: there is no file {name!r}; give a task's name, or a .jsonl file of documents"
+                )
+            needs_no_harness = name == LAB or is_own_text(name)
+            found = [Unit(name)] if needs_no_harness else self._units(name, self._entry(name).cfg, {})
             for unit in found:
                 if units.setdefault(unit.name, unit) != unit:
                     raise ConfigError(
@@ -154,6 +153,11 @@ class Catalogue:
                 own = {} if is_inline else {k: v for k, v in member.items() if k not in ("group", "task")}
                 # What is asked for from outside wins, as in the harness; a member wins over its group.
                 yield inner, member if is_inline else self._entry(inner).cfg, {**shared, **changes, **own}
+
+
+def is_own_text(task: str) -> bool:
+    """Whether the name of a task is that of a file of documents."""
+    return task.endswith(".jsonl")
 
 
 @cache

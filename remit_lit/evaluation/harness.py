@@ -19,13 +19,13 @@ from lm_eval.api.task import Task
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.benchmarks.catalogue import LAB, Catalogue, Unit, catalogue, short_waits
+from remit_lit.benchmarks.catalogue import LAB, Catalogue, Unit, catalogue, is_own_text, short_waits
 from remit_lit.benchmarks.fetch import BENCHMARKS, FetchError
 from remit_lit.benchmarks.offline import CACHE, offline_folder
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.isolation import isolated, seeded
 from remit_lit.evaluation.lab import measure_lab
-from remit_lit.evaluation.own_text import is_own_text, measure_own_text
+from remit_lit.evaluation.own_text import measure_own_text
 from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.evaluation.windowed_model import DoesNotFit, WindowedModel
 from remit_lit.lab.tokenizer import check_lab_tokenizer

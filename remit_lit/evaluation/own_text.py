@@ -3,26 +3,14 @@
 import hashlib
 import math
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from remit_lit.data.sources import JsonLines
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import DataError
 from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.evaluation.windowed_model import WindowedModel
-
-
-def is_own_text(task: str) -> bool:
-    """Whether the name of a task is that of a file of documents."""
-    return task.endswith(".jsonl")
-
-
-def check_own_text(path: str) -> None:
-    """Raise ConfigError where there is no such file."""
-    if not Path(path).is_file():
-        raise ConfigError(f"tasks: there is no file {path!r}; give a task's name, or a .jsonl file of documents")
 
 
 def measure_own_text(asked: WindowedModel, path: str, limit: int | None = None) -> TaskResult:

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from remit_lit.callbacks.in_loop_evaluation import InLoopEvaluation
-from remit_lit.lab.source import LabDocuments
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.benchmarks.catalogue import Catalogue
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.evaluate import evaluate
 from remit_lit.evaluation.harness import run_tasks
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.models import ModelSpec
 from remit_lit.models.byte_tokenizer import build_byte_tokenizer
-from tests.data.conftest import BYTE_EOS
+from remit_lit.training.callbacks.in_loop_evaluation import InLoopEvaluation
+from tests.byte_level import BYTE_EOS
 from tests.helpers import fit, llama_config
 
 WINDOW = 16

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from remit_lit.tokenization import load_tokenizer, tokenizer_fingerprint
 from transformers import PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError
-from remit_lit.lab import asset_path
 from remit_lit.models import ModelSpec
 from remit_lit.models.byte_tokenizer import build_byte_tokenizer
+from remit_lit.models.locations import asset_path
+from remit_lit.models.tokenization import load_tokenizer, tokenizer_fingerprint
 from tests.byte_level import byte_tokenizer
 
 TEXTS = {
