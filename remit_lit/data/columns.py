@@ -9,7 +9,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import write_whole
 
 _NAME = "column.json"
 _CHECKSUM_BYTES = 4
@@ -165,12 +166,11 @@ def has_facts(directory: Path) -> bool:
 
 def write_facts(directory: Path, facts: ColumnFacts) -> None:
     """Bind a column to what it is scored from, before its first shard."""
-    content = json.dumps(asdict(facts), indent=2) + "\n"
-    _replace(directory / _NAME, lambda path: path.write_text(content))
+    _write(directory / _NAME, (json.dumps(asdict(facts), indent=2) + "\n").encode())
 
 
 def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
-    """Write one shard aside and rename it into place, so that a shard that is there was written whole.
+    """Write one shard; one that is there was written whole.
 
     Raises:
         DataError: the disk is full; the shards written before are kept.
@@ -178,16 +178,13 @@ def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
     stream = io.BytesIO()
     np.save(stream, values)
     checksum = zlib.crc32(stream.getbuffer()).to_bytes(_CHECKSUM_BYTES, "little")
-    _replace(shard_path(directory, index), lambda path: path.write_bytes(stream.getvalue() + checksum))
+    _write(shard_path(directory, index), stream.getvalue() + checksum)
 
 
-def _replace(path: Path, write: Callable[[Path], int]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path: Path, content: bytes) -> None:
     try:
-        write(aside)
-        aside.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DataError(

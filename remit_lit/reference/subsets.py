@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,7 @@ from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, open_rows
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import replaced
 from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import CachedReference
 from remit_lit.weighting import MiniPLM, TokenWeighting
@@ -107,7 +106,9 @@ def select(
         sources=choice.sources,
         quantiles=choice.quantiles,
     )
-    _write(directory, choice.rows, facts)
+    with replaced(directory) as aside:
+        np.save(aside / "rows.npy", choice.rows)
+        (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
     print("\n".join(choice.summary()))
     return directory
 
@@ -179,16 +180,3 @@ def _settings(weighting: TokenWeighting) -> dict[str, Any]:
 
 def _digest(rows: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()
-
-
-def _write(directory: Path, rows: np.ndarray, facts: SubsetFacts) -> None:
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
-        np.save(aside / "rows.npy", rows)
-        (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
-        if directory.exists():
-            shutil.rmtree(directory)
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -1,7 +1,6 @@
 """A checkpoint on disk: a directory that is there as a whole or not at all, and says what belongs in it."""
 
 import json
-import os
 import re
 import shutil
 import zlib
@@ -12,6 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import put_in_place, sync
 
 LAST = "last.ckpt"
 _MANIFEST = "manifest.json"
@@ -59,17 +59,13 @@ def finish(path: Path, facts: dict[str, Any]) -> None:
     aside = aside_of(path)
     files = {str(file.relative_to(aside)): _facts_of(file) for file in _files(aside)}
     (aside / _MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=2) + "\n")
-    for file in (*_files(aside), aside):
-        _sync(file)
-    if path.exists():
-        shutil.rmtree(path)
-    aside.rename(path)
+    put_in_place(aside, path)
     link = path.with_name(LAST)
     new = link.with_name(f".{LAST}")
     new.unlink(missing_ok=True)
     new.symlink_to(path.name)
     new.replace(link)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def discard(path: Path) -> None:
@@ -165,11 +161,3 @@ def _facts_of(file: Path) -> dict[str, int]:
         while piece := stream.read(_PIECE_BYTES):
             checksum = zlib.crc32(piece, checksum)
     return {"bytes": file.stat().st_size, "crc32": checksum}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

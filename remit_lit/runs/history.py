@@ -1,12 +1,12 @@
 """``evaluations.jsonl``: what a policy could do in the course of its training, a line for each time it was asked."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from remit_lit.errors import DataError
+from remit_lit.files import write_whole
 
 HISTORY = "evaluations.jsonl"
 
@@ -53,9 +53,7 @@ def write_history(run_dir: str | Path, points: Iterable[Evaluated]) -> None:
     """Replace the file, as a whole or not at all."""
     path = Path(run_dir, HISTORY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("".join(map(_line, points)))
-    aside.replace(path)
+    write_whole(path, "".join(map(_line, points)))
 
 
 def _line(point: Evaluated) -> str:
