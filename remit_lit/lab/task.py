@@ -23,6 +23,11 @@ from remit_lit.errors import ConfigError, DataError
 
 Split = Literal["train", "dev", "test"]
 
+DEV_PROBLEMS = 1000
+"""Problems of the dev split, on which the recipe's budgets were chosen."""
+TEST_PROBLEMS = 2000
+"""Problems of the test split, on which results are reported."""
+
 STEPS = 5
 OPERATORS = "+-*"
 MISREAD_PROBABILITY = 0.5
