@@ -4,6 +4,7 @@ import fcntl
 import glob
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +51,6 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         if not _is_alive(stale):
             shutil.rmtree(stale, ignore_errors=True)
     scratch = _aside(path)
-    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
         yield scratch
@@ -64,7 +64,7 @@ def put_in_place(aside: Path, directory: Path) -> None:
         sync(path)
     # Renamed before it is removed: half removed, it must not be taken for a whole one.
     old = aside.with_name(f"{aside.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)  # of a checkpoint, whose place aside has a fixed name
     if directory.exists():
         directory.rename(old)
     aside.rename(directory)
@@ -81,14 +81,15 @@ def sync(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    # A name of its own for each writer: threads of one process must not share one.
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def _is_alive(aside: Path) -> bool:
     """Whether the process that writes aside here still runs."""
     try:
-        os.kill(int(aside.name.removesuffix(".old").rpartition(".")[2]), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(int(aside.name.removesuffix(".old").split(".")[-2]), 0)
+    except (ValueError, IndexError, ProcessLookupError):
         return False
     except PermissionError:
         return True
@@ -122,10 +123,10 @@ def matching_files(files: str | list[str]) -> list[str]:
     """
     paths = []
     for pattern in [files] if isinstance(files, str) else files:
-        found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
-        paths += found
+        matches = sorted(glob.glob(pattern, recursive=True))
+        if not matches:
+            raise ConfigError(f"files: nothing matches {pattern!r} in {Path.cwd()}; give paths or glob patterns")
+        paths += matches
     return paths
 
 

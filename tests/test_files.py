@@ -101,7 +101,7 @@ def test_a_directory_whose_writer_is_killed_stays_as_it_was_and_the_next_writer_
 
 def test_the_directory_of_a_process_that_still_writes_is_left_alone(tmp_path):
     with scratch_beside(tmp_path / "rows") as scratch:
-        others = scratch.with_suffix(f".{os.getppid()}")
+        others = scratch.with_name(scratch.name.replace(f".{os.getpid()}.", f".{os.getppid()}."))
         others.mkdir()
     with scratch_beside(tmp_path / "rows"):
         assert others.exists()

@@ -1,8 +1,9 @@
 """Score columns: per-token NLLs of a frozen model, stored beside the rows and bound to them by fingerprints.
 
-A shard is a ``.npy`` file and, after it, the CRC-32 of all its bytes: whole or damaged can be told from the file alone.
+A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that damage shows in the file alone.
 """
 
+import dataclasses
 import errno
 import fcntl
 import io
@@ -11,7 +12,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,8 @@ class ColumnFacts:
         num_rows: rows in the column.
         rows_per_shard: rows in each shard but the last.
         sequence_length: tokens in a row.
-        forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Two columns
-            are the same whether or not they say it.
+        forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Not part of
+            what makes two columns the same.
     """
 
     rows: str
@@ -48,7 +49,7 @@ class ColumnFacts:
     num_rows: int
     rows_per_shard: int
     sequence_length: int
-    forward_flops: float | None = field(default=None, compare=False)
+    forward_flops: float | None = dataclasses.field(default=None, compare=False)
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
@@ -151,9 +152,9 @@ def read_facts(directory: Path) -> ColumnFacts:
         return ColumnFacts(**json.loads((directory / _NAME).read_text()))
     except FileNotFoundError:
         names = sorted(path.parent.name for path in directory.parent.glob(f"*/{_NAME}"))
-        have = f"these rows have {names}" if names else "these rows have none"
+        existing = f"these rows have {names}" if names else "these rows have none"
         raise ConfigError(
-            f"column: no score column {directory.name!r} ({have}); write it with `python -m remit_lit score`"
+            f"column: no score column {directory.name!r} ({existing}); write it with `python -m remit_lit score`"
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise DataError(f"column: {directory / _NAME} is damaged ({error}); remove the column") from error
@@ -218,14 +219,17 @@ def writing(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def require_facts(found: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:
+def require_facts(facts: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:
     """Refuse a column that was scored from other rows, another tokenizer, or another attention.
 
     Raises:
         ConfigError: naming both sides.
     """
     expected = {"rows": rows, "tokenizer": tokenizer, "document_attention": document_attention}
-    different = {f: (getattr(found, f), want) for f, want in expected.items() if getattr(found, f) != want}
-    if different:
-        sides = "; ".join(f"{f}: {a} in the column, {b} in this run" for f, (a, b) in different.items())
-        raise ConfigError(f"column {name!r} does not belong to this run ({sides}); score these rows again")
+    sides = [
+        f"{field}: {getattr(facts, field)} in the column, {value} in this run"
+        for field, value in expected.items()
+        if getattr(facts, field) != value
+    ]
+    if sides:
+        raise ConfigError(f"column {name!r} does not belong to this run ({'; '.join(sides)}); score these rows again")

@@ -56,7 +56,7 @@ def _move(rows: Path, output: Path) -> None:
     except OSError:
         if not output.exists():
             raise
-        raise ConfigError(f"output: {output} exists, made by another process meanwhile; its rows are kept") from None
+        raise ConfigError(f"output: another process has just written {output}; its rows are kept") from None
 
 
 def _write(
@@ -84,7 +84,8 @@ def _write(
                 raise DataError(f"sources: {tokens} tokens in all, less than one row of {settings.sequence_length}")
             if settings.validation is not None or settings.validation_share > 0:
                 warnings.warn(
-                    "validation: the held-out documents fill no row; there is no validation split", stacklevel=3
+                    "validation: the held-out documents do not fill a row, so there is no validation split",
+                    stacklevel=3,
                 )
             continue
         table = _write_rows(packing, corpus, scratch / f"{split}-rows", settings.num_workers)

@@ -170,6 +170,5 @@ def count(module: MidTrainingModule, sequence_length: int) -> Sizes:
         parameters=sum(p.numel() for p in parameters),
         embeddings=sum(embeddings.values()),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
-        # A forward pass is a third of forward and backward.
         flops=flops_per_token(policy, sequence_length) + sum(forward_flops(m, sequence_length) for m in frozen),
     )

@@ -69,7 +69,7 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
         The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
 
     Raises:
-        ConfigError: ``run`` is no run folder, ``output`` exists, or there is no checkpoint.
+        ConfigError: ``run`` is not a run folder, ``output`` exists, or there is no checkpoint.
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
@@ -99,7 +99,7 @@ def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
         DataError: the checkpoint is damaged.
     """
     if spec.path is None:
-        raise ConfigError("model.path: a fresh model knows nothing; give a directory, a hub id, or a run folder")
+        raise ConfigError("model.path: a fresh model has learned nothing yet; give a directory, hub id or run folder")
     path = Path(spec.path)
     folder = path.absolute().parent
     run = folder.parent

@@ -18,9 +18,8 @@ from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.files import write_whole
 from remit_lit.models.export import put_model_in_place
 from remit_lit.posttraining.dev_problems import DevProgress
-from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD
+from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, global_rank
 from remit_lit.runs.provenance import provenance
-from remit_lit.runs.ranks import global_rank
 from remit_lit.runs.resume import has_ended
 
 _STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes

@@ -60,10 +60,10 @@ def select(
         rows: directory of prepared rows.
         base: column of the model before mid-training, e.g. nll_base.
         reference: column of the RL-tuned model, e.g. nll_rl.
-        name: of the subset.
+        name: of the subset, for ``data.subset``.
         weighting: the strategy that chooses; null is MiniPLM with its default keep.
-        split: which rows.
-        overwrite: replace a subset of that name.
+        split: the rows to choose from.
+        overwrite: replace an existing subset of that name.
 
     Returns:
         The directory of the subset.
@@ -132,7 +132,7 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(directory, error) from error
     if _digest(chosen) != facts.digest:
-        raise _damaged(directory, "its rows are not those of its digest")
+        raise _damaged(directory, "its row numbers do not match their digest")
     expected: dict[str, Any] = {"rows": read_manifest(rows).fingerprints[split]}
     if weighting.selects_rows:
         expected["weighting"] = _settings(weighting)
@@ -142,7 +142,7 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
         if getattr(facts, field) != want
     ]
     if sides:
-        raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); select again")
+        raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); run `select` again")
     return chosen
 
 
@@ -155,9 +155,9 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
     """
     directory = _directory(rows, split, name)
     if not directory.is_dir():
-        have = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
+        existing = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
         raise ConfigError(
-            f"data.subset: no subset {name!r} (these rows have {have}); write it with `python -m remit_lit select`"
+            f"data.subset: no subset {name!r} (these rows have {existing}); write it with `python -m remit_lit select`"
         )
     try:
         return SubsetFacts(**json.loads((directory / "subset.json").read_text()))
@@ -166,7 +166,7 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
 
 
 def _damaged(directory: Path, how: object) -> DataError:
-    return DataError(f"data.subset: {directory} is damaged ({how}); select again")
+    return DataError(f"data.subset: {directory} is damaged ({how}); run `select` again")
 
 
 def _directory(rows: str | Path, split: str, name: str) -> Path:

@@ -101,9 +101,8 @@ def verify(path: str | Path) -> dict[str, Any]:
     facts = read_facts(path)
     for name, expected in facts["files"].items():
         file = Path(path, name)
-        found = _facts_of(file) if file.is_file() else "missing"
-        if found != expected:
-            how = "missing" if found == "missing" else "damaged"
+        if not file.is_file() or _facts_of(file) != expected:
+            how = "damaged" if file.is_file() else "missing"
             raise DataError(f"checkpoint: {path} cannot be trusted, {name} is {how}; give an earlier checkpoint")
     return facts
 
@@ -114,28 +113,28 @@ def newest(checkpoints: str | Path) -> Path | None:
     Raises:
         DataError: there are some, and all are damaged.
     """
-    found = all_checkpoints(checkpoints)
-    for path in reversed(found):
+    existing = all_checkpoints(checkpoints)
+    for path in reversed(existing):
         try:
             verify(path)
         except (ConfigError, DataError) as error:
-            rank_zero_warn(f"{error}; the one before it is tried")
+            rank_zero_warn(f"{error}; trying the one before it")
         else:
             return path
-    if found:
-        raise DataError(f"checkpoint: all {len(found)} checkpoints in {checkpoints} are damaged")
+    if existing:
+        raise DataError(f"checkpoint: all {len(existing)} checkpoints in {checkpoints} are damaged")
     return None
 
 
 def lack_of_room(checkpoints: str | Path) -> str | None:
-    """Why one more checkpoint as large as the newest would not fit on the disk; None if it would, or there is none.
+    """Why one more checkpoint as large as the newest does not fit on the disk; None if it does, or there is none yet.
 
-    Asked beforehand, because ranks that write shards together cannot all go on once one of them has failed.
+    Checked beforehand: once one of several ranks has failed to write its shard, the others cannot go on.
     """
-    found = all_checkpoints(checkpoints)
-    if not found:
+    existing = all_checkpoints(checkpoints)
+    if not existing:
         return None
-    needed = sum(file.stat().st_size for file in _files(found[-1]))
+    needed = sum(file.stat().st_size for file in _files(existing[-1]))
     free = shutil.disk_usage(checkpoints).free
     return None if free > needed else f"it takes {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
 

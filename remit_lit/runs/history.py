@@ -1,4 +1,4 @@
-"""``evaluations.jsonl``: what a policy could do in the course of its training, a line for each time it was asked."""
+"""``evaluations.jsonl``: the evaluations of a policy in the course of its training, one a line."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ class Evaluated:
 
     Attributes:
         global_step: optimizer steps that made the weights.
-        tokens: trained on by then.
-        figures: by ``TASK/METRIC``.
+        tokens: number of tokens trained on by then.
+        figures: by ``TASK/METRIC``, e.g. ``lab/accuracy``.
     """
 
     global_step: int
@@ -27,7 +27,7 @@ class Evaluated:
 
 
 def read_history(run_dir: str | Path) -> list[Evaluated]:
-    """All points of a run in order; none where it was never asked.
+    """All points of a run in order; none if it was never evaluated.
 
     Raises:
         DataError: the file is damaged.

@@ -231,7 +231,7 @@ def test_rows_made_otherwise_are_not_taken_for_these(tmp_path: Path, byte_tokeni
         (compared_rows, settings),
         (compared_rows, replace(compared, decontaminate_ngram=8)),
     ):
-        with pytest.raises(ConfigError, match=r"made otherwise \(decontaminate"):
+        with pytest.raises(ConfigError, match=r"prepared with other settings \(decontaminate"):
             require_settings(rows, other)
 
 

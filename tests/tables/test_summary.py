@@ -96,7 +96,7 @@ def test_items_in_another_order_are_not_paired():
     def of(items):
         return Entry({0: replace(metric(0.5), items=items)})
 
-    with pytest.raises(DataError, match="not measured on the same items .* in the same order"):
+    with pytest.raises(DataError, match=r"not measured on the same items .* in the same order"):
         table({"base": of("a"), "other": of("b")})
     assert table({"base": of("a"), "other": of("a")}).cells["row", "other"].difference is not None
 
