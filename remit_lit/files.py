@@ -1,10 +1,14 @@
-"""Folders that are built once, and again when their recipe changes."""
+"""Files and directories that are there as a whole or not at all, and folders that are built once."""
 
 import fcntl
 import glob
 import json
+import os
+import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +17,90 @@ from remit_lit.errors import ConfigError
 RECIPE_FILE = "recipe.json"
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file aside, sync it and rename it into place: a writer that is killed leaves the old one whole.
+
+    Raises:
+        OSError: the disk refuses it; the old file is whole, and nothing is left aside.
+    """
+    aside = _aside(path)
+    try:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(directory: Path) -> Iterator[Path]:
+    """An empty directory to write in, which takes the place of ``directory`` when the context ends without an error."""
+    with scratch_beside(directory) as aside:
+        yield aside
+        put_in_place(aside, directory)
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """An empty directory on the disk of ``path``, removed when the context ends.
+
+    Those of processes that died on this machine are removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
+        if not _is_alive(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    scratch = _aside(path)
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def put_in_place(aside: Path, directory: Path) -> None:
+    """Sync a directory that was written aside and rename it to ``directory``; what was there before is removed."""
+    for path in (*aside.rglob("*"), aside):
+        sync(path)
+    # Renamed before it is removed: half removed, it must not be taken for a whole one.
+    old = aside.with_name(f"{aside.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a checkpoint, whose place aside has a fixed name
+    if directory.exists():
+        directory.rename(old)
+    aside.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a directory's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _aside(path: Path) -> Path:
+    # A name of its own for each writer: threads of one process must not share one.
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def _is_alive(aside: Path) -> bool:
+    """Whether the process that writes aside here still runs."""
+    try:
+        os.kill(int(aside.name.removesuffix(".old").split(".")[-2]), 0)
+    except (ValueError, IndexError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def build_once(folder: Path, recipe: Mapping[str, object], build: Callable[[Path], None]) -> Path:
     """Return `folder`, calling `build(empty_folder)` first unless it was built from an equal recipe.
 
-    The recipe (JSON values: source checksums, settings, seeds) is saved inside as `recipe.json`. The build happens in
-    a neighbouring folder that is renamed at the end, so an interrupted build is never taken for a finished one; and
-    where two processes ask for it at once, the second waits for the first.
+    The recipe (JSON values: source checksums, settings, seeds) is saved inside as `recipe.json`. An interrupted build
+    is never taken for a finished one, and where two processes ask for a folder at once, the second waits for the first.
     """
     wanted = json.dumps(recipe, indent=2, sort_keys=True)
     saved = folder / RECIPE_FILE
@@ -27,13 +109,10 @@ def build_once(folder: Path, recipe: Mapping[str, object], build: Callable[[Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         if saved.is_file() and saved.read_text() == wanted:
             return folder
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        build(partial)
-        (partial / RECIPE_FILE).write_text(wanted)
-        shutil.rmtree(folder, ignore_errors=True)
-        return partial.replace(folder)
+        with replaced(folder) as empty:
+            build(empty)
+            (empty / RECIPE_FILE).write_text(wanted)
+        return folder
 
 
 def matching_files(files: str | list[str]) -> list[str]:
@@ -44,10 +123,10 @@ def matching_files(files: str | list[str]) -> list[str]:
     """
     paths = []
     for pattern in [files] if isinstance(files, str) else files:
-        found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise ConfigError(f"files: nothing matches {pattern!r} from {Path.cwd()}; give paths or glob patterns")
-        paths += found
+        matches = sorted(glob.glob(pattern, recursive=True))
+        if not matches:
+            raise ConfigError(f"files: nothing matches {pattern!r} in {Path.cwd()}; give paths or glob patterns")
+        paths += matches
     return paths
 
 

@@ -1,9 +1,110 @@
+import os
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from remit_lit.files import build_once
+from remit_lit.files import build_once, replaced, scratch_beside, write_whole
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("content", ["läßt\n", b"\x00\xff"], ids=["text", "bytes"])
+def test_a_file_is_replaced_and_nothing_else_is_left(content, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert names_in(tmp_path) == ["record.json"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_writer_that_fails_leaves_the_old_file_whole(step, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["record.json"]
+
+
+def run_until_killed(program: str, directory: Path) -> None:
+    """Run a program that calls ``kill()``; it has ``os``, ``files`` and ``directory`` to work with."""
+    setup = f"""
+import os, signal
+from pathlib import Path
+from remit_lit import files
+directory = Path({str(directory)!r})
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.run([sys.executable, "-c", setup + program], check=False)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_writer_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    run_until_killed("os.fsync = kill\nfiles.write_whole(directory / 'record.json', 'new')", tmp_path)
+    assert path.read_text() == "old"
+    write_whole(path, "newer")
+    assert path.read_text() == "newer"
+
+
+def test_a_directory_is_replaced_and_nothing_else_is_left(tmp_path):
+    directory = tmp_path / "new" / "subset"
+    for content in ("first", "second"):
+        with replaced(directory) as aside:
+            (aside / "inner").mkdir()
+            (aside / "inner" / content).touch()
+        assert names_in(directory / "inner") == [content]
+    assert names_in(directory.parent) == ["subset"]
+
+
+def test_a_directory_whose_writing_fails_stays_as_it_was(tmp_path):
+    directory = tmp_path / "subset"
+    with replaced(directory) as aside:
+        (aside / "old").touch()
+
+    def fail() -> None:
+        with replaced(directory) as aside:
+            (aside / "half").touch()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert names_in(directory) == ["old"]
+    assert names_in(tmp_path) == ["subset"]
+
+
+def test_a_directory_whose_writer_is_killed_stays_as_it_was_and_the_next_writer_tidies_up(tmp_path):
+    directory = tmp_path / "subset"
+    with replaced(directory) as aside:
+        (aside / "old").touch()
+    run_until_killed("with files.replaced(directory / 'subset') as aside: (aside / 'half').touch(); kill()", tmp_path)
+    assert names_in(directory) == ["old"]
+    assert len(names_in(tmp_path)) == 2
+    with replaced(directory) as aside:
+        (aside / "new").touch()
+    assert names_in(directory) == ["new"]
+    assert names_in(tmp_path) == ["subset"]
+
+
+def test_the_directory_of_a_process_that_still_writes_is_left_alone(tmp_path):
+    with scratch_beside(tmp_path / "rows") as scratch:
+        others = scratch.with_name(scratch.name.replace(f".{os.getpid()}.", f".{os.getppid()}."))
+        others.mkdir()
+    with scratch_beside(tmp_path / "rows"):
+        assert others.exists()
 
 
 def test_builds_once_and_again_when_the_recipe_changes(tmp_path):
@@ -16,7 +117,7 @@ def test_builds_once_and_again_when_the_recipe_changes(tmp_path):
     for seed in (0, 0, 1):
         folder = build_once(tmp_path / "out", {"seed": seed}, build)
     assert len(built) == 2
-    assert sorted(p.name for p in folder.iterdir()) == ["file-2", "recipe.json"]
+    assert names_in(folder) == ["file-2", "recipe.json"]
 
 
 def test_an_interrupted_build_is_not_taken_for_a_finished_one(tmp_path):
@@ -28,7 +129,7 @@ def test_an_interrupted_build_is_not_taken_for_a_finished_one(tmp_path):
         build_once(tmp_path / "out", {}, broken)
     assert not (tmp_path / "out").exists()
     folder = build_once(tmp_path / "out", {}, lambda folder: (folder / "whole").touch())
-    assert sorted(p.name for p in folder.iterdir()) == ["recipe.json", "whole"]
+    assert names_in(folder) == ["recipe.json", "whole"]
 
 
 def test_who_asks_meanwhile_waits_for_the_build(tmp_path):

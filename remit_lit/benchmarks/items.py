@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from remit_lit.errors import ConfigError
+from remit_lit.lab.task import DEV_PROBLEMS, TEST_PROBLEMS, correct_completion, sample_problems
 
 
 def evaluation_items(name: str) -> Iterator[tuple[str, str]]:
@@ -14,7 +15,7 @@ def evaluation_items(name: str) -> Iterator[tuple[str, str]]:
     Instructions and worked examples that a task writes into each question count as part of the item.
 
     Args:
-        name: ``lab``, whose items are the dev and test problems that its recipe measures with; or a task, group or tag
+        name: ``lab``, whose items are the dev and test problems that models are measured on; or a task, group or tag
             that ``evaluate`` takes, whose items are those that it would measure on.
 
     Raises:
@@ -24,11 +25,7 @@ def evaluation_items(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _lab_texts() -> Iterator[str]:
-    from remit_lit.lab.task import correct_completion, sample_problems
-    from remit_lit.recipes.lab_budgets import Recipe
-
-    recipe = Recipe()
-    problems = sample_problems(recipe.dev_problems, "dev") + sample_problems(recipe.test_problems, "test")
+    problems = sample_problems(DEV_PROBLEMS, "dev") + sample_problems(TEST_PROBLEMS, "test")
     yield from (problem.prompt + correct_completion(problem) for problem in problems)
 
 

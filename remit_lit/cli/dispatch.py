@@ -96,7 +96,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _exit_preempted(stop: Preempted) -> NoReturn:
-    from remit_lit.runs.ranks import global_rank
+    from remit_lit.runs.folder import global_rank
 
     # Lightning's launcher takes another exit code of a rank that it started for a crash, and kills rank 0 with it.
     if global_rank():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from remit_lit.runs.ranks import global_rank
+from remit_lit.runs.folder import global_rank
 
 _SMALL = (
     "--trainer.limit_val_batches=1",

@@ -25,8 +25,7 @@ from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError
 from remit_lit.runs.checkpoint import read_facts
 from remit_lit.runs.checkpoint_io import CheckpointFiles
-from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD
-from remit_lit.runs.ranks import global_rank
+from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, global_rank
 from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meaning
 from remit_lit.training.callbacks import mid_training
 from remit_lit.training.callbacks.checkpoints import Checkpoints

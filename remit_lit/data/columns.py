@@ -1,22 +1,24 @@
 """Score columns: per-token NLLs of a frozen model, stored beside the rows and bound to them by fingerprints.
 
-A shard is a ``.npy`` file and, after it, the CRC-32 of all its bytes: whole or damaged can be told from the file alone.
+A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that damage shows in the file alone.
 """
 
+import dataclasses
 import errno
 import fcntl
 import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import write_whole
 
 _NAME = "column.json"
 _CHECKSUM_BYTES = 4
@@ -35,8 +37,8 @@ class ColumnFacts:
         num_rows: rows in the column.
         rows_per_shard: rows in each shard but the last.
         sequence_length: tokens in a row.
-        forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Two columns
-            are the same whether or not they say it.
+        forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Not part of
+            what makes two columns the same.
     """
 
     rows: str
@@ -47,7 +49,7 @@ class ColumnFacts:
     num_rows: int
     rows_per_shard: int
     sequence_length: int
-    forward_flops: float | None = field(default=None, compare=False)
+    forward_flops: float | None = dataclasses.field(default=None, compare=False)
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
@@ -150,9 +152,9 @@ def read_facts(directory: Path) -> ColumnFacts:
         return ColumnFacts(**json.loads((directory / _NAME).read_text()))
     except FileNotFoundError:
         names = sorted(path.parent.name for path in directory.parent.glob(f"*/{_NAME}"))
-        have = f"these rows have {names}" if names else "these rows have none"
+        existing = f"these rows have {names}" if names else "these rows have none"
         raise ConfigError(
-            f"column: no score column {directory.name!r} ({have}); write it with `python -m remit_lit score`"
+            f"column: no score column {directory.name!r} ({existing}); write it with `python -m remit_lit score`"
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise DataError(f"column: {directory / _NAME} is damaged ({error}); remove the column") from error
@@ -165,12 +167,11 @@ def has_facts(directory: Path) -> bool:
 
 def write_facts(directory: Path, facts: ColumnFacts) -> None:
     """Bind a column to what it is scored from, before its first shard."""
-    content = json.dumps(asdict(facts), indent=2) + "\n"
-    _replace(directory / _NAME, lambda path: path.write_text(content))
+    _write(directory / _NAME, (json.dumps(asdict(facts), indent=2) + "\n").encode())
 
 
 def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
-    """Write one shard aside and rename it into place, so that a shard that is there was written whole.
+    """Write one shard; one that is there was written whole.
 
     Raises:
         DataError: the disk is full; the shards written before are kept.
@@ -178,16 +179,13 @@ def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
     stream = io.BytesIO()
     np.save(stream, values)
     checksum = zlib.crc32(stream.getbuffer()).to_bytes(_CHECKSUM_BYTES, "little")
-    _replace(shard_path(directory, index), lambda path: path.write_bytes(stream.getvalue() + checksum))
+    _write(shard_path(directory, index), stream.getvalue() + checksum)
 
 
-def _replace(path: Path, write: Callable[[Path], int]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path: Path, content: bytes) -> None:
     try:
-        write(aside)
-        aside.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DataError(
@@ -221,14 +219,17 @@ def writing(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def require_facts(found: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:
+def require_facts(facts: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:
     """Refuse a column that was scored from other rows, another tokenizer, or another attention.
 
     Raises:
         ConfigError: naming both sides.
     """
     expected = {"rows": rows, "tokenizer": tokenizer, "document_attention": document_attention}
-    different = {f: (getattr(found, f), want) for f, want in expected.items() if getattr(found, f) != want}
-    if different:
-        sides = "; ".join(f"{f}: {a} in the column, {b} in this run" for f, (a, b) in different.items())
-        raise ConfigError(f"column {name!r} does not belong to this run ({sides}); score these rows again")
+    sides = [
+        f"{field}: {getattr(facts, field)} in the column, {value} in this run"
+        for field, value in expected.items()
+        if getattr(facts, field) != value
+    ]
+    if sides:
+        raise ConfigError(f"column {name!r} does not belong to this run ({'; '.join(sides)}); score these rows again")

@@ -62,7 +62,7 @@ def tokenize(
     """Write the tokens of each source's documents, EOS appended, below ``directory``.
 
     Raises:
-        DataError: a malformed record, or a source without any text, or none but contaminated; names the source.
+        DataError: a malformed record, or a source without text or with contaminated documents only; names the source.
     """
     tables = {}
     features = datasets.Features(
@@ -84,7 +84,7 @@ def tokenize(
             raise DataError(f"source {name!r}: {error}") from error
         if not TokenStore([tables[name].data.table]).lengths().any():
             contaminated = np.count_nonzero(tables[name].data.column("bytes").to_numpy())
-            why = f"all of its {contaminated} documents share words with the items of decontaminate"
+            why = f"all of its {contaminated} documents share words with the items in decontaminate"
             raise DataError(f"source {name!r}: {why if contaminated else 'no document with text in it'}")
     return Corpus(tables)
 
@@ -113,7 +113,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
         # verbose=False: documents longer than the model's window are cut into rows later.
         ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     except Exception as error:  # the Rust tokenizers raise nothing narrower
-        raise DataError(f"a text that the tokenizer cannot read ({error}); has it the right vocabulary?") from error
+        raise DataError(f"the tokenizer cannot encode a text ({error}); is it the right tokenizer?") from error
     return ids
 
 
@@ -131,25 +131,25 @@ def mix(corpus: Corpus, orders: list[np.ndarray], settings: PrepareSettings) -> 
     """The documents of each source that the mix and ``num_tokens`` take, in their seeded order.
 
     Raises:
-        ConfigError: a source holds less than its share; names it.
+        ConfigError: a source holds fewer tokens than its share; names it.
     """
     available = [int(corpus.lengths[order].sum()) for order in orders]
     if settings.mix is None:
         total = sum(available)
-        wanted = settings.num_tokens
+        target = settings.num_tokens
         shares = [count / total for count in available]
     else:
         shares = [settings.mix[name] for name in corpus.names]
-        wanted = settings.num_tokens or int(min(a / s for a, s in zip(available, shares, strict=True)))
-    if wanted is None:
+        target = settings.num_tokens or int(min(a / s for a, s in zip(available, shares, strict=True)))
+    if target is None:
         return orders
     for name, count, share in zip(corpus.names, available, shares, strict=True):
-        if count < int(wanted * share):
+        if count < int(target * share):
             raise ConfigError(
-                f"num_tokens: {wanted} tokens with {share:.3g} of them from {name!r} need {int(wanted * share)}, "
-                f"but it holds {count}; lower num_tokens or change the mix"
+                f"num_tokens: {target} tokens with a share of {share:.3g} from {name!r} need {int(target * share)} of "
+                f"its tokens, but it holds {count}; lower num_tokens or change the mix"
             )
     return [
-        choose_documents(corpus.lengths, order, int(wanted * share))
+        choose_documents(corpus.lengths, order, int(target * share))
         for order, share in zip(orders, shares, strict=True)
     ]

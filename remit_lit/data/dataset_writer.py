@@ -1,4 +1,4 @@
-"""A ``datasets`` dataset on disk from a generator, in parallel, with the user's errors intact."""
+"""A ``datasets`` dataset on disk from a generator, in parallel; the generator's errors reach the user."""
 
 import functools
 import re
@@ -22,7 +22,7 @@ def generate(
     """Write what ``generator(**arguments)`` yields; its order does not depend on the number of workers.
 
     Args:
-        generator: yields records; each list among its arguments is shared out among the workers.
+        generator: yields records; each list among its arguments is divided among the workers.
         arguments: of the generator.
         features: of a record.
         num_workers: processes.
@@ -31,11 +31,11 @@ def generate(
     Raises:
         DataError: raised by the generator, in whichever process.
     """
-    complaint = directory / "complaint.txt"
+    message_file = directory / "error.txt"
     directory.mkdir(parents=True)
     try:
         dataset = datasets.Dataset.from_generator(
-            functools.partial(_complaining, generator, complaint),
+            functools.partial(_keeping_message, generator, message_file),
             features=features,
             cache_dir=str(directory),
             split=datasets.NamedSplit(re.sub(r"\W", "_", directory.name)),  # what the progress bar shows
@@ -44,8 +44,8 @@ def generate(
             fingerprint="generated",  # else all arguments are pickled and hashed for a cache that is never reused
         )
     except DatasetGenerationError:
-        if complaint.exists():
-            raise DataError(complaint.read_text()) from None
+        if message_file.exists():
+            raise DataError(message_file.read_text()) from None
         raise
     except ValueError as error:
         if "corresponds to no data" in str(error):  # what `datasets` says of a generator that yields nothing
@@ -55,10 +55,10 @@ def generate(
     return dataset
 
 
-def _complaining(generator: Any, complaint: Path, **arguments: Any) -> Iterator[dict[str, Any]]:
+def _keeping_message(generator: Any, message_file: Path, **arguments: Any) -> Iterator[dict[str, Any]]:
     """Leave the message of a DataError in a file: `datasets` drops the cause of an error in a worker process."""
     try:
         yield from generator(**arguments)
     except DataError as error:
-        complaint.write_text(str(error))
+        message_file.write_text(str(error))
         raise

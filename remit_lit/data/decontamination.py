@@ -26,7 +26,7 @@ from remit_lit.errors import ConfigError, DataError
 
 Hashes = NDArray[np.uint64]
 
-SHORTEST = 5  # words that may stand in a document by something else than chance
+SHORTEST = 5  # words; a shorter run is in many documents by chance
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 _MULTIPLIER = 0x9E3779B97F4A7C15  # any odd number
 _FILE_ENDINGS = (".jsonl", ".txt")
@@ -34,13 +34,14 @@ _FILE_ENDINGS = (".jsonl", ".txt")
 
 @dataclass(frozen=True, eq=False)
 class Decontamination:
-    """The runs of words of evaluation items, hashed to 64 bits: of a billion runs of documents, compared with a million
-    of items, one is taken for another once in 20,000 corpora.
+    """The runs of words in evaluation items, hashed to 64 bits.
+
+    With a billion runs in the documents and a million in the items, one corpus in 20,000 has a false match.
 
     Attributes:
         ngram: words in a run.
         runs: hashes of the items' runs, by their number of words, sorted.
-        items: how many there are of each task or file, and their fingerprint.
+        items: number and fingerprint of the items of each task or file.
     """
 
     ngram: int
@@ -50,12 +51,12 @@ class Decontamination:
     def shares(self, text: str) -> bool:
         """Whether a document shares a run of words with an item."""
         words = _word_hashes(text)
-        for length, found in _runs(words, self.ngram):
-            wanted = self.runs.get(length)
-            if wanted is None or (length < SHORTEST and length != len(words)):
+        for length, hashes in _runs(words, self.ngram):
+            of_items = self.runs.get(length)
+            if of_items is None or (length < SHORTEST and length != len(words)):
                 continue
-            places = np.searchsorted(wanted, found)
-            if (wanted[np.minimum(places, len(wanted) - 1)] == found).any():
+            places = np.searchsorted(of_items, hashes)
+            if (of_items[np.minimum(places, len(of_items) - 1)] == hashes).any():
                 return True
         return False
 
@@ -79,14 +80,15 @@ def read_items(entries: Iterable[str], ngram: int) -> Decontamination:
         for task, text in _items(entry):
             texts.setdefault(task, []).append(text)
             words = _word_hashes(text)
-            for length, found in _runs(words, ngram):
+            for length, hashes in _runs(words, ngram):
                 if length == min(ngram, len(words)):
-                    runs.setdefault(length, []).append(found)
+                    runs.setdefault(length, []).append(hashes)
                     has_words = True
         if not has_words:
             raise DataError(f"decontaminate: {entry!r} has no item with a word in it")
-    items = {task: {"items": len(found), "fingerprint": _fingerprint(found)} for task, found in texts.items()}
-    return Decontamination(ngram, {length: np.unique(np.concatenate(found)) for length, found in runs.items()}, items)
+    items = {task: {"items": len(of_task), "fingerprint": _fingerprint(of_task)} for task, of_task in texts.items()}
+    merged = {length: np.unique(np.concatenate(hashes)) for length, hashes in runs.items()}
+    return Decontamination(ngram, merged, items)
 
 
 def _fingerprint(texts: Iterable[str]) -> str:

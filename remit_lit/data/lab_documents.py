@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import get_args
 
@@ -13,30 +14,32 @@ from remit_lit.lab.task import Split, check_split
 DOCUMENTS_PER_SHARD = 1024  # fixed, so that the documents do not depend on how many workers share the shards
 
 
+@dataclass
 class LabDocuments(Source):
     """``documents`` generated documents of one kind, the same for the same arguments.
 
-    Args:
+    Attributes:
         kind: ``web`` (a Markov language), ``noise`` (uniform characters), ``correct`` (problems with right traces)
             or ``wrong`` (problems whose traces misread operators as ``+``, half of the time).
-        documents: how many.
-        seed: which ones.
-        split: ``train``, ``dev`` or ``test``; disjoint whatever the seeds.
+        documents: number of documents, of 33 tokens each.
+        seed: decides which documents are generated.
+        split: ``train``, ``dev`` or ``test``; they share no document, whatever the seeds.
 
     Raises:
         ConfigError: ``kind`` or ``split`` is unknown, or ``documents`` is below 1.
     """
 
-    def __init__(self, kind: Kind, documents: int, seed: int = 0, split: Split = "train") -> None:
-        if kind not in get_args(Kind):
-            raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}; got {kind!r}")
-        if documents < 1:
-            raise ConfigError(f"documents must be at least 1; got {documents}")
-        check_split(split)
-        self.kind = kind
-        self.documents = documents
-        self.seed = seed
-        self.split = split
+    kind: Kind
+    documents: int
+    seed: int = 0
+    split: Split = "train"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"kind: got {self.kind!r}; give one of {', '.join(get_args(Kind))}")
+        if self.documents < 1:
+            raise ConfigError(f"documents: got {self.documents}; give at least 1")
+        check_split(self.split)
 
     def shards(self) -> list[str]:
         return [str(index) for index in range(-(-self.documents // DOCUMENTS_PER_SHARD))]

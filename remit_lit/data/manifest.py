@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation")
 _NAME = "manifest.json"
-# Settings that say how fast, not what: two directories that differ only here hold the same rows.
-_NOT_MEANING = {"num_workers"}
-# Settings that mean something only where there is something to decontaminate against.
+# Settings that change the speed only: two directories that differ only here hold the same rows.
+_SPEED_ONLY = {"num_workers"}
+# Settings without effect unless there is something to decontaminate against.
 _OF_DECONTAMINATION = {"decontaminate", "decontaminate_ngram"}
 
 
@@ -34,9 +34,9 @@ class DecontaminationFacts:
     """What training documents were compared with, and how many were dropped.
 
     Attributes:
-        ngram: words in a run that none of the documents shares with an item.
-        items: of each task or file, how many items, and their fingerprint.
-        dropped: documents, by source.
+        ngram: words in a run; no kept document shares one with an item.
+        items: number and fingerprint of the items of each task or file.
+        dropped: number of dropped documents by source.
     """
 
     ngram: int
@@ -78,7 +78,7 @@ class Manifest:
 
     @property
     def decontaminated_tasks(self) -> tuple[str, ...]:
-        """Tasks, and files, with whose items no training document shares a run of words; () where none was compared."""
+        """Tasks and files whose items share no run of words with a training document; () if none were compared."""
         return () if self.decontamination is None else tuple(self.decontamination.items)
 
     def summary(self) -> list[str]:
@@ -103,8 +103,8 @@ def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
         return {name: plain(v) for name, v in value.items()} if isinstance(value, dict) else value
 
     fields = (f.name for f in dataclasses.fields(settings))
-    left_out = _NOT_MEANING | (_OF_DECONTAMINATION if settings.decontaminate is None else set())
-    whole = {name: plain(getattr(settings, name)) for name in fields if name not in left_out}
+    skipped = _SPEED_ONLY | (_OF_DECONTAMINATION if settings.decontaminate is None else set())
+    whole = {name: plain(getattr(settings, name)) for name in fields if name not in skipped}
     result: dict[str, Any] = json.loads(json.dumps(whole, default=str))
     return result
 
@@ -165,8 +165,10 @@ def read_manifest(directory: str | Path) -> Manifest:
 
 def require_settings(directory: str | Path, settings: "PrepareSettings") -> None:
     """Raise ConfigError, listing the fields that differ, unless the rows were prepared with ``settings``."""
-    found, wanted = read_manifest(directory).settings, settings_of(settings)
-    different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    saved, current = read_manifest(directory).settings, settings_of(settings)
+    different = sorted(name for name in saved.keys() | current.keys() if saved.get(name) != current.get(name))
     if different:
-        details = "; ".join(f"{name}: {found.get(name)!r} on disk, {wanted.get(name)!r} here" for name in different)
-        raise ConfigError(f"data.prepare: {directory} was made otherwise ({details}); name another data.rows")
+        details = "; ".join(f"{name}: {saved.get(name)!r} on disk, {current.get(name)!r} here" for name in different)
+        raise ConfigError(
+            f"data.prepare: {directory} was prepared with other settings ({details}); name another data.rows"
+        )

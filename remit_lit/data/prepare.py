@@ -1,8 +1,6 @@
 """Text to packed rows on disk: tokenise, choose documents by the mix, pack, write a manifest, rename into place."""
 
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from remit_lit.data.manifest import SPLITS, DecontaminationFacts, rows_fingerpri
 from remit_lit.data.packing import Packing, TokenStore
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import scratch_beside
 from remit_lit.models.tokenization import load_tokenizer
 
 _ROWS_PER_PIECE = 8192
@@ -43,18 +42,11 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
     decontamination = None
     if settings.decontaminate is not None:
         decontamination = read_items(settings.decontaminate, settings.decontaminate_ngram)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for stale in output.parent.glob(f".{output.name}.partial-*"):
-        if not _is_alive(stale):
-            shutil.rmtree(stale, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-{os.getpid()}-", dir=output.parent))
-    try:
-        _write(partial, tokenizer, settings, decontamination)
+    with scratch_beside(output) as scratch:
+        _write(scratch, tokenizer, settings, decontamination)
         if output.exists() and overwrite:
             shutil.rmtree(output)
-        _move(partial / "rows", output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _move(scratch / "rows", output)
     return output
 
 
@@ -64,36 +56,25 @@ def _move(rows: Path, output: Path) -> None:
     except OSError:
         if not output.exists():
             raise
-        raise ConfigError(f"output: {output} exists, made by another process meanwhile; its rows are kept") from None
-
-
-def _is_alive(partial: Path) -> bool:
-    """Whether the process that writes this directory still runs, on this machine."""
-    try:
-        os.kill(int(partial.name.rsplit("-", 2)[1]), 0)
-    except (ValueError, IndexError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        raise ConfigError(f"output: another process has just written {output}; its rows are kept") from None
 
 
 def _write(
-    partial: Path,
+    scratch: Path,
     tokenizer: PreTrainedTokenizerBase,
     settings: PrepareSettings,
     decontamination: Decontamination | None,
 ) -> None:
-    training = tokenize(settings.sources, tokenizer, settings.num_workers, partial / "tokens", decontamination)
+    training = tokenize(settings.sources, tokenizer, settings.num_workers, scratch / "tokens", decontamination)
     if settings.validation is None:
         chosen, held_out = hold_out(training, settings)
         validation = training
     else:
         chosen = [training.shuffled(index, settings.seed) for index in range(len(training.names))]
-        validation = tokenize(settings.validation, tokenizer, settings.num_workers, partial / "validation-tokens")
+        validation = tokenize(settings.validation, tokenizer, settings.num_workers, scratch / "validation-tokens")
         held_out = [validation.shuffled(index, settings.seed) for index in range(len(validation.names))]
     chosen = mix(training, chosen, settings)
-    rows = partial / "rows"
+    rows = scratch / "rows"
     counts, fingerprints = {}, {}
     for split, corpus, documents in zip(SPLITS, (training, validation), (chosen, held_out), strict=True):
         packing = _pack(corpus, documents, settings)
@@ -103,10 +84,11 @@ def _write(
                 raise DataError(f"sources: {tokens} tokens in all, less than one row of {settings.sequence_length}")
             if settings.validation is not None or settings.validation_share > 0:
                 warnings.warn(
-                    "validation: the held-out documents fill no row; there is no validation split", stacklevel=3
+                    "validation: the held-out documents do not fill a row, so there is no validation split",
+                    stacklevel=3,
                 )
             continue
-        table = _write_rows(packing, corpus, partial / f"{split}-rows", settings.num_workers)
+        table = _write_rows(packing, corpus, scratch / f"{split}-rows", settings.num_workers)
         table.save_to_disk(rows / split)
         counts[split] = {"rows": packing.num_rows, "sources": _count(corpus, documents)}
         fingerprints[split] = rows_fingerprint(table)

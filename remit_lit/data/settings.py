@@ -1,4 +1,4 @@
-"""What ``prepare`` is asked to do."""
+"""The settings of ``prepare``."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,21 @@ class PrepareSettings:
     """What ``prepare`` makes rows from.
 
     Attributes:
-        tokenizer: hub id or local directory of the tokenizer (``lab/base`` is the embedded one).
+        tokenizer: hub id or local directory of the tokenizer, that of the model to train (``lab/base`` is embedded).
         sources: documents to train on, by name; each a class_path such as JsonLines, Parquet, PlainText,
             HuggingFaceDataset.
-        sequence_length: tokens in a row.
-        mix: share of tokens of each source, e.g. {web: 0.6, code: 0.4}; null takes every document once.
+        sequence_length: tokens in a row; the model's context length, or less to save memory.
+        mix: share of tokens from each source, e.g. {web: 0.6, code: 0.4}; null takes every document once.
         num_tokens: tokens to train on; null takes as many as the mix allows without repeating a document.
         validation: held-out documents, by name; null holds out validation_share of each training source.
-        validation_share: share of the documents of each training source that is held out, in [0, 1).
-        decontaminate: leave out training documents that share a run of words with items of these: evaluation tasks
-            (lab, or of lm-evaluation-harness), or .jsonl or .txt files of items; null leaves out none.
-        decontaminate_ngram: words in such a run; 13 as in GPT-3.
-        seed: of the order of documents.
-        num_workers: processes; the rows do not depend on it.
-        tokenizer_revision: branch, tag or commit on the hub.
+        validation_share: share of each training source's documents to hold out, in [0, 1); more for a steadier
+            validation loss. Without effect where validation is given.
+        decontaminate: leave out training documents that share a run of words with the items of these: evaluation
+            tasks (lab, or of lm-evaluation-harness), or .jsonl or .txt files of items; null leaves out none.
+        decontaminate_ngram: words in such a run, at least 5; fewer leave out more documents. 13 as in GPT-3.
+        seed: of the order of documents, and of the choice of those held out.
+        num_workers: processes that tokenize; more are faster, and the rows stay the same.
+        tokenizer_revision: branch, tag or commit of the tokenizer on the hub; null is its default branch.
     """
 
     tokenizer: str

@@ -4,6 +4,7 @@ import gzip
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,7 +21,7 @@ class Source(ABC):
     """Documents in a fixed order, cut into shards that workers read independently."""
 
     def check(self) -> None:  # noqa: B027
-        """Refuse what is plainly not there, without reading it."""
+        """Raise ConfigError where files or datasets are missing, without reading them."""
 
     @abstractmethod
     def shards(self) -> list[str]:
@@ -46,16 +47,17 @@ class _Files(Source):
 
     def _malformed(self, where: str, problem: str, cause: Exception | None = None) -> None:
         if self.on_malformed == "raise":
-            raise DataError(f"{where}: {problem}. Mend it, or set on_malformed: skip to count and skip it") from cause
+            raise DataError(f"{where}: {problem}. Fix it, or set on_malformed: skip to count it and go on") from cause
 
 
 class JsonLines(_Files):
     """One JSON object a line; ``.gz`` is decompressed.
 
     Args:
-        files: paths or glob patterns.
-        field: the object's key that holds the text.
-        on_malformed: "raise" stops with file and line; "skip" counts the record in the manifest.
+        files: paths or glob patterns; each pattern's files in alphabetical order.
+        field: the key of the object that holds the text.
+        on_malformed: "raise" stops with an error that names file and line; "skip" counts the record in the manifest
+            and goes on.
     """
 
     def __init__(self, files: str | list[str], field: str = "text", on_malformed: OnMalformed = "raise") -> None:
@@ -128,8 +130,8 @@ class PlainText(_Files):
 
     Args:
         files: paths or glob patterns.
-        document: "file" or "line".
-        on_malformed: what to do with bytes that are not UTF-8.
+        document: what one document is, a "file" or a "line".
+        on_malformed: "raise" stops where bytes are not UTF-8; "skip" counts the document in the manifest and goes on.
     """
 
     def __init__(
@@ -161,7 +163,8 @@ class Parquet(_Files):
     Args:
         files: paths or glob patterns.
         field: the column that holds the text.
-        on_malformed: what to do with null or empty values.
+        on_malformed: "raise" stops at a value that is not text, such as null; "skip" counts it in the manifest and
+            goes on.
     """
 
     def __init__(self, files: str | list[str], field: str = "text", on_malformed: OnMalformed = "raise") -> None:
@@ -194,21 +197,23 @@ class Parquet(_Files):
         return None
 
 
+@dataclass
 class HuggingFaceDataset(Source):
     """Any ``datasets`` dataset: a hub id, a local directory of data files, or one written by ``save_to_disk``.
 
-    Args:
+    Attributes:
         path: hub id or directory.
-        name: configuration of the dataset.
-        split: e.g. ``train`` or ``train[:10%]``.
-        revision: branch, tag or commit on the hub.
+        name: configuration of the dataset; null is its default one.
+        split: e.g. ``train``, or ``train[:10%]`` for a part of it.
+        revision: branch, tag or commit on the hub; null is the default branch.
         field: the column that holds the text.
     """
 
-    def __init__(
-        self, path: str, name: str | None = None, split: str = "train", revision: str | None = None, field: str = "text"
-    ) -> None:
-        self.path, self.name, self.split, self.revision, self.field = path, name, split, revision, field
+    path: str
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    field: str = "text"
 
     def shards(self) -> list[str]:
         return [str(piece) for piece in range(min(_DATASET_PIECES, len(self._load())))]

@@ -11,7 +11,7 @@ from remit_lit.data.columns import column_directory, has_facts, read_facts
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
 from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, Workload, live, measure_step, spec_of
-from remit_lit.models.flops import flops_per_token
+from remit_lit.models.flops import flops_per_token, forward_flops
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import check_precision
 from remit_lit.training.module import MidTrainingModule
@@ -170,6 +170,5 @@ def count(module: MidTrainingModule, sequence_length: int) -> Sizes:
         parameters=sum(p.numel() for p in parameters),
         embeddings=sum(embeddings.values()),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
-        # A forward pass is a third of forward and backward.
-        flops=flops_per_token(policy, sequence_length) + sum(flops_per_token(m, sequence_length) for m in frozen) / 3,
+        flops=flops_per_token(policy, sequence_length) + sum(forward_flops(m, sequence_length) for m in frozen),
     )

@@ -5,9 +5,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.lab.evaluation import NLL_KINDS, document_nll, lab_accuracy
-from remit_lit.lab.task import TokenKind, sample_problems
+from remit_lit.lab.task import TEST_PROBLEMS, TokenKind, sample_problems
 
-TEST_PROBLEMS = 2000
 DOCUMENTS = 250
 
 

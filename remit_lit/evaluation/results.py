@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import comb
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import write_whole
 
 Floats = NDArray[np.float64]
 
@@ -88,9 +88,7 @@ class Evaluation:
             for name, task in self.tasks.items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps({"facts": dict(self.facts), "tasks": tasks}, indent=1) + "\n")
-        aside.replace(path)
+        write_whole(path, json.dumps({"facts": dict(self.facts), "tasks": tasks}, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":

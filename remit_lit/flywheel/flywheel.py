@@ -81,7 +81,7 @@ def judge(settings: FlywheelSettings, found: Contents, round_: int) -> tuple[boo
         if entry.missing:
             reason = next(iter(entry.missing.values()))
             return False, f"stops, since {found.columns[method]} has no {settings.judge} at its end: {reason}"
-        values.append(scale * np.array([metric.value for metric in entry.found.values()]))
+        values.append(scale * np.array([metric.value for metric in entry.metrics.values()]))
     old, new = (float(of_seeds.mean()) for of_seeds in values)
     better = new > old
     verdict = f"{settings.rows[settings.judge].title} of the RL-tuned model is {new:.4g}, "
@@ -116,7 +116,7 @@ def _over_rounds(settings: FlywheelSettings, found: Contents, rounds: int) -> di
         for round_ in range(rounds + 1):
             # All arms begin with the first reference.
             method = method_name(settings.first if round_ == 0 else name, round_)
-            values = [scale * metric.value for metric in found.entries[row, method].found.values()]
+            values = [scale * metric.value for metric in found.entries[row, method].metrics.values()]
             if values:
                 series.setdefault(arm.title, {})[round_] = values
     return series

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import shlex
 import shutil
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remit_lit import __version__
+from remit_lit.files import write_whole
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
 from remit_lit.verbs import VERBS
@@ -170,9 +170,7 @@ def _as_argument(value: Any) -> str:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1, default=str) + "\n")
-    aside.replace(path)
+    write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def lineage(jobs: Iterable[Job]) -> list[dict[str, Any]]:

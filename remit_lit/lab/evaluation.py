@@ -1,4 +1,4 @@
-"""What a model makes of the lab's task: greedy accuracy, and the loss of right, wrong and noise tokens apart."""
+"""How well a model solves the lab's task: greedy accuracy, and the loss on right, wrong and noise tokens."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -94,13 +94,13 @@ def document_nll(
         ConfigError: ``documents`` is below 1, or the tokenizer is not the lab's.
     """
     losses, kind_ids = _token_nll(model, tokenizer, documents, batch_size)
-    found = {}
+    figures = {}
     for kind in NLL_KINDS:
         chosen = kind_ids == kind
         counts = chosen.sum(dim=1)
         means = (losses.double() * chosen).sum(dim=1) / counts
-        found[kind] = means[counts > 0].cpu(), counts[counts > 0].cpu()
-    return found
+        figures[kind] = means[counts > 0].cpu(), counts[counts > 0].cpu()
+    return figures
 
 
 def _token_nll(

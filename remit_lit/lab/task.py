@@ -23,6 +23,11 @@ from remit_lit.errors import ConfigError, DataError
 
 Split = Literal["train", "dev", "test"]
 
+DEV_PROBLEMS = 1000
+"""Problems of the dev split, on which the recipe's budgets were chosen."""
+TEST_PROBLEMS = 2000
+"""Problems of the test split, on which results are reported."""
+
 STEPS = 5
 OPERATORS = "+-*"
 MISREAD_PROBABILITY = 0.5
@@ -34,11 +39,11 @@ _COMPLETION = re.compile(r"[^#]*#(\d)")
 
 
 class TokenKind(IntEnum):
-    """What a character of a document is, for losses that are reported apart."""
+    """What a character of a document is; the loss of each kind is reported by itself."""
 
     OTHER = 0
-    CORRECT_RESULT = 1  # a running result or answer that the true chain has at this place
-    WRONG_RESULT = 2  # one that it has not
+    CORRECT_RESULT = 1  # a running result or answer as in the true chain
+    WRONG_RESULT = 2  # one that differs from it
     NOISE = 3  # any character of a uniformly random document
 
 
@@ -90,7 +95,7 @@ def split_of(text: str) -> Split:
 def check_split(split: str) -> None:
     """Raise ConfigError unless ``split`` is train, dev or test."""
     if split not in get_args(Split):
-        raise ConfigError(f"split must be one of {', '.join(get_args(Split))}; got {split!r}")
+        raise ConfigError(f"split: got {split!r}; give one of {', '.join(get_args(Split))}")
 
 
 def sample_problem(rng: random.Random, split: Split) -> Problem:
@@ -109,7 +114,7 @@ def sample_problems(count: int, split: Split, seed: int = 0) -> list[Problem]:
         ConfigError: ``count`` is below 1, or ``split`` is unknown.
     """
     if count < 1:
-        raise ConfigError(f"count must be at least 1; got {count}")
+        raise ConfigError(f"count: got {count}; give at least 1")
     check_split(split)
     return list(_sampled(count, split, seed))
 

@@ -47,5 +47,5 @@ def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     if vocabulary != lab_vocabulary():
         raise ConfigError(
             f"the lab's evaluation needs the lab's tokenizer ({len(lab_vocabulary())} single characters); "
-            f"this policy's has {len(vocabulary)} tokens. Set the policy to lab/base, or drop the lab's callback"
+            f"this model's has {len(vocabulary)} tokens. Use a model of the lab such as lab/base, or do without it"
         )

@@ -1,6 +1,5 @@
 """A policy as a Hugging Face directory: safetensors, tokenizer, and a model card that says how it was made."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import put_in_place, replaced
 from remit_lit.models.card import model_card
 from remit_lit.models.shards import read_zero_weights
 from remit_lit.models.spec import ModelSpec
@@ -37,23 +37,24 @@ def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -
     dtype = next(iter(state.values())).dtype if state else torch.float32
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(policy), dtype=dtype)
     model.load_state_dict(state)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    model.save_pretrained(aside)
-    AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
-    (aside / "README.md").write_text(model_card(Path(run)))
-    put_in_place(aside, output)
+    with replaced(output) as aside:
+        model.save_pretrained(aside)
+        AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
+        (aside / "README.md").write_text(model_card(Path(run)))
+        _let_others_read(aside)
     return output
 
 
-def put_in_place(aside: Path, output: Path) -> None:
+def put_model_in_place(aside: Path, output: Path) -> None:
     """Rename a model's directory that was written aside; an earlier one is replaced."""
-    aside.chmod(0o755)
-    for file in aside.iterdir():  # safetensors are written for the owner's eyes only
+    _let_others_read(aside)
+    put_in_place(aside, output)
+
+
+def _let_others_read(model: Path) -> None:
+    model.chmod(0o755)
+    for file in model.iterdir():  # safetensors are written for the owner's eyes only
         file.chmod(0o644)
-    if output.exists():
-        shutil.rmtree(output)
-    aside.rename(output)
 
 
 def export(run: str, output: str, checkpoint: str | None = None) -> Path:
@@ -68,7 +69,7 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
         The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
 
     Raises:
-        ConfigError: ``run`` is no run folder, ``output`` exists, or there is no checkpoint.
+        ConfigError: ``run`` is not a run folder, ``output`` exists, or there is no checkpoint.
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
@@ -98,7 +99,7 @@ def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
         DataError: the checkpoint is damaged.
     """
     if spec.path is None:
-        raise ConfigError("model.path: a fresh model knows nothing; give a directory, a hub id, or a run folder")
+        raise ConfigError("model.path: a fresh model has learned nothing yet; give a directory, hub id or run folder")
     path = Path(spec.path)
     folder = path.absolute().parent
     run = folder.parent

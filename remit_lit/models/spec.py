@@ -22,11 +22,12 @@ class ModelSpec:
     Attributes:
         path: hub id, local directory, or ``lab/base``, ``lab/sft``, ``lab/reference`` (embedded). Null: a fresh model.
         config: of a fresh model, as in its config.json; needs model_type. Only where path is null.
-        revision: branch, tag or commit of path on the hub.
-        tokenizer: hub id or local directory; null is path, at its revision.
-        dtype: of the weights. The policy stays in float32 unless trainer.precision is bf16-true.
-        attn_implementation: sdpa, eager, flex_attention or flash_attention_2.
-        trust_remote_code: run code that the hub repository brings.
+        revision: branch, tag or commit of path on the hub; null is its default branch.
+        tokenizer: hub id or local directory; null takes the one at path and revision.
+        dtype: of the weights; bfloat16 halves the memory of a frozen model. The policy stays in float32 unless
+            trainer.precision is bf16-true.
+        attn_implementation: sdpa, eager, flex_attention or flash_attention_2; the last needs the package flash-attn.
+        trust_remote_code: run the model code of the hub repository; only for repositories that you trust.
     """
 
     path: str | None = None
@@ -49,7 +50,7 @@ class ModelSpec:
             if "model_type" not in self.config:
                 raise ConfigError(f"{field}.config: got no model_type; give one that transformers knows, e.g. llama")
             if self.tokenizer is None:
-                raise ConfigError(f"{field}.tokenizer: a fresh model brings none; give a hub id or directory")
+                raise ConfigError(f"{field}.tokenizer: a fresh model has none; give a hub id or directory")
         elif self.path is not None:
             check_model_path(field, self.path)
 
@@ -98,15 +99,15 @@ class ModelSpec:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded ({error})") from error
         if wrong:
             raise ConfigError(
-                f"{field}: {self.path} lacks weights or has others' shapes: {wrong[:4]}; give a whole model"
+                f"{field}: {self.path} lacks weights or has weights of other shapes: {wrong[:4]}; give a complete model"
             )
         attach_loss_head(model.eval(), field)
         return model
 
     def outline(self, field: str = "model") -> PreTrainedModel:
-        """The model by its config alone, in evaluation mode: no weights are read, and what it holds means nothing.
+        """The model built from its config alone, in evaluation mode: no weights are read, and its values are random.
 
-        For what asks only for shapes. Made with tensors that have no values, it takes no memory.
+        For shapes and counts. On the meta device it takes no memory.
 
         Raises:
             ConfigError: as :meth:`load`, but for models that scale or cap their logits.

@@ -15,11 +15,11 @@ import yaml  # type: ignore[import-untyped]
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.models.export import put_in_place
+from remit_lit.files import write_whole
+from remit_lit.models.export import put_model_in_place
 from remit_lit.posttraining.dev_problems import DevProgress
-from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD
+from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, global_rank
 from remit_lit.runs.provenance import provenance
-from remit_lit.runs.ranks import global_rank
 from remit_lit.runs.resume import has_ended
 
 _STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes
@@ -131,9 +131,7 @@ class RunFolder:
         """Add to run.json, as a whole or not at all."""
         if global_rank():
             return
-        aside = self.path / f".{RECORD}"
-        aside.write_text(json.dumps(self.record | more, indent=2) + "\n")
-        aside.replace(self.path / RECORD)
+        write_whole(self.path / RECORD, json.dumps(self.record | more, indent=2) + "\n")
 
     def report(self, when: str, progress: DevProgress, figures: dict[str, float], solved: list[int]) -> None:
         """Add figures on dev problems to run.json, and how many samples of each were right; print the figures."""
@@ -150,7 +148,7 @@ class RunFolder:
             return output
         (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, of what config.yaml says
         (aside / "README.md").write_text(_card(title, self.record, (self.path / CONFIG).read_text()))
-        put_in_place(aside, output)
+        put_model_in_place(aside, output)
         return output
 
 

@@ -17,8 +17,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Make the models or inputs. A user's mistake ends with one message and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m remit_lit.recipes", description=__doc__)
     recipes = parser.add_subparsers(dest="recipe", required=True)
-    lab = recipes.add_parser("lab", help="train the lab's base, mid-trained, SFT and reference models from nothing")
-    lab.add_argument("--seed", type=int, default=0, help="of weights, documents, problems and samples")
+    lab = recipes.add_parser("lab", help="train the lab's base, mid-trained, SFT and reference models from scratch")
+    lab.add_argument("--seed", type=int, default=0, help="decides the weights, documents, problems and samples")
     lab.add_argument("--output", required=True, help="directory to write the models to")
     recipes.add_parser("real", help=f"fetch SmolLM2-135M and benchmark texts, and make what {EXPERIMENT} reads")
     arguments = parser.parse_args(args)

@@ -9,6 +9,7 @@ from typing import Any
 
 from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.sources import Source
+from remit_lit.lab.task import DEV_PROBLEMS, TEST_PROBLEMS
 from remit_lit.lab.tokenizer import DOCUMENT_TOKENS, lab_vocabulary
 
 DOCUMENTS_PER_ROW = 4
@@ -112,5 +113,5 @@ class Recipe:
     mid: PretrainingStage = PretrainingStage(steps=500, task_share=0.4, final=0.02)
     sft: SFTStage = SFTStage()
     rlvr: RLVRStage = RLVRStage()
-    dev_problems: int = 1000
-    test_problems: int = 2000
+    dev_problems: int = DEV_PROBLEMS
+    test_problems: int = TEST_PROBLEMS

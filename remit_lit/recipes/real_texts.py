@@ -19,14 +19,10 @@ HELD_OUT_TASKS = (
     "codex_humaneval/gold_bpb_0shot",
     "codex_mbpp/gold_bpb_0shot",
 )
-
-
 TRAINED_SUBJECTS = ("algebra", "prealgebra")
-
-
 TRAINED_ON_NOTICE = (
     "Trained on items of the MATH test set (algebra, prealgebra): never report these models on MATH as a whole or on "
-    "these subjects. The figures here are of subjects and benchmarks not trained on."
+    "these subjects. The experiments here report only subjects and benchmarks that were not trained on."
 )
 
 

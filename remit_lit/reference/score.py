@@ -30,7 +30,7 @@ from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows, batch_to
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.models.flops import flops_per_token
+from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 
@@ -108,7 +108,7 @@ def score(
             _require_space(directory, facts)
         fabric.launch()
         reference.load(model, fabric.device)
-        forward = flops_per_token(reference.model, manifest.sequence_length) / 3  # of forward and backward
+        forward = forward_flops(reference.model, manifest.sequence_length)
         facts = replace(facts, model=reference.fingerprint(), forward_flops=forward)
         if has_facts(directory) and read_facts(directory) != facts:
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,7 @@ from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, open_rows
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import replaced
 from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import CachedReference
 from remit_lit.weighting import MiniPLM, TokenWeighting
@@ -61,10 +60,10 @@ def select(
         rows: directory of prepared rows.
         base: column of the model before mid-training, e.g. nll_base.
         reference: column of the RL-tuned model, e.g. nll_rl.
-        name: of the subset.
+        name: of the subset, for ``data.subset``.
         weighting: the strategy that chooses; null is MiniPLM with its default keep.
-        split: which rows.
-        overwrite: replace a subset of that name.
+        split: the rows to choose from.
+        overwrite: replace an existing subset of that name.
 
     Returns:
         The directory of the subset.
@@ -107,7 +106,9 @@ def select(
         sources=choice.sources,
         quantiles=choice.quantiles,
     )
-    _write(directory, choice.rows, facts)
+    with replaced(directory) as aside:
+        np.save(aside / "rows.npy", choice.rows)
+        (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
     print("\n".join(choice.summary()))
     return directory
 
@@ -131,7 +132,7 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(directory, error) from error
     if _digest(chosen) != facts.digest:
-        raise _damaged(directory, "its rows are not those of its digest")
+        raise _damaged(directory, "its row numbers do not match their digest")
     expected: dict[str, Any] = {"rows": read_manifest(rows).fingerprints[split]}
     if weighting.selects_rows:
         expected["weighting"] = _settings(weighting)
@@ -141,7 +142,7 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
         if getattr(facts, field) != want
     ]
     if sides:
-        raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); select again")
+        raise ConfigError(f"data.subset: {name!r} does not belong to this run ({'; '.join(sides)}); run `select` again")
     return chosen
 
 
@@ -154,9 +155,9 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
     """
     directory = _directory(rows, split, name)
     if not directory.is_dir():
-        have = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
+        existing = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
         raise ConfigError(
-            f"data.subset: no subset {name!r} (these rows have {have}); write it with `python -m remit_lit select`"
+            f"data.subset: no subset {name!r} (these rows have {existing}); write it with `python -m remit_lit select`"
         )
     try:
         return SubsetFacts(**json.loads((directory / "subset.json").read_text()))
@@ -165,7 +166,7 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
 
 
 def _damaged(directory: Path, how: object) -> DataError:
-    return DataError(f"data.subset: {directory} is damaged ({how}); select again")
+    return DataError(f"data.subset: {directory} is damaged ({how}); run `select` again")
 
 
 def _directory(rows: str | Path, split: str, name: str) -> Path:
@@ -179,16 +180,3 @@ def _settings(weighting: TokenWeighting) -> dict[str, Any]:
 
 def _digest(rows: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()
-
-
-def _write(directory: Path, rows: np.ndarray, facts: SubsetFacts) -> None:
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
-        np.save(aside / "rows.npy", rows)
-        (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
-        if directory.exists():
-            shutil.rmtree(directory)
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -1,7 +1,6 @@
 """A checkpoint on disk: a directory that is there as a whole or not at all, and says what belongs in it."""
 
 import json
-import os
 import re
 import shutil
 import zlib
@@ -12,6 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.files import put_in_place, sync
 
 LAST = "last.ckpt"
 _MANIFEST = "manifest.json"
@@ -59,17 +59,13 @@ def finish(path: Path, facts: dict[str, Any]) -> None:
     aside = aside_of(path)
     files = {str(file.relative_to(aside)): _facts_of(file) for file in _files(aside)}
     (aside / _MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=2) + "\n")
-    for file in (*_files(aside), aside):
-        _sync(file)
-    if path.exists():
-        shutil.rmtree(path)
-    aside.rename(path)
+    put_in_place(aside, path)
     link = path.with_name(LAST)
     new = link.with_name(f".{LAST}")
     new.unlink(missing_ok=True)
     new.symlink_to(path.name)
     new.replace(link)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def discard(path: Path) -> None:
@@ -105,9 +101,8 @@ def verify(path: str | Path) -> dict[str, Any]:
     facts = read_facts(path)
     for name, expected in facts["files"].items():
         file = Path(path, name)
-        found = _facts_of(file) if file.is_file() else "missing"
-        if found != expected:
-            how = "missing" if found == "missing" else "damaged"
+        if not file.is_file() or _facts_of(file) != expected:
+            how = "damaged" if file.is_file() else "missing"
             raise DataError(f"checkpoint: {path} cannot be trusted, {name} is {how}; give an earlier checkpoint")
     return facts
 
@@ -118,28 +113,28 @@ def newest(checkpoints: str | Path) -> Path | None:
     Raises:
         DataError: there are some, and all are damaged.
     """
-    found = all_checkpoints(checkpoints)
-    for path in reversed(found):
+    existing = all_checkpoints(checkpoints)
+    for path in reversed(existing):
         try:
             verify(path)
         except (ConfigError, DataError) as error:
-            rank_zero_warn(f"{error}; the one before it is tried")
+            rank_zero_warn(f"{error}; trying the one before it")
         else:
             return path
-    if found:
-        raise DataError(f"checkpoint: all {len(found)} checkpoints in {checkpoints} are damaged")
+    if existing:
+        raise DataError(f"checkpoint: all {len(existing)} checkpoints in {checkpoints} are damaged")
     return None
 
 
 def lack_of_room(checkpoints: str | Path) -> str | None:
-    """Why one more checkpoint as large as the newest would not fit on the disk; None if it would, or there is none.
+    """Why one more checkpoint as large as the newest does not fit on the disk; None if it does, or there is none yet.
 
-    Asked beforehand, because ranks that write shards together cannot all go on once one of them has failed.
+    Checked beforehand: once one of several ranks has failed to write its shard, the others cannot go on.
     """
-    found = all_checkpoints(checkpoints)
-    if not found:
+    existing = all_checkpoints(checkpoints)
+    if not existing:
         return None
-    needed = sum(file.stat().st_size for file in _files(found[-1]))
+    needed = sum(file.stat().st_size for file in _files(existing[-1]))
     free = shutil.disk_usage(checkpoints).free
     return None if free > needed else f"it takes {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
 
@@ -165,11 +160,3 @@ def _facts_of(file: Path) -> dict[str, int]:
         while piece := stream.read(_PIECE_BYTES):
             checksum = zlib.crc32(piece, checksum)
     return {"bytes": file.stat().st_size, "crc32": checksum}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""``convert``: a ZeRO checkpoint of N ranks, of stage 1 or 2, to one that any number of ranks can go on from."""
+"""``convert``: a ZeRO checkpoint of stage 1 or 2 into one that any number of ranks can resume from."""
 
 import argparse
 import contextlib
@@ -31,12 +31,12 @@ def convert(checkpoint: str) -> Path:
     if facts.get("engine") == "zero3":
         # DeepSpeed 0.19.8 restores other optimizer states then: with AdamW the loss was off by 7e-4 after three steps.
         raise ConfigError(
-            f"checkpoint: {path} was written at stage 3, which cannot be converted exactly; go on with as many ranks, "
-            "or export it and start a new run from the weights"
+            f"checkpoint: {path} was written at stage 3 of ZeRO, which cannot be converted exactly; resume with the "
+            "same number of ranks, or export it and start a new run from the weights"
         )
     if facts.get("engine") not in ("zero1", "zero2"):
         raise ConfigError(
-            f"checkpoint: {path} was written by {facts.get('engine')}; any number of ranks can go on from it as it is"
+            f"checkpoint: {path} was written by {facts.get('engine')}; any number of ranks can resume from it as it is"
         )
     try:
         from deepspeed.checkpoint import ds_to_universal
@@ -53,9 +53,8 @@ def convert(checkpoint: str) -> Path:
         strict=True,
         inject_missing_state=True,
     )
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints every file and its arguments
             ds_to_universal.main(arguments)
     except Exception as error:
         discard(output)

@@ -1,12 +1,27 @@
-"""Names of what the folder of a run holds, of mid-training and of post-training."""
+"""What the folder of a run holds, of mid-training and of post-training, and which process writes it."""
+
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 CONFIG = "config.yaml"
 """All settings, resolved."""
 RECORD = "run.json"
-"""What is needed to say where the run's numbers come from."""
+"""Where the run's numbers come from: command, versions, data and results."""
 POLICY = "policy"
 """The policy's config and tokenizer, with which a checkpoint becomes a Hugging Face model."""
 MODEL = "model"
-"""A Hugging Face directory."""
+"""The trained model as a Hugging Face directory."""
 METRICS = "metrics.csv"
+"""The figures of each logged step."""
 CHECKPOINTS = "checkpoints"
+"""A directory for each checkpoint, and the link ``last.ckpt``."""
+
+
+def global_rank() -> int:
+    """Rank of this process over all nodes, by the launcher's environment; only rank 0 writes the folder.
+
+    It is known before there is a process group, too, and 0 where there is one process.
+    """
+    lightning: Any = rank_zero_only
+    return int(getattr(lightning, "rank", None) or 0)

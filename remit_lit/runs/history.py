@@ -1,12 +1,12 @@
-"""``evaluations.jsonl``: what a policy could do in the course of its training, a line for each time it was asked."""
+"""``evaluations.jsonl``: the evaluations of a policy in the course of its training, one a line."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from remit_lit.errors import DataError
+from remit_lit.files import write_whole
 
 HISTORY = "evaluations.jsonl"
 
@@ -17,8 +17,8 @@ class Evaluated:
 
     Attributes:
         global_step: optimizer steps that made the weights.
-        tokens: trained on by then.
-        figures: by ``TASK/METRIC``.
+        tokens: number of tokens trained on by then.
+        figures: by ``TASK/METRIC``, e.g. ``lab/accuracy``.
     """
 
     global_step: int
@@ -27,7 +27,7 @@ class Evaluated:
 
 
 def read_history(run_dir: str | Path) -> list[Evaluated]:
-    """All points of a run in order; none where it was never asked.
+    """All points of a run in order; none if it was never evaluated.
 
     Raises:
         DataError: the file is damaged.
@@ -53,9 +53,7 @@ def write_history(run_dir: str | Path, points: Iterable[Evaluated]) -> None:
     """Replace the file, as a whole or not at all."""
     path = Path(run_dir, HISTORY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("".join(map(_line, points)))
-    aside.replace(path)
+    write_whole(path, "".join(map(_line, points)))
 
 
 def _line(point: Evaluated) -> str:

@@ -12,7 +12,7 @@ from remit_lit.files import flatten
 from remit_lit.runs.checkpoint import newest, verify
 from remit_lit.runs.folder import CHECKPOINTS, CONFIG, MODEL, RECORD
 
-# Fields that say where and how a run goes, not what it computes.
+# Fields that decide where and how a run proceeds, not what it computes.
 _FREE = (
     "run_dir",
     "overwrite",
@@ -26,11 +26,7 @@ _FREE = (
     "data.validation_batch_size",
     "trainer",
 )
-
-
 _TRAINER = ("accumulate_grad_batches", "precision", "gradient_clip_val", "gradient_clip_algorithm", "max_steps")
-
-
 _RANKS = ("trainer.devices", "trainer.num_nodes", "data.batch_size")
 
 
@@ -50,7 +46,7 @@ def find_checkpoint(given: str, run_dir: str | Path) -> Path | None:
 
 
 def has_ended(run: Path) -> bool:
-    """Whether a run came to its end and left its model."""
+    """Whether a run reached its end and wrote its model."""
     try:
         record = json.loads((run / RECORD).read_text())
     except (OSError, ValueError):
@@ -82,13 +78,13 @@ def require_same_meaning(run: Path, config: dict[str, Any], allowed: Iterable[st
     if changed:
         sides = "\n".join(f"  {name}: {old.get(name)!r} before, {new.get(name)!r} now" for name in changed)
         raise ConfigError(
-            f"ckpt_path: the config means another run than the one in {run}:\n{sides}\n"
+            f"ckpt_path: the config describes another run than the one in {run}:\n{sides}\n"
             "Undo the change, allow it with --allow_change=FIELD, or start a new run from the exported weights"
         )
 
 
 def _meaning(config: dict[str, Any]) -> dict[str, Any]:
-    """Dotted fields that decide what is computed; the ranks count by the rows of a global micro-batch."""
+    """Dotted fields that decide what is computed; of ranks and batch size only the product counts."""
     flat = dict(flatten(config))
     kept = {
         name: value

@@ -1,4 +1,4 @@
-"""What the cells of a table found, as its contents."""
+"""The metrics of a table's finished cells, read from their folders."""
 
 import json
 import math
@@ -21,11 +21,11 @@ from remit_lit.tables.settings import EVALUATE, RowSettings, TableSettings
 
 
 class _Missing(Exception):  # noqa: N818
-    """Why a figure is not there."""
+    """Why a figure is missing."""
 
 
 def collect(settings: TableSettings, plan: Plan) -> Contents:
-    """The figures of all cells that are done, and of the others why there are none.
+    """The metrics of all finished cells, and the reasons why others are missing.
 
     Raises:
         ConfigError: the file of published figures cannot be read.
@@ -36,14 +36,14 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
         title = f"{row.title}, after {stage}" if stage else row.title
         rows[name] = Row(title, row.scale, row.decimals, compared=row.cost is None)
         for method in settings.methods:
-            found: dict[int, Metric] = {}
+            metrics: dict[int, Metric] = {}
             missing: dict[int, str] = {}
             for seed in settings.seeds:
                 try:
-                    found[seed] = _figure(settings, plan, row, stage, method, seed)
+                    metrics[seed] = _figure(settings, plan, row, stage, method, seed)
                 except _Missing as reason:
                     missing[seed] = str(reason)
-            entries[name, method] = Entry(found, missing, _is_fixed(settings, plan, row, stage, method))
+            entries[name, method] = Entry(metrics, missing, _is_fixed(settings, plan, row, stage, method))
     published, source = _published(settings)
     return Contents(
         settings.title,
@@ -58,9 +58,9 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
 
 
 def _is_fixed(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str) -> bool:
-    """Whether the row is of one model that stands under several seeds."""
-    cells = [plan[method, seed].evaluations.get((stage, row.verb)) for seed in settings.seeds]
-    return len(cells) > 1 and row.of_model and len({job.key for job in cells if job is not None}) == 1
+    """Whether all seeds share one model in this row."""
+    jobs = [plan[method, seed].evaluations.get((stage, row.verb)) for seed in settings.seeds]
+    return len(jobs) > 1 and row.of_model and len({job.key for job in jobs if job is not None}) == 1
 
 
 def row_name(row: str, stage: str) -> str:
@@ -107,7 +107,7 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
 
 
 def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str, seed: int) -> float:
-    """The tokens until the curve is at its target, or how many times sooner that is than with the baseline."""
+    """The tokens until the curve reaches its target, or the speed-up over the baseline."""
     points = _curve(plan, row, method, seed)
     target, baseline = row.reaches, None
     if target is None or row.speed_up:
@@ -119,45 +119,45 @@ def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str,
         raise _Missing(f"not reached: the target is {target:.4g}")
     if not row.speed_up or baseline is None:
         return reached
-    # Both are asked when they first get there, as in `curves.speed_up`.
-    theirs = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
-    if theirs is None:
-        raise _Missing(f"{settings.baseline} never gets there: the target is {target:.4g}")
-    return theirs / reached
+    # For both the first time counts, as in `curves.speed_up`.
+    slower = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
+    if slower is None:
+        raise _Missing(f"not reached by {settings.baseline}: the target is {target:.4g}")
+    return slower / reached
 
 
 def _curve(plan: Plan, row: RowSettings, method: str, seed: int) -> Curve:
     assert row.curve is not None
-    found = learning_curves({(method, seed): plan[method, seed]}, row.curve)
-    if method not in found:
+    curves = learning_curves({(method, seed): plan[method, seed]}, row.curve)
+    if method not in curves:
         raise _Missing(f"no curve of {method}: InLoopEvaluation did not measure {row.curve}, or it is not finite")
-    return found[method][seed]
+    return curves[method][seed]
 
 
 def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, method: str, seed: int) -> Metric:
-    found = [_figure(settings, plan, settings.rows[name], stage, method, seed) for name in rows]
-    directions = {metric.higher_is_better for metric in found}
+    metrics = [_figure(settings, plan, settings.rows[name], stage, method, seed) for name in rows]
+    directions = {metric.higher_is_better for metric in metrics}
     if len(directions) > 1:
-        raise ConfigError(f"rows: {', '.join(rows)} have no mean: of some more is better, of others not")
-    shown = [settings.rows[name].scale * metric.value for name, metric in zip(rows, found, strict=True)]
+        raise ConfigError(f"rows: {', '.join(rows)} cannot be averaged: higher is better for some, but not for all")
+    shown = [settings.rows[name].scale * metric.value for name, metric in zip(rows, metrics, strict=True)]
     return Metric(np.array([np.mean(shown)]), directions.pop())
 
 
 def _progressed(run: Run, figure: str, stage: str) -> Metric:
-    """What a stage measured on dev problems; of the model before all of them, what the first one did before."""
+    """What a stage measured on dev problems after training; before all stages, what the first measured at its start."""
     job = run.stages[stage] if stage else next(iter(run.stages.values()))
     _require_done(job)
     record, when = _record(job), "after" if stage else "before"
-    found: dict[str, float] = record.get(when, {})
-    if figure not in found:
+    figures: dict[str, float] = record.get(when, {})
+    if figure not in figures:
         known = {**record.get("before", {}), **record.get("after", {})}
         if figure in known:
             raise _Missing("not measured")
         raise ConfigError(
-            f"rows: {job.name} measured no {figure!r} on dev problems; it has {', '.join(known) or 'none'}"
+            f"rows: {job.name} measured no {figure!r} on dev problems; it measured {', '.join(known) or 'nothing'}"
         )
     if not figure.startswith("pass@"):
-        return Metric(np.array([found[figure]]), None)
+        return Metric(np.array([figures[figure]]), None)
     samples, solved = record["solved"]["samples"], record["solved"][when]
     k = int(figure.removeprefix("pass@"))
     return Metric(np.array([pass_at_k(samples, count, k) for count in solved]), True)
@@ -170,7 +170,7 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     try:
         tasks = Evaluation.read(job.output).tasks
     except DataError as error:
-        raise _Missing(f"damaged: {error}; remove {job.folder} to make it again") from error
+        raise _Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
     if row.task not in tasks:
         raise ConfigError(f"rows: {job.name} has no task {row.task!r}; it has {', '.join(tasks)}")
     task = tasks[row.task]
@@ -199,7 +199,7 @@ def _record(job: Job) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((job.result / RECORD).read_text())
     except (OSError, ValueError) as error:
-        raise _Missing(f"damaged: {error}; remove {job.folder} to make it again") from error
+        raise _Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
     return record
 
 
@@ -211,7 +211,9 @@ def _published(settings: TableSettings) -> tuple[dict[tuple[str, str], float], s
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
         columns, rows, source = content["columns"], content["rows"], content["source"]
     except (OSError, KeyError, TypeError) as error:
-        raise ConfigError(f"published.file: {path} has no source, columns and rows ({error!r})") from error
+        raise ConfigError(
+            f"published.file: {path} cannot be read; it must have source, columns and rows ({error!r})"
+        ) from error
     figures = {
         (row, column): float(value)
         for row, values in rows.items()
@@ -222,7 +224,7 @@ def _published(settings: TableSettings) -> tuple[dict[tuple[str, str], float], s
 
 
 def _warnings(settings: TableSettings, plan: Plan) -> list[str]:
-    """Whether rows were prepared without looking for the evaluated items among the documents."""
+    """A note naming the evaluated tasks whose items may be in the training rows."""
     tasks = {row.task for row in settings.rows.values() if row.task is not None and row.verb == EVALUATE}
     unclean: set[str] = set()
     for run in plan.values():
@@ -230,7 +232,7 @@ def _warnings(settings: TableSettings, plan: Plan) -> list[str]:
             continue
         try:
             manifest = read_manifest(Path(OmegaConf.load(run.fit.result / CONFIG).data.rows))
-        except (OSError, ConfigError, DataError):  # rows that are gone tell nothing
+        except (OSError, ConfigError, DataError):  # nothing is known of rows that are gone
             unclean |= tasks
         else:
             unclean |= tasks - set(manifest.decontaminated_tasks)

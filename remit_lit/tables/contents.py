@@ -1,4 +1,4 @@
-"""What a table holds before anything is said about its statistics."""
+"""What a table is made of before its statistics: rows, columns, and the metrics of each seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from remit_lit.evaluation.results import Metric
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of every method.
+    """One measure, of which every method has a figure.
 
     Attributes:
         title: for people, e.g. ``GSM8K, accuracy``.
         scale: figures are shown times this, e.g. 100 for percent.
         decimals: of the shown figures.
-        compared: False for what was set and not found, such as tokens trained on: no difference is shown.
+        compared: False for what was set and not measured, such as tokens trained on: no difference is shown.
     """
 
     title: str
@@ -25,15 +25,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Entry:
-    """What one method found in one row.
+    """The metrics of one method in one row.
 
     Attributes:
-        found: by seed.
-        missing: by seed, why there is nothing, e.g. ``failed: ...`` or ``not run: ...``.
-        fixed: one model stands under all seeds, so that its figures spread over none.
+        metrics: by seed.
+        missing: by seed, why there is none, e.g. ``failed: ...`` or ``not run: ...``.
+        fixed: all seeds share one model, so its figures do not vary over seeds.
     """
 
-    found: Mapping[int, Metric] = field(default_factory=dict)
+    metrics: Mapping[int, Metric] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
     fixed: bool = False
 
@@ -48,8 +48,8 @@ class Contents:
         columns: titles of the methods by name, in order.
         baseline: the column that the others are compared with; None compares nothing.
         entries: by (row, column).
-        published: figures of others by (row, column), in the units shown; never mixed with ours.
-        published_source: where those are from.
+        published: figures from the literature by (row, column), in the units shown; never mixed with ours.
+        published_source: where they are from.
         notes: lines that stand under the table.
     """
 

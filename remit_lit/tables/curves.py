@@ -1,4 +1,4 @@
-"""Learning curves: their mean over seeds, and how much sooner a method reaches what the baseline ends at."""
+"""Learning curves: their mean over seeds, and how much sooner a method reaches the baseline's last value."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def mean_curve(curves: Mapping[int, Curve]) -> list[Point]:
         curves: by seed.
 
     Raises:
-        ValueError: no evaluation that all seeds share, or a curve that is no curve.
+        ValueError: the seeds share no evaluation, or a curve is malformed.
     """
     values = [dict(_checked(curve)) for curve in curves.values()]
     shared = sorted(set.intersection(*map(set, values))) if values else []
@@ -42,16 +42,16 @@ def mean_curve(curves: Mapping[int, Curve]) -> list[Point]:
         raise ValueError(f"curves: seeds {list(curves)} share no evaluation")
     points = []
     for tokens in shared:
-        here = np.array([of_seed[tokens] for of_seed in values])
-        points.append(Point(tokens, float(here.mean()), over_seeds(here) if len(here) > 1 else None))
+        at = np.array([curve[tokens] for curve in values])
+        points.append(Point(tokens, float(at.mean()), over_seeds(at) if len(at) > 1 else None))
     return points
 
 
 def tokens_to_target(curve: Curve, target: float, *, higher_is_better: bool) -> float | None:
     """Tokens at which ``curve`` first is as good as ``target``, linear between evaluations; None if it never is.
 
-    A curve that is as good from its first evaluation on gives the tokens of that one: when before is not known. "First"
-    flatters a noisy curve; a mean over seeds is the better thing to ask.
+    A curve that reaches the target by its first evaluation gives the tokens of that one: it may have been earlier.
+    Noise makes the first time come too early; a mean over seeds suffers less from it.
 
     Raises:
         ValueError: no evaluation, tokens that do not ascend, a figure that is not finite.
@@ -70,21 +70,21 @@ def tokens_to_target(curve: Curve, target: float, *, higher_is_better: bool) -> 
 
 
 def speed_up(curve: Curve, baseline: Curve, *, higher_is_better: bool) -> float | None:
-    """How many times sooner ``curve`` reaches what ``baseline`` ends at: baseline's tokens over the method's.
+    """How many times sooner ``curve`` reaches the last value of ``baseline``: the baseline's tokens over its own.
 
-    The paper's "6x" (ReMiT, arXiv 2602.03075, figure 1). Both are asked when they *first* get there, so a baseline that
-    stands still at the end is not charged for its last tokens, and is exactly 1 time as fast as itself.
+    The paper's "6x" (ReMiT, arXiv 2602.03075, figure 1). The *first* time counts for both, so that a plateau at the
+    baseline's end does not count against it, and the speed-up of a curve over itself is exactly 1.
 
     Returns:
-        None where the method never gets there, or where either is there at 0 tokens.
+        None where ``curve`` never reaches it, or where either curve reaches it at 0 tokens.
 
     Raises:
         ValueError: see :func:`tokens_to_target`.
     """
     target = _checked(baseline)[-1][1]
-    theirs = tokens_to_target(baseline, target, higher_is_better=higher_is_better)
-    ours = tokens_to_target(curve, target, higher_is_better=higher_is_better)
-    return theirs / ours if theirs and ours else None
+    slower = tokens_to_target(baseline, target, higher_is_better=higher_is_better)
+    faster = tokens_to_target(curve, target, higher_is_better=higher_is_better)
+    return slower / faster if slower and faster else None
 
 
 def _checked(curve: Curve) -> Curve:

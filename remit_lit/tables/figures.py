@@ -23,7 +23,7 @@ _PANELS_ABREAST = 4
 _OVER_SEEDS = "mean and 95 % interval over seeds"
 _DODGE = 0.05
 _BANDS = 4
-"""As many bands can be told from each other; of more curves the last interval alone is drawn."""
+"""So many bands can be told apart; with more curves, only the last interval of each is drawn."""
 _THIN: dict[str, float] = {"linewidth": 0.8}
 
 
@@ -108,7 +108,7 @@ def draw_learning_curves(
 ) -> list[Path]:
     """Each column's mean curve with its 95 % t band over seeds, and how much sooner it reaches the baseline's end.
 
-    Of more than four curves the interval is drawn at the last point alone, beside it where several end together.
+    With more than four curves, only the interval at the last point of each is drawn, beside the point.
 
     Args:
         curves: by title of the column and by seed.
@@ -127,7 +127,7 @@ def draw_learning_curves(
     """
     if baseline is not None and baseline not in curves:
         raise ConfigError(f"baseline: got {baseline!r}; give one of {', '.join(curves)}")
-    means = {name: mean_curve(of_seeds) for name, of_seeds in curves.items()}
+    means = {name: mean_curve(by_seed) for name, by_seed in curves.items()}
     lines: dict[str, Curve] = {name: [(at.tokens, at.mean) for at in points] for name, points in means.items()}
     with drawing():
         from matplotlib.ticker import EngFormatter
@@ -139,7 +139,7 @@ def draw_learning_curves(
             label = f"{name}, {len(curves[name])} seed{'s' if len(curves[name]) > 1 else ''}"
             if baseline is not None and name != baseline:
                 times = speed_up(lines[name], lines[baseline], higher_is_better=higher_is_better)
-                label += ": never there" if times is None else f": speed-up {times:.2g}"
+                label += ": never reaches it" if times is None else f": speed-up {times:.2g}"
             axes.plot(*np.transpose(lines[name]), **style, markersize=3.5, label=label)
             banded = [(at.tokens, at.interval.low, at.interval.high) for at in means[name] if at.interval is not None]
             if banded and len(curves) <= _BANDS:
@@ -177,15 +177,15 @@ def draw_dynamics(
     Raises:
         ConfigError: matplotlib is missing.
     """
-    stages = list(dict.fromkeys(stage for of_arm in arms.values() for stage in of_arm))
+    stages = list(dict.fromkeys(stage for by_stage in arms.values() for stage in by_stage))
     with drawing():
         figure = new_figure(7.5, 5.0)
         panels = figure.subplots(2, sharex=True)
         for number, (name, style) in enumerate(styles(arms).items()):
-            here = [stage for stage in stages if arms[name].get(stage)]
-            at = [stages.index(stage) + _DODGE * (number - (len(arms) - 1) / 2) for stage in here]
+            present = [stage for stage in stages if arms[name].get(stage)]
+            at = [stages.index(stage) + _DODGE * (number - (len(arms) - 1) / 2) for stage in present]
             for axes, part in zip(panels, Distance._fields, strict=True):
-                seeds = [np.array([getattr(distance, part) for distance in arms[name][stage]]) for stage in here]
+                seeds = [np.array([getattr(distance, part) for distance in arms[name][stage]]) for stage in present]
                 means = [float(values.mean()) for values in seeds]
                 half = [over_seeds(values).high - values.mean() if len(values) > 1 else 0.0 for values in seeds]
                 axes.errorbar(at, means, half, **style, markersize=4, capsize=2, label=name)
@@ -200,13 +200,13 @@ def draw_dynamics(
 def draw_rounds(
     arms: Mapping[str, Mapping[int, Sequence[float]]], baseline: str, path: Path, *, measured: str, title: str
 ) -> list[Path]:
-    """Means over seeds with 95 % t intervals.
+    """A figure over the rounds of a flywheel: each arm's mean over seeds with its 95 % t interval.
 
     Args:
-        arms: by title and by round, of each seed.
+        arms: figures of the seeds, by title and by round.
         baseline: the arm drawn in black.
         path: of the files, without a suffix.
-        measured: for the axis.
+        measured: what the figure is, for the axis.
         title: of the figure.
 
     Returns:

@@ -25,7 +25,7 @@ _SPECIAL = {
 
 
 def to_latex(summary: Summary) -> str:
-    """The figures and the differences to the baseline, each a ``table`` with its caption and how to read it."""
+    """The figures and the differences from the baseline, each a ``table`` with its caption and how to read it."""
     contents = summary.contents
     title = _escape(contents.title)
     parts = [
@@ -35,7 +35,7 @@ def to_latex(summary: Summary) -> str:
     lines = wording.differences(summary)
     if lines:
         width = len(wording.DIFFERENCE_HEADER)
-        caption = f"{title}: differences to the baseline"
+        caption = f"{title}: differences from the baseline"
         parts += [
             "",
             *_float("l" + "r" * (width - 1), caption, _differences(lines), wording.differences_legend(summary)),
@@ -61,9 +61,9 @@ def _figures(summary: Summary) -> Iterator[str]:
         yield _line(
             [_escape(wording.row_title(summary, name)), *(_ours(cell, wording.figure(cell, row)) for cell in cells)]
         )
-        theirs = [wording.published(cell, row) for cell in cells]
-        if any(theirs):
-            texts = ("" if text is None else rf"\textit{{{_escape(text)}}}" for text in theirs)
+        published = [wording.published(cell, row) for cell in cells]
+        if any(published):
+            texts = ("" if text is None else rf"\textit{{{_escape(text)}}}" for text in published)
             yield _line([rf"\quad \textit{{{wording.PUBLISHED}}}", *texts])
 
 

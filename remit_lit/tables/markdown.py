@@ -7,7 +7,7 @@ from remit_lit.tables.summary import Cell, Summary
 
 
 def to_markdown(summary: Summary) -> str:
-    """The figures, how to read them, and the differences to the baseline."""
+    """The figures, how to read them, and the differences from the baseline."""
     contents = summary.contents
     parts = [f"## {_escape(contents.title)}", "\n".join(_figures(summary)), _bullets(wording.legend(summary))]
     lines = wording.differences(summary)
@@ -24,9 +24,9 @@ def _figures(summary: Summary) -> Iterator[str]:
         yield _line(
             [_escape(wording.row_title(summary, name)), *(_ours(cell, wording.figure(cell, row)) for cell in cells)]
         )
-        theirs = [wording.published(cell, row) for cell in cells]
-        if any(theirs):
-            yield _line([f"*{wording.PUBLISHED}*", *("" if text is None else f"*{text}*" for text in theirs)])
+        published = [wording.published(cell, row) for cell in cells]
+        if any(published):
+            yield _line([f"*{wording.PUBLISHED}*", *("" if text is None else f"*{text}*" for text in published)])
 
 
 def _ours(cell: Cell, figure: str) -> str:

@@ -1,4 +1,4 @@
-"""From a table's figures to what may be said of them: means, intervals, differences, and which figure is in bold."""
+"""The statistics of a table: means, intervals, differences from the baseline, and which figure is in bold."""
 
 import math
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """A cell less the baseline's of its row, in the units shown, over the seeds that both have.
+    """A cell minus the baseline's cell of the same row, in the units shown, over the seeds that both have.
 
     Attributes:
         mean: over seeds.
-        n_seeds: that both have.
+        n_seeds: number of seeds that both have.
         over_seeds: paired by seed; None with one seed.
         over_items: paired by item, averaged over seeds; None with one item.
-        p_value: of the primary test: over seeds where there are two, else over items; None where no test can tell.
-        p_holm: the same, adjusted for all rows of the column.
+        p_value: of the primary test: over seeds if there are two or more, else over items; None where no test applies.
+        p_holm: the same, adjusted over all tested rows of the column.
     """
 
     mean: float
@@ -46,19 +46,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one method's runs say in one row, in the units shown.
+    """The statistics of one method in one row, in the units shown.
 
     Attributes:
         values: by seed.
-        missing: by seed, why there is nothing.
+        missing: by seed, why there is no value.
         n_items: of each seed.
-        mean: over seeds; None where nothing was found.
+        mean: over seeds; None without any value.
         interval: of the mean; None where there is one seed and one item.
-        over: what the interval is over.
-        difference: to the baseline; None for the baseline itself, where the two share no seed, and in rows that are
+        over: what the interval is taken over.
+        difference: from the baseline; None for the baseline itself, where the two share no seed, and in rows that are
             not compared.
-        published: the figure of others.
-        bold: best of its row, and better than the baseline by the adjusted primary test; both with all their seeds.
+        published: the figure from the literature.
+        bold: best in its row, and better than the baseline by the adjusted primary test; both with all their seeds.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Cell:
 
     @property
     def planned(self) -> int:
-        """Seeds that there should be."""
+        """Number of seeds that there should be."""
         return len(self.values) + len(self.missing)
 
 
@@ -82,9 +82,9 @@ class Summary:
     """A table with its statistics.
 
     Attributes:
-        contents: that it was made of.
+        contents: what it summarizes.
         cells: by (row, column), one for each.
-        higher_is_better: by row; None where neither is, or nothing was found.
+        higher_is_better: by row; None where neither is, or there is no metric.
     """
 
     contents: Contents
@@ -95,8 +95,8 @@ class Summary:
 def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
     """Everything that the table shows, in the units shown.
 
-    Rows of which neither more nor less is better, e.g. tokens to a target, have differences but no tests, and do not
-    count among the questions that Holm's correction is for.
+    Rows in which neither direction is better, e.g. a loss on noise, have differences but no tests, and do not count in
+    Holm's correction.
 
     Args:
         contents: the figures.
@@ -104,7 +104,7 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
 
     Raises:
         ConfigError: the baseline is no column.
-        DataError: figures of one row are not of the same items or directions.
+        DataError: the metrics of one row were not measured on the same items, or differ in direction.
     """
     if contents.baseline is not None and contents.baseline not in contents.columns:
         raise ConfigError(f"baseline: got {contents.baseline!r}; give one of {', '.join(contents.columns)}")
@@ -117,10 +117,10 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
         for column, entry in entries.items():
             cell = _cell(entry, row, resamples)
             if column != contents.baseline and row.compared:
-                found = _difference(entry, base, row, resamples)
-                if found is not None and directions[name] is None:
-                    found = replace(found, p_value=None)
-                cell = replace(cell, difference=found)
+                difference = _difference(entry, base, row, resamples)
+                if difference is not None and directions[name] is None:
+                    difference = replace(difference, p_value=None)
+                cell = replace(cell, difference=difference)
             cells[name, column] = replace(cell, published=contents.published.get((name, column)))
     for column in contents.columns:
         _adjust(cells, [name for name in contents.rows if directions[name] is not None], column)
@@ -130,16 +130,16 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
 
 
 def _finite(entry: Entry) -> Entry:
-    """A seed whose figure is NaN or infinite has none; no mean is to hide that it diverged."""
-    found = {seed: metric for seed, metric in sorted(entry.found.items()) if math.isfinite(metric.value)}
-    lost = {seed: f"not finite: {metric.value}" for seed, metric in entry.found.items() if seed not in found}
-    return Entry(found, dict(sorted({**entry.missing, **lost}.items())), entry.fixed)
+    """The entry with NaN and infinite metrics counted as missing, so that no mean hides a seed that diverged."""
+    finite = {seed: metric for seed, metric in sorted(entry.metrics.items()) if math.isfinite(metric.value)}
+    diverged = {seed: f"not finite: {metric.value}" for seed, metric in entry.metrics.items() if seed not in finite}
+    return Entry(finite, dict(sorted({**entry.missing, **diverged}.items())), entry.fixed)
 
 
 def _direction(row: str, entries: Mapping[str, Entry]) -> bool | None:
-    """Whether higher is better, after a check that all figures of the row can be compared."""
+    """Whether higher is better, after a check that all metrics of the row can be compared."""
     metrics = {
-        f"{column}, seed {seed}": metric for column, entry in entries.items() for seed, metric in entry.found.items()
+        f"{column}, seed {seed}": metric for column, entry in entries.items() for seed, metric in entry.metrics.items()
     }
     if not metrics:
         return None
@@ -150,8 +150,8 @@ def _direction(row: str, entries: Mapping[str, Entry]) -> bool | None:
         same = metric.outcomes.shape == first.outcomes.shape and metric.items == first.items
         if not same or not _same_weights(metric, first):
             raise DataError(
-                f"rows.{row}: {first_name} has {len(first.outcomes)} items and {name} {len(metric.outcomes)}, or their "
-                "weights differ, or they are others or in another order; evaluate all on the same items"
+                f"rows.{row}: {first_name} ({len(first.outcomes)} items) and {name} ({len(metric.outcomes)} items) "
+                "were not measured on the same items with the same weights in the same order; evaluate both alike"
             )
     return first.higher_is_better
 
@@ -164,19 +164,19 @@ def _same_weights(one: Metric, other: Metric) -> bool:
 
 def _outcomes(entry: Entry, seeds: list[int]) -> Floats:
     """[seeds, items]"""
-    return np.stack([entry.found[seed].outcomes for seed in seeds])
+    return np.stack([entry.metrics[seed].outcomes for seed in seeds])
 
 
 def _values(entry: Entry, seeds: list[int]) -> Floats:
     """[seeds]"""
-    return np.array([entry.found[seed].value for seed in seeds])
+    return np.array([entry.metrics[seed].value for seed in seeds])
 
 
 def _cell(entry: Entry, row: Row, resamples: int) -> Cell:
-    seeds = list(entry.found)[: 1 if entry.fixed else None]
+    seeds = list(entry.metrics)[: 1 if entry.fixed else None]
     if not seeds:
         return Cell(missing=entry.missing)
-    first = entry.found[seeds[0]]
+    first = entry.metrics[seeds[0]]
     values = _values(entry, seeds)
     interval: Interval | None = None
     over: Literal["seeds", "items"] | None = None
@@ -195,14 +195,14 @@ def _cell(entry: Entry, row: Row, resamples: int) -> Cell:
 
 
 def _difference(entry: Entry, base: Entry, row: Row, resamples: int) -> Difference | None:
-    seeds = [seed for seed in entry.found if seed in base.found]
+    seeds = [seed for seed in entry.metrics if seed in base.metrics]
     if not seeds:
         return None
     values, others = _values(entry, seeds), _values(base, seeds)
     by_seed = by_item = None
     if len(seeds) > 1:
         by_seed = difference_over_seeds(values, others).scaled(row.scale)
-    first = entry.found[seeds[0]]
+    first = entry.metrics[seeds[0]]
     if len(first.outcomes) > 1:
         outcomes, baseline = _outcomes(entry, seeds), _outcomes(base, seeds)
         by_item = difference_over_items(outcomes, baseline, first.weights, resamples=resamples).scaled(row.scale)
@@ -212,13 +212,12 @@ def _difference(entry: Entry, base: Entry, row: Row, resamples: int) -> Differen
 
 
 def _adjust(cells: dict[tuple[str, str], Cell], rows: list[str], column: str) -> None:
-    """Holm's correction over the rows of a column. A test that cannot tell was asked all the same, and counts."""
-    asked = {row: found for row in rows if (found := cells[row, column].difference) is not None}
-    p_values = [1.0 if found.p_value is None else found.p_value for found in asked.values()]
-    for (row, found), p_holm in zip(asked.items(), holm(p_values), strict=True):
-        if found.p_value is not None:
-            difference = replace(found, p_holm=p_holm)
-            cells[row, column] = replace(cells[row, column], difference=difference)
+    """Holm's correction over the rows of a column; a comparison to which no test applies counts as one with p = 1."""
+    compared = {row: difference for row in rows if (difference := cells[row, column].difference) is not None}
+    p_values = [1.0 if difference.p_value is None else difference.p_value for difference in compared.values()]
+    for (row, difference), p_holm in zip(compared.items(), holm(p_values), strict=True):
+        if difference.p_value is not None:
+            cells[row, column] = replace(cells[row, column], difference=replace(difference, p_holm=p_holm))
 
 
 def _embolden(cells: dict[tuple[str, str], Cell], row: str, contents: Contents, higher: bool | None) -> None:
@@ -228,8 +227,10 @@ def _embolden(cells: dict[tuple[str, str], Cell], row: str, contents: Contents, 
     base = cells[row, contents.baseline or next(iter(contents.columns))]
     means = {column: sign * cell.mean for column in contents.columns if (cell := cells[row, column]).mean is not None}
     for column, mean in means.items():
-        found = cells[row, column].difference
-        better = found is not None and found.p_holm is not None and found.p_holm < SIGNIFICANT and sign * found.mean > 0
-        whole = not cells[row, column].missing and not base.missing
-        if better and whole and mean == max(means.values()):
+        difference = cells[row, column].difference
+        if difference is None or difference.p_holm is None:
+            continue
+        better = difference.p_holm < SIGNIFICANT and sign * difference.mean > 0
+        complete = not cells[row, column].missing and not base.missing
+        if better and complete and mean == max(means.values()):
             cells[row, column] = replace(cells[row, column], bold=True)

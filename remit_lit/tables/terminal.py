@@ -19,20 +19,20 @@ _PUBLISHED_STYLE = "italic cyan"
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """Print the figures, how to read them, and the differences to the baseline."""
+    """Print the figures, how to read them, and the differences from the baseline."""
     console.print()
     console.print(Text(summary.contents.title, style="bold"))
     for columns in _blocks(summary, console):
         console.print(_figures(summary, columns))
-    _say(wording.legend(summary, mark="* and bold"), console)
+    _print_lines(wording.legend(summary, mark="* and bold"), console)
     lines = wording.differences(summary)
     if lines:
         console.print()
         console.print(_differences(lines))
-        _say(wording.differences_legend(summary), console)
+        _print_lines(wording.differences_legend(summary), console)
 
 
-def _say(lines: Sequence[str], console: Console) -> None:
+def _print_lines(lines: Sequence[str], console: Console) -> None:
     for line in lines:
         console.print(Text(line))
 
@@ -42,8 +42,8 @@ def _blocks(summary: Summary, console: Console) -> Iterator[list[str]]:
     unbounded = console.options.update(width=10_000)
     block: list[str] = []
     for column in summary.contents.columns:
-        wanted = Measurement.get(console, unbounded, _figures(summary, [*block, column])).maximum
-        if block and wanted > console.width:
+        width = Measurement.get(console, unbounded, _figures(summary, [*block, column])).maximum
+        if block and width > console.width:
             yield block
             block = []
         block.append(column)
@@ -66,9 +66,9 @@ def _cell(cell: Cell, row: Row) -> Text:
     style = "bold" if cell.bold else "dim" if cell.mean is None else ""
     lines = [Text(("* " if cell.bold else "") + wording.figure(cell, row), style)]
     lines += [Text(remark, "dim") for remark in wording.remarks(cell)]
-    theirs = wording.published(cell, row)
-    if theirs is not None:
-        lines.append(Text(f"{wording.PUBLISHED} {theirs}", _PUBLISHED_STYLE))
+    published = wording.published(cell, row)
+    if published is not None:
+        lines.append(Text(f"{wording.PUBLISHED} {published}", _PUBLISHED_STYLE))
     return Text("\n").join(lines)
 
 

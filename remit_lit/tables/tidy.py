@@ -10,7 +10,7 @@ from remit_lit.tables.summary import Cell, Difference, Summary
 
 
 def cells_csv(summary: Summary) -> str:
-    """One line for each row and column. Empty: there is none. ``published`` is never mixed into ours."""
+    """One line for each row and column. A field is empty where there is no such number."""
     return _csv(
         {**_place(summary, row, column), **_cell(cell), **_difference(cell.difference), **_rest(cell)}
         for (row, column), cell in summary.cells.items()
@@ -18,7 +18,7 @@ def cells_csv(summary: Summary) -> str:
 
 
 def seeds_csv(summary: Summary) -> str:
-    """One line for each row, column and seed, with its value or why there is none."""
+    """One line for each row, column and seed, with its value or the reason why it is missing."""
     return _csv(
         {
             **_place(summary, row, column),
@@ -54,16 +54,16 @@ def _cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _difference(found: Difference | None) -> dict[str, Any]:
-    by_seed, by_item = (found.over_seeds, found.over_items) if found else (None, None)
+def _difference(difference: Difference | None) -> dict[str, Any]:
+    by_seed, by_item = (difference.over_seeds, difference.over_items) if difference else (None, None)
     return {
-        "diff": found.mean if found else None,
+        "diff": difference.mean if difference else None,
         **_bounds("diff_", by_seed),
         **_bounds("diff_items_", by_item),
-        "diff_n_seeds": found.n_seeds if found else None,
-        "p_over": None if found is None or found.p_value is None else "seeds" if by_seed else "items",
-        "p": found.p_value if found else None,
-        "p_holm": found.p_holm if found else None,
+        "diff_n_seeds": difference.n_seeds if difference else None,
+        "p_over": None if difference is None or difference.p_value is None else "seeds" if by_seed else "items",
+        "p": difference.p_value if difference else None,
+        "p_holm": difference.p_holm if difference else None,
     }
 
 

@@ -22,7 +22,7 @@ class DifferenceLine(NamedTuple):
 
 
 def row_title(summary: Summary, row: str) -> str:
-    """With an arrow to where better is."""
+    """The row's title with an arrow in the direction that is better."""
     arrow = {True: " ↑", False: " ↓", None: ""}[summary.higher_is_better[row]]
     return summary.contents.rows[row].title + arrow
 
@@ -38,7 +38,7 @@ def number(value: float, row: Row, *, sign: bool = False) -> str:
 
 
 def figure(cell: Cell, row: Row) -> str:
-    """Ours: ``mean ± half-width`` over seeds, ``mean [low, high]`` over items; in a word why there is none."""
+    """Our figure: ``mean ± half-width`` over seeds, ``mean [low, high]`` over items, or in a word why it is missing."""
     if cell.mean is None:
         return ", ".join(sorted({reason.split(":")[0] for reason in cell.missing.values()})) or "not run"
     if cell.interval is None:
@@ -49,15 +49,15 @@ def figure(cell: Cell, row: Row) -> str:
 
 
 def remarks(cell: Cell) -> list[str]:
-    """What must be known to read the figure."""
-    said = ["items only"] if cell.over == "items" else []
+    """What a reader must know about the figure."""
+    lines = ["items only"] if cell.over == "items" else []
     if cell.values and cell.missing:
-        said.append(f"{len(cell.values)} of {cell.planned} seeds")
-    return said
+        lines.append(f"{len(cell.values)} of {cell.planned} seeds")
+    return lines
 
 
 def published(cell: Cell, row: Row) -> str | None:
-    """The figure of others, with no fewer decimals than they give."""
+    """The published figure, with no fewer decimals than its source gives."""
     if cell.published is None:
         return None
     rounded = number(cell.published, row)
@@ -65,26 +65,26 @@ def published(cell: Cell, row: Row) -> str | None:
 
 
 def differences(summary: Summary) -> list[DifferenceLine]:
-    """A line for each difference to the baseline, column by column."""
+    """A line for each difference from the baseline, column by column."""
     lines = []
     for column, title in summary.contents.columns.items():
         for name, row in summary.contents.rows.items():
-            found = summary.cells[name, column].difference
-            if found is not None:
-                texts = (row_title(summary, name), *_difference_texts(found, row))
-                significant = found.p_holm is not None and found.p_holm < SIGNIFICANT
+            difference = summary.cells[name, column].difference
+            if difference is not None:
+                texts = (row_title(summary, name), *_difference_texts(difference, row))
+                significant = difference.p_holm is not None and difference.p_holm < SIGNIFICANT
                 lines.append(DifferenceLine(title, texts, significant))
     return lines
 
 
-def _difference_texts(found: Difference, row: Row) -> tuple[str, ...]:
-    intervals = ["" if of is None else _interval(of, row, sign=True) for of in (found.over_seeds, found.over_items)]
+def _difference_texts(difference: Difference, row: Row) -> tuple[str, ...]:
+    intervals = (difference.over_seeds, difference.over_items)
     return (
-        number(found.mean, row, sign=True),
-        *intervals,
-        str(found.n_seeds),
-        _p_value(found.p_value),
-        _p_value(found.p_holm),
+        number(difference.mean, row, sign=True),
+        *("" if interval is None else _interval(interval, row, sign=True) for interval in intervals),
+        str(difference.n_seeds),
+        _p_value(difference.p_value),
+        _p_value(difference.p_holm),
     )
 
 
@@ -93,20 +93,22 @@ def legend(summary: Summary, mark: str = "Bold") -> list[str]:
 
     Args:
         summary: the table.
-        mark: what the format gives a figure that :attr:`Cell.bold` says.
+        mark: how the format marks a figure whose :attr:`Cell.bold` is true.
     """
     cells = summary.cells.values()
     overs = {cell.over for cell in cells}
     lines = []
     if "seeds" in overs:
-        lines.append("Ours: mean over seeds ± half-width of its 95 % t interval; other seeds would move it so far.")
+        lines.append("Ours: mean over seeds ± half-width of its 95 % t interval: how much the choice of seeds matters.")
     if "items" in overs:
-        lines.append("Ours, items only: one model, mean [95 % interval] over items; it says nothing about other seeds.")
+        lines.append(
+            "Ours, items only: mean [95 % interval] over the items of one model; it says nothing about other seeds."
+        )
     if any(cell.bold for cell in cells):
-        lines.append(f"{mark}: best of its row and better than the baseline (Holm-adjusted p < {SIGNIFICANT}).")
+        lines.append(f"{mark}: best in its row and better than the baseline (Holm-adjusted p < {SIGNIFICANT}).")
     if any(cell.published is not None for cell in cells):
         source = summary.contents.published_source or "their authors"
-        lines.append(f"{PUBLISHED.capitalize()}: figures of {source}, not ours; no interval is given there.")
+        lines.append(f"{PUBLISHED.capitalize()}: figures from {source}, not ours, and without intervals.")
     return [*lines, *_missing(summary), *summary.contents.notes]
 
 
@@ -114,17 +116,17 @@ def differences_legend(summary: Summary) -> list[str]:
     """How the table of differences is to be read."""
     baseline = summary.contents.columns[summary.contents.baseline or ""]
     return [
-        f"Differences to {baseline}, paired by seed and by item. p: paired t test over seeds; with one seed, over "
-        "items alone.",
-        f"Holm: adjusted for all tested rows of the method. Bold: p (Holm) < {SIGNIFICANT}. No p: more is neither "
-        "better nor worse, or nothing spreads and no test can tell.",
+        f"Differences from {baseline}, paired by seed and by item. p: paired t-test over seeds; with one seed, over "
+        "items.",
+        f"p (Holm): adjusted over all tested rows of the method. Bold: p (Holm) < {SIGNIFICANT}. No p: neither "
+        "direction is better, or the differences do not vary and no test applies.",
     ]
 
 
 def _missing(summary: Summary) -> Iterator[str]:
-    """A line for each row and reason, with the columns and seeds that it holds for.
+    """A line for each row and reason, with the columns and seeds that it applies to.
 
-    Where a cell has no figure and its reason no details, the cell has said it.
+    A cell without a figure shows its reason already, so the line is left out unless the reason has details.
     """
     contents = summary.contents
     for name, row in contents.rows.items():

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+
 from remit_lit.data.columns import column_directory, read_facts
-from remit_lit.models.flops import _forward_flops, flops_per_token
+from remit_lit.models.flops import flops_per_token, forward_flops
 from remit_lit.reference.reference import LiveReference, Reference
 from remit_lit.reference.subsets import read_subset_facts
 from remit_lit.training.module import MidTrainingModule
@@ -43,8 +45,8 @@ def count_cost(module: MidTrainingModule, steps: int, seconds: float) -> Cost:
     manifest, tokens = module.data.manifest, steps * module.tokens_per_step
     in_training, before = _forwards(module)
     scored = manifest.counts["train"]["rows"] * manifest.sequence_length if before else 0
-    live = sum(tokens * _forward_flops(r.spec, manifest.sequence_length) for r in _live(in_training))
-    live += sum(scored * _forward_flops(r.spec, manifest.sequence_length) for r in _live(before))
+    live = sum(tokens * _forward_flops(r, manifest.sequence_length) for r in _live(in_training))
+    live += sum(scored * _forward_flops(r, manifest.sequence_length) for r in _live(before))
     return Cost(
         tokens=tokens,
         policy_flops=flops_per_token(module.policy, manifest.sequence_length) * tokens,
@@ -66,6 +68,12 @@ def _forwards(module: MidTrainingModule) -> tuple[list[Reference], list[Referenc
 
 def _live(references: Iterable[Reference]) -> list[LiveReference]:
     return [reference for reference in references if isinstance(reference, LiveReference)]
+
+
+def _forward_flops(reference: LiveReference, sequence_length: int) -> float:
+    """Per token, by the model's shapes alone: a run may hold shards of it, or none of it any more."""
+    with torch.device("meta"):
+        return forward_flops(reference.spec.outline("reference.model"), sequence_length)
 
 
 def _scoring_flops(module: MidTrainingModule) -> float | None:

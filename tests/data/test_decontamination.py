@@ -21,8 +21,7 @@ from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.lab.task import correct_completion, sample_problems
-from remit_lit.recipes.lab_budgets import Recipe
+from remit_lit.lab.task import DEV_PROBLEMS, TEST_PROBLEMS, correct_completion, sample_problems
 from tests.data.test_prepare import Texts, corpus, digest, documents_in, settings_for
 
 
@@ -232,7 +231,7 @@ def test_rows_made_otherwise_are_not_taken_for_these(tmp_path: Path, byte_tokeni
         (compared_rows, settings),
         (compared_rows, replace(compared, decontaminate_ngram=8)),
     ):
-        with pytest.raises(ConfigError, match=r"made otherwise \(decontaminate"):
+        with pytest.raises(ConfigError, match=r"prepared with other settings \(decontaminate"):
             require_settings(rows, other)
 
 
@@ -268,8 +267,7 @@ def test_malformed_items_are_refused(content: bytes, message: str, tmp_path: Pat
 
 
 def test_lab_problems_that_are_measured_with_are_left_out(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    recipe = Recipe()
-    measured = sample_problems(recipe.test_problems, "test")[-50:] + sample_problems(recipe.dev_problems, "dev")[-50:]
+    measured = sample_problems(TEST_PROBLEMS, "test")[-50:] + sample_problems(DEV_PROBLEMS, "dev")[-50:]
     leaks = [problem.prompt + correct_completion(problem) for problem in measured]
     kept = [problem.prompt + correct_completion(problem) for problem in sample_problems(30, "train")]
     settings = PrepareSettings(
@@ -282,7 +280,7 @@ def test_lab_problems_that_are_measured_with_are_left_out(tmp_path: Path, tiny_t
     assert manifest.decontaminated_tasks == ("lab",)
     facts = manifest.decontamination
     assert facts is not None
-    assert facts.items["lab"]["items"] == recipe.dev_problems + recipe.test_problems
+    assert facts.items["lab"]["items"] == DEV_PROBLEMS + TEST_PROBLEMS
     assert facts.dropped == {"correct": 0, "leak": 100}
 
 

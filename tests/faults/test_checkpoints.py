@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_passed_over(damage: Callable[[Path], None], nam
         (before[-1] / name).write_text(
             (before[-1] / name).read_text(errors="replace").replace('"crc32": ', '"crc32": 1')
         )
-    with pytest.warns(UserWarning, match=r"step-00000006.*(damaged|missing|no checkpoint).*the one before it is tried"):
+    with pytest.warns(UserWarning, match=r"step-00000006.*(damaged|missing|no checkpoint).*trying the one before it"):
         assert newest(three) == before[1]
     with pytest.raises((ConfigError, DataError), match="step-00000006"):
         verify(before[-1])

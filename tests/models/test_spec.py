@@ -20,7 +20,7 @@ from tests.helpers import llama_config
         (ModelSpec(), "policy: give either path .* or config"),
         (ModelSpec("owner/name", {"model_type": "llama"}), "policy: give either path .* or config"),
         (ModelSpec(config={"hidden_size": 8}), "policy.config: got no model_type"),
-        (ModelSpec(config={"model_type": "llama"}), "policy.tokenizer: a fresh model brings none"),
+        (ModelSpec(config={"model_type": "llama"}), "policy.tokenizer: a fresh model has none"),
         (ModelSpec("/no/such/directory"), "policy.path: no directory '/no/such/directory'"),
         (ModelSpec("./no-such-directory"), "policy.path: no directory './no-such-directory'"),
         (ModelSpec("../models/one"), "policy.path: no directory"),

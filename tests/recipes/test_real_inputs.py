@@ -40,6 +40,6 @@ def test_inputs_are_made_once(
 
 
 def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no file '.*nowhere.yaml' from .*; run this where the repository is"):
+    with pytest.raises(ConfigError, match=r"no file '.*nowhere.yaml' in .*; run this in the root of the repository"):
         make_inputs(tmp_path / "nowhere.yaml", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

@@ -211,5 +211,5 @@ def test_a_damaged_subset_is_refused(damage: str, scored: Path) -> None:
     path = directory / ("subset.json" if damage == "facts" else "rows.npy")
     content = path.read_bytes()
     path.write_bytes(content[:-8] + bytes(8) if damage == "changed" else content[:-8])
-    with pytest.raises(DataError, match=rf"data\.subset: {re.escape(str(directory))} is damaged.*select again"):
+    with pytest.raises(DataError, match=rf"data\.subset: {re.escape(str(directory))} is damaged.*run `select` again"):
         chosen_rows(scored)

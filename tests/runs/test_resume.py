@@ -152,7 +152,7 @@ def test_only_shards_are_converted(finished: str, tmp_path: Path, capsys: pytest
     path = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
     facts = json.loads((path / "manifest.json").read_text())
     for engine, message in (
-        ("torch", "any number of ranks can go on from it as it is"),
+        ("torch", "any number of ranks can resume from it as it is"),
         ("zero3", "written at stage 3"),
     ):
         (path / "manifest.json").write_text(json.dumps({**facts, "engine": engine}))

@@ -57,11 +57,11 @@ def test_rows_name_every_column_and_say_what_is_missing(tmp_path: Path):
     assert not any("61.64" in text or "48.14" in text for text in found)
 
 
-def test_learning_curves_say_the_speed_up_and_who_never_gets_there(tmp_path: Path):
+def test_learning_curves_name_the_speed_up_and_who_never_reaches_it(tmp_path: Path):
     found = texts(curves(tmp_path / "curves")[1])
     # ReMiT rises three times as fast, so it is where NTP ends after a third of its tokens.
     assert "ReMiT, 3 seeds: speed-up 3" in found
-    assert "shuffled, 1 seed: never there" in found
+    assert "shuffled, 1 seed: never reaches it" in found
     assert "NTP, 3 seeds" in found and "where NTP ends" in found
     assert "accuracy (higher is better)" in found
 

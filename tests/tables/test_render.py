@@ -67,7 +67,7 @@ def test_markdown_says_how_to_read_it(summary: Summary):
     text = re.sub(r"\\(.)", r"\1", to_markdown(summary))
     assert "- bits_per_byte, RHO-1 (seed 2): failed: out of memory at step 7" in text
     assert "- bits_per_byte, ReMiT [0.2] (seeds 0, 1, 2): not run: needs a GPU" in text
-    assert "- Published: figures of a paper, not ours" in text
+    assert "- Published: figures from a paper, not ours" in text
     assert "- A note: 100 % toy." in text
     assert "mean over seeds ± half-width" in text
     assert "items only" not in text
@@ -149,7 +149,7 @@ def test_the_terminal_shows_ours_above_and_the_published_figure_below(summary: S
     assert re.search(r"41\.0 ± 2\.5 +42\.0 ± 2\.5 +\* 61\.7 ± 3\.8", lines[at])
     assert re.fullmatch(r" +published 48\.14 +published 61\.64 *", lines[at + 1])
     text = " ".join(" ".join(lines).split())
-    assert "Published: figures of a paper, not ours" in text
+    assert "Published: figures from a paper, not ours" in text
     assert "2 of 3 seeds" in text and "not run" in text
     assert "failed: out of memory at step 7" in text
 

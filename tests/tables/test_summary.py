@@ -84,19 +84,19 @@ def test_a_model_that_no_seed_changes_spreads_over_items_alone():
     assert found.difference.mean == pytest.approx(-0.2)
 
 
-def test_a_method_that_lost_a_seed_is_not_set_in_bold():
+def test_a_method_with_a_failed_seed_is_not_set_in_bold():
     entries = {"base": entry([0.40, 0.41, 0.42]), "other": entry([0.80, 0.82, 0.81])}
     assert table(entries).cells["row", "other"].bold
     for name in entries:
-        lost = {**entries, name: replace(entries[name], missing={3: "failed: NaN"})}
-        assert not table(lost).cells["row", "other"].bold
+        incomplete = {**entries, name: replace(entries[name], missing={3: "failed: NaN"})}
+        assert not table(incomplete).cells["row", "other"].bold
 
 
 def test_items_in_another_order_are_not_paired():
     def of(items):
         return Entry({0: replace(metric(0.5), items=items)})
 
-    with pytest.raises(DataError, match="others or in another order"):
+    with pytest.raises(DataError, match=r"not measured on the same items .* in the same order"):
         table({"base": of("a"), "other": of("b")})
     assert table({"base": of("a"), "other": of("a")}).cells["row", "other"].difference is not None
 
@@ -206,9 +206,9 @@ def test_published_figures_change_nothing_of_ours():
 @pytest.mark.parametrize(
     ("others", "message"),
     [
-        (entry([0.5], items=30), r"rows\.row: base, seed 0 has 40 items and other, seed 0 30"),
+        (entry([0.5], items=30), r"rows\.row: base, seed 0 \(40 items\) and other, seed 0 \(30 items\)"),
         (entry([0.5], higher_is_better=False), r"rows\.row: higher_is_better differs between base, seed 0 and other"),
-        (Entry({0: Metric(np.ones(40), True, np.ones(40))}), "or their weights differ"),
+        (Entry({0: Metric(np.ones(40), True, np.ones(40))}), "not measured on the same items with the same weights"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(others: Entry, message: str):

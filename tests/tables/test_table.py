@@ -127,7 +127,7 @@ def test_what_is_better_up_and_down_has_no_mean(config, tmp_path, capsys):
     config.write_text(config.read_text().replace("- percent", "- nll"))
     with pytest.raises(SystemExit):
         main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
-    assert "accuracy, nll have no mean" in capsys.readouterr().err
+    assert "accuracy, nll cannot be averaged" in capsys.readouterr().err
 
 
 def test_a_row_that_no_evaluation_has_is_named(config, tmp_path, capsys):

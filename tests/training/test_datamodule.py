@@ -252,7 +252,7 @@ def test_rows_of_the_same_settings_are_taken_as_they_are(tiny_rows: Path, tiny_t
 def test_rows_of_other_settings_are_refused_naming_the_field(
     changes: dict[str, Any], field: str, tiny_rows: Path, tiny_tokenizer_dir: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"made otherwise.*{field}") as raised:
+    with pytest.raises(ConfigError, match=f"prepared with other settings.*{field}") as raised:
         PackedData(str(tiny_rows), 2, prepare=settings(tiny_tokenizer_dir, **changes))
     assert str(raised.value).count("on disk") == 1
 

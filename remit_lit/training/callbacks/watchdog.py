@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 import psutil
 
 from remit_lit.errors import ConfigError, DataError, NonFiniteError, Preempted, require_range
+from remit_lit.files import write_whole
 
 # Distinct from a user's mistake (2) and from preemption (75).
 EXIT_CODE = 76
@@ -111,10 +112,8 @@ class Watchdog(pl.Callback):
     def _beat(self) -> None:
         beat = Heartbeat(self._rank, socket.gethostname(), os.getpid(), self._progress, time.time())
         path = self._directory / f"rank-{self._rank:05d}.json"
-        aside = path.with_suffix(".partial")
         with contextlib.suppress(OSError):  # a full disk must not end the run
-            aside.write_text(json.dumps(asdict(beat)))
-            aside.replace(path)
+            write_whole(path, json.dumps(asdict(beat)))
 
     def _beats(self) -> list[Heartbeat]:
         found = []
