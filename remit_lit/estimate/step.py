@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from transformers import masking_utils
 
 from remit_lit import losses
+from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
 from remit_lit.models.loss_head import loss_head, recompute_activations
@@ -211,10 +212,11 @@ def part_of(reference: LiveReference) -> str:
     return INITIAL if isinstance(reference, InitialPolicy) else REFERENCE
 
 
-def _batch(workload: Workload) -> dict[str, Tensor]:
-    names = ("input_ids", "position_ids", "targets", "segment_ids", "source_ids")
-    shape = workload.batch_size, workload.sequence_length
-    return {name: torch.zeros(shape, dtype=torch.long) for name in names}
+def _batch(workload: Workload) -> Batch:
+    def zeros() -> Tensor:
+        return torch.zeros(workload.batch_size, workload.sequence_length, dtype=torch.long)
+
+    return Batch(zeros(), zeros(), zeros(), zeros(), zeros(), torch.zeros(workload.batch_size, dtype=torch.long))
 
 
 def _without_flash(spec: ModelSpec) -> ModelSpec:

@@ -28,7 +28,7 @@ from remit_lit.data.columns import (
 )
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
-from remit_lit.data.rows import Collate, PackedRows, batch_to
+from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models.flops import flops_per_token
 from remit_lit.models.spec import ModelSpec
@@ -139,9 +139,9 @@ class _Scorer:
         """
         for start in range(0, len(rows), self.rows_per_batch):
             chosen = rows[start : start + self.rows_per_batch]
-            batch = batch_to(self.collate([self.rows[row] for row in chosen]), self.device)
+            batch = self.collate([self.rows[row] for row in chosen]).to(self.device)
             nll = self.reference.nll(batch).cpu()
-            broken = batch["rows"].cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
+            broken = batch.rows.cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
             if broken:
                 raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
             yield nll.numpy()

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.rows import PackedRows
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.losses import token_nll
@@ -170,19 +171,19 @@ class MidTrainingModule(pl.LightningModule):
                 reference.release()
         return None if choice is None else choice.rows
 
-    def forward(self, batch: dict[str, Any]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, [batch, time]."""
         assert self.policy is not None
-        hidden = hidden_states(self.policy, batch)
-        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch["targets"], bias=b))
+        hidden = hidden_states(self.policy, batch.inputs)
+        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
         return nll
 
-    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Free the last step's gradients now: Lightning would keep them while the activations are at their peak."""
         if self.policy is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.policy.zero_grad(set_to_none=True)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.policy is not None
         weighs, strategy = self.weighting.needs_reference, self.trainer.strategy
         loss = weighted_loss(
@@ -197,7 +198,7 @@ class MidTrainingModule(pl.LightningModule):
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
             weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
         )
-        self._window.add(loss, batch["rows"].tolist())
+        self._window.add(loss, batch.rows.tolist())
         if self._window.broken and self.trainer.world_size == 1:
             stop(self.global_step, "loss", self._window.broken, loss.total)
         self.last_loss = replace(loss, total=loss.total.detach())
@@ -236,10 +237,10 @@ class MidTrainingModule(pl.LightningModule):
         self.log("train/grad_norm", grad_norm)
         self._window.clear()
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        nll, counted = self(batch), batch["targets"] >= 0
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        nll, mask = self(batch), batch.mask
         for source, mean in enumerate(self._means()):
-            mean.update(nll[counted & (batch["source_ids"] == source)])
+            mean.update(nll[mask & (batch.source_ids == source)])
 
     test_step = validation_step
 

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from remit_lit.data.batch import Batch
 from remit_lit.errors import NonFiniteError
-from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
@@ -39,7 +40,7 @@ class WeightedLoss:
 
 def weighted_loss(
     model: nn.Module,
-    batch: dict[str, Any],
+    batch: Batch,
     weighting: TokenWeighting,
     *,
     neutral_ids: Tensor,
@@ -67,13 +68,13 @@ def weighted_loss(
         teacher: the live reference that the policy is distilled from.
         weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
     """
-    targets = batch["targets"]
-    hidden, head = hidden_states(model, batch), loss_head(model)
+    targets = batch.targets
+    hidden, head = hidden_states(model, batch.inputs), loss_head(model)
     seen = TokenSignals(
         policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
-        mask=targets != IGNORE_INDEX,
+        mask=batch.mask,
         reference_nll=reference_nll,
-        segment_ids=batch["segment_ids"],
+        segment_ids=batch.segment_ids,
         neutral=torch.isin(targets, neutral_ids),
     )
 
@@ -112,7 +113,7 @@ def _distilled(
     weights: Tensor,
     hidden: Tensor,
     head: nn.Module,
-    batch: dict[str, Any],
+    batch: Batch,
     settings: Distillation,
     teacher: LiveReference,
 ) -> Tensor:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.spec import ModelSpec
@@ -47,14 +48,14 @@ def live(directory: Any) -> LiveReference:
     return reference
 
 
-def logits_of(model: Any, batch: dict[str, Any]) -> Tensor:
-    logits: Tensor = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+def logits_of(model: Any, batch: Batch) -> Tensor:
+    logits: Tensor = model(**batch.inputs, use_cache=False).logits
     return logits
 
 
-def nll_of(model: Any, batch: dict[str, Any]) -> Tensor:
+def nll_of(model: Any, batch: Batch) -> Tensor:
     logits = logits_of(model, batch)
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["targets"], reduction="none")
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none")
 
 
 def gradients_of(model: Any) -> dict[str, Tensor]:
@@ -83,8 +84,8 @@ def test_the_loss_equals_full_logits(tiny_rows_split, tiny_reference_dir, tmp_pa
     batch, reference_nll = get_batch(tiny_rows_split, range(5)), None
     reference_nll = live(tiny_reference_dir).nll(batch)
     loss = weighted_loss(policy, batch, weighting, neutral_ids=NEUTRAL, reference_nll=reference_nll, z_loss=z_loss)
-    nll, mask = nll_of(plain, batch), batch["targets"] >= 0
-    signals = TokenSignals(nll.detach(), mask, reference_nll, batch["segment_ids"], batch["targets"] <= 1)
+    nll, mask = nll_of(plain, batch), batch.mask
+    signals = TokenSignals(nll.detach(), mask, reference_nll, batch.segment_ids, batch.targets <= 1)
     if isinstance(weighting, ReMiT):
         weights = torch.tensor(slow.remit(signals, center=weighting.center))
     else:
@@ -126,7 +127,7 @@ def test_both_paths_of_the_loss_agree(tiny_rows_split, tiny_policy_dir, tiny_ref
 
 def test_undetached_weights_send_gradients(tiny_rows_split, tiny_policy_dir, tiny_reference_dir):
     batch = get_batch(tiny_rows_split, range(5))
-    reference_nll, mask = live(tiny_reference_dir).nll(batch), batch["targets"] >= 0
+    reference_nll, mask = live(tiny_reference_dir).nll(batch), batch.mask
     gradients = {}
     for detach in (True, False):
         policy = ModelSpec(str(tiny_policy_dir)).load()
@@ -137,7 +138,7 @@ def test_undetached_weights_send_gradients(tiny_rows_split, tiny_policy_dir, tin
         gradients[detach] = gradients_of(policy)
 
         plain = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
-        nll, ranked = nll_of(plain, batch), mask & (batch["targets"] > 1)
+        nll, ranked = nll_of(plain, batch), mask & (batch.targets > 1)
         delta = (nll.detach() if detach else nll) - reference_nll
         mean = (delta * ranked).sum(1, keepdim=True) / ranked.sum(1, keepdim=True)
         weights = (2 / (1 + torch.exp(-0.7 * (delta - mean)))).clamp(0.4, 1.6)
@@ -167,10 +168,10 @@ def train_slowly(
         sums, counts = [], []
         for indices in micro_batches:
             batch = get_batch(rows, indices)
-            nll, mask = nll_of(model, batch), batch["targets"] >= 0
+            nll, mask = nll_of(model, batch), batch.mask
             with torch.no_grad():
                 other = nll_of(frozen, batch)
-            signals = TokenSignals(nll.detach(), mask, other, batch["segment_ids"], batch["targets"] <= 1)
+            signals = TokenSignals(nll.detach(), mask, other, batch.segment_ids, batch.targets <= 1)
             weights = torch.tensor(weigh(signals))
             sums.append((weights * nll).sum())
             counts.append(weights.sum() if kept_only else mask.sum())
@@ -250,7 +251,7 @@ def test_accumulation_equals_one_large_batch(
     )
     assert small.recorder.rows == large.recorder.rows
     batches = [get_batch(tiny_rows_split, large.recorder.rows[0][first : first + 2]) for first in range(0, 8, 2)]
-    assert len({int((batch["targets"] >= 0).sum()) for batch in batches}) > 1
+    assert len({int(batch.mask.sum()) for batch in batches}) > 1
     assert small.losses == pytest.approx(large.losses, rel=1e-6)
     assert small.logged("train/grad_norm") == pytest.approx(large.logged("train/grad_norm"), rel=1e-5)
     assert_same(small.parameters, large.parameters)
@@ -269,7 +270,7 @@ def test_the_logged_loss_and_norm_are_those_of_the_step(tiny_rows_split, tiny_po
     run = fit(tiny_rows_split, tiny_policy_dir, tmp_path, steps=1, accumulate=2, learning_rate=0.5)
     model = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
     batch = get_batch(tiny_rows_split, run.recorder.rows[0])
-    loss = nll_of(model, batch).sum() / (batch["targets"] >= 0).sum()
+    loss = nll_of(model, batch).sum() / batch.mask.sum()
     loss.backward()
     norm = torch.stack([g.square().sum() for g in gradients_of(model).values()]).sum().sqrt()
     assert run.losses == pytest.approx([loss.item()], rel=1e-6)
@@ -288,7 +289,7 @@ def test_special_and_named_tokens_are_neutral(tiny_rows, tiny_policy_dir, tiny_r
         neutral_special_tokens=neutral,
         neutral_token_ids=[5, 7],
     )
-    targets = get_batch(tiny_rows, run.recorder.rows[0])["targets"]
+    targets = get_batch(tiny_rows, run.recorder.rows[0]).targets
     weights = run.recorder.weights[0]
     for token, expected in {1: neutral, 5: True, 7: True, 6: False, 8: False}.items():
         chosen = weights[targets == token]
@@ -304,7 +305,7 @@ def test_a_strategy_of_the_users_own_trains(tiny_rows_split, tiny_policy_dir, tm
     run = fit(tiny_rows_split, tiny_policy_dir, tmp_path, weighting=weighting, steps=1, accumulate=2)
     model = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
     batch = get_batch(tiny_rows_split, run.recorder.rows[0])
-    nll, mask = nll_of(model, batch).detach(), batch["targets"] >= 0
+    nll, mask = nll_of(model, batch).detach(), batch.mask
     weights = torch.where(nll > 3.4, 2.0, 1.0) * mask
     assert set(weights.flatten().tolist()) == {0.0, 1.0, 2.0}
     assert torch.equal(run.recorder.weights[0], weights[2:])
@@ -354,9 +355,9 @@ def test_validation_takes_the_mean_over_the_tokens_of_each_source(tiny_rows_spli
     batch = get_batch(tiny_rows_split, rows, split="validation")
     with torch.no_grad():
         nll = nll_of(model, batch)
-    counted = batch["targets"] >= 0
+    counted = batch.mask
     for index, source in enumerate(("web", "correct")):
-        chosen = counted & (batch["source_ids"] == index)
+        chosen = counted & (batch.source_ids == index)
         assert found[f"val/nll/{source}"] == pytest.approx(nll[chosen].double().mean().item(), rel=1e-6)
     assert found["val/nll"] == pytest.approx(nll[counted].double().mean().item(), rel=1e-6)
 
@@ -589,11 +590,11 @@ def test_broken_weights_are_not_taken_for_scaled_logits(tiny_rows_split, tiny_re
 def nll_of_documents(model: Any, rows: Any, indices: range) -> Tensor:
     """NLL of each document of the rows, computed on its own; zero where a row has no target."""
     batch = get_batch(rows, indices)
-    expected = torch.zeros(batch["targets"].shape)
-    for row, positions in enumerate(batch["position_ids"]):
+    expected = torch.zeros(batch.targets.shape)
+    for row, positions in enumerate(batch.position_ids):
         starts = [*(positions == 0).nonzero().flatten().tolist(), len(positions)]
         for start, stop in pairwise(starts):
-            ids = batch["input_ids"][row : row + 1, start:stop]
+            ids = batch.input_ids[row : row + 1, start:stop]
             with torch.no_grad():
                 logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
             nll = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
@@ -608,7 +609,7 @@ def test_packed_documents_score_as_they_do_alone(tiny_rows_split, tiny_tokenizer
     batch = get_batch(tiny_rows_split, indices)
     found = weighted_loss(model, batch, NextTokenPrediction(), neutral_ids=NEUTRAL).nll
     torch.testing.assert_close(found, nll_of_documents(model, tiny_rows_split, indices), rtol=0, atol=1e-5)
-    assert (found[batch["targets"] < 0] == 0).all()
+    assert (found[~batch.mask] == 0).all()
 
 
 def test_packed_documents_see_each_other_where_they_may(tiny_rows_split, tiny_policy_dir):
@@ -616,10 +617,10 @@ def test_packed_documents_see_each_other_where_they_may(tiny_rows_split, tiny_po
     batch = get_batch(tiny_rows_split, indices, document_attention=False)
     found = weighted_loss(model, batch, NextTokenPrediction(), neutral_ids=NEUTRAL).nll
     with torch.no_grad():
-        logits = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
-    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["input_ids"][:, 1:], reduction="none")
+        logits = model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1]
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.input_ids[:, 1:], reduction="none")
     torch.testing.assert_close(found[:, :-1], expected, rtol=0, atol=1e-5)
-    assert (found - nll_of_documents(model, tiny_rows_split, indices)).abs()[batch["position_ids"] > 33].max() > 0.1
+    assert (found - nll_of_documents(model, tiny_rows_split, indices)).abs()[batch.position_ids > 33].max() > 0.1
 
 
 @pytest.mark.parametrize("family", ["llama", "smollm3", "gpt2"])
@@ -640,11 +641,9 @@ def test_rows_joined_for_flash_attention_score_as_they_do_apart(
     hook = model.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    hidden = hidden_states(model, batch)
+    hidden = hidden_states(model, batch.inputs)
     assert shapes == [(1, 3 * 50)] and hidden.shape == (3, 50, 32)
-    nll = torch.nn.functional.cross_entropy(
-        loss_head(model)(hidden).transpose(1, 2), batch["targets"], reduction="none"
-    )
+    nll = torch.nn.functional.cross_entropy(loss_head(model)(hidden).transpose(1, 2), batch.targets, reduction="none")
     monkeypatch.undo()
     hook.remove()
     torch.testing.assert_close(nll, nll_of_documents(model, tiny_rows_split, indices), rtol=0, atol=1e-5)
