@@ -9,9 +9,8 @@ from rich.table import Table
 
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
-from remit_lit.estimate.run import Plan
+from remit_lit.estimate.run import PlannedRun, RunSettings
 from remit_lit.training.datamodule import PackedData
-from remit_lit.training.module import MidTrainingModule
 
 _GB = 1e9
 _DAY = 86400
@@ -28,7 +27,7 @@ reference; recomputed activations, validation, communication and files take none
 
 
 def estimate(
-    module: MidTrainingModule,
+    module: RunSettings,
     data: PackedData,
     trainer: Namespace,
     gpu_memory: float = 80e9,
@@ -39,7 +38,7 @@ def estimate(
     """Print what a run takes.
 
     Args:
-        module: built from the config, without models.
+        module: the settings of the model and its training; its models need not be loaded.
         data: built from the config.
         trainer: the config's fields of the trainer.
         gpu_memory: of a GPU, in bytes.
@@ -55,7 +54,7 @@ def estimate(
     require_range("mfu", mfu, 0.0, 1.0)
     if gpus is not None and (not gpus or min(gpus) < 1):
         raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
-    plan = Plan(module, data, trainer)
+    plan = PlannedRun(module, data, trainer)
     compared = gpus or sorted({1, 8, 64, 512, plan.gpus})
     console = Console()
     say = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
@@ -68,10 +67,10 @@ def estimate(
     say(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
 
 
-def _run(plan: Plan) -> Iterator[str]:
+def _run(plan: PlannedRun) -> Iterator[str]:
     sizes = plan.sizes
     yield (
-        f"{type(plan.module.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
+        f"{type(plan.settings.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
         f"{sizes.embeddings:,} of them in embeddings, {sizes.trained:,} trained; {plan.precision}"
     )
     yield (
@@ -81,8 +80,8 @@ def _run(plan: Plan) -> Iterator[str]:
     )
 
 
-def _parts(plan: Plan) -> Table:
-    checkpointing = plan.module.activation_checkpointing
+def _parts(plan: PlannedRun) -> Table:
+    checkpointing = plan.settings.activation_checkpointing
     memory = [plan.memory(layout, plan.gpus, checkpointing=checkpointing) for layout in LAYOUTS]
     table = Table("part")
     for layout in LAYOUTS:
@@ -99,7 +98,7 @@ def _parts(plan: Plan) -> Table:
     return table
 
 
-def _fits(plan: Plan, gpus: list[int], gpu_memory: float, flops: float) -> Table:
+def _fits(plan: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) -> Table:
     table = Table("", "checkpointing")
     for number in gpus:
         table.add_column(_count(number, "GPU"), justify="right")
@@ -120,7 +119,7 @@ def _fits(plan: Plan, gpus: list[int], gpu_memory: float, flops: float) -> Table
     return table
 
 
-def _disk(plan: Plan) -> Iterator[str]:
+def _disk(plan: PlannedRun) -> Iterator[str]:
     without, with_ = (plan.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
     yield f"activations of a micro-batch: {_gb(without)} GB; with checkpointing {_gb(with_)} GB"
     for name, size in plan.columns().items():

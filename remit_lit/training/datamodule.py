@@ -2,9 +2,10 @@
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -13,9 +14,26 @@ from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches,
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
 from remit_lit.reference.subsets import read_subset
+from remit_lit.weighting import TokenWeighting
 
-if TYPE_CHECKING:
-    from remit_lit.training.module import MidTrainingModule
+
+class TrainsOnRows(Protocol):
+    """What the data needs to know of the module that trains on it."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the score columns that training reads."""
+
+    @property
+    def weighting(self) -> TokenWeighting:
+        """The strategy; one that chooses rows accepts only a subset that it chose itself."""
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the run."""
+
+    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
+        """Rows to train on, ascending, int64 [kept]; None for all."""
 
 
 def _ignore_warnings_of_preemption(_: int) -> None:
@@ -107,7 +125,7 @@ class PackedData(pl.LightningDataModule):
         return open_rows(self.rows_directory, split, columns, self.document_attention)
 
     @property
-    def _module(self) -> "MidTrainingModule":
+    def _module(self) -> TrainsOnRows:
         assert self.trainer is not None
         return self.trainer.lightning_module  # type: ignore[return-value]
 

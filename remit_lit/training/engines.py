@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -21,14 +21,11 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from remit_lit.errors import ConfigError
+from remit_lit.reference.reference import Reference
 from remit_lit.runs.checkpoint import aside_of, begin, discard, finish
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.convert import UNIVERSAL
 from remit_lit.weighting import TokenSignals, TokenWeighting
-
-if TYPE_CHECKING:
-    pass
-
 
 # Lightning's values for DeepSpeed: 2e8 elements.
 _BUCKETS = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -162,6 +159,14 @@ def check_strategy(trainer: pl.Trainer) -> None:
         )
     if isinstance(strategy, ZeRO) and trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
         raise ConfigError("trainer.gradient_clip_algorithm: got value; DeepSpeed clips by norm only, give norm")
+
+
+def check_sharded(reference: Reference, strategy: Strategy) -> None:
+    """Raise ConfigError for a reference whose weights are to be sharded where no engine shards them."""
+    if getattr(reference, "sharded", False) and not isinstance(strategy, ZeRO):
+        raise ConfigError(
+            f"reference.sharded: got true with {type(strategy).__name__}; it needs ZeRO (experiments/scale/zero3.yaml)"
+        )
 
 
 def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -22,9 +23,18 @@ from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
-from remit_lit.training.engines import ZeRO, check_precision, check_strategy, global_weights
+from remit_lit.training.engines import ZeRO, check_precision, check_sharded, check_strategy, global_weights
+from remit_lit.training.frozen import FrozenModels
 from remit_lit.training.objective import WeightedLoss, Window, stop, weighted_loss
-from remit_lit.training.optimization import Horizon, Linear, NoDecay, OptimizerCallable, Schedule, parameter_groups
+from remit_lit.training.optimization import (
+    Horizon,
+    Linear,
+    NoDecay,
+    OptimizerCallable,
+    Schedule,
+    check_optimizer,
+    parameter_groups,
+)
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
 
 
@@ -67,14 +77,18 @@ class MidTrainingModule(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        policy.check("policy")
+        horizon.check()
+        require_range("model.z_loss", z_loss, 0.0, float("inf"), include_low=True)
+        check_optimizer(optimizer)
         self.spec, self.optimizer, self.horizon = policy, optimizer, horizon
         self.weighting = weighting or NextTokenPrediction()
         self.reference, self.distillation = reference, distillation
         self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        self.frozen = FrozenModels(self.weighting, self.reference, self.base, self.distillation)
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
         self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
-        check_settings(self)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
@@ -93,24 +107,38 @@ class MidTrainingModule(pl.LightningModule):
 
     @property
     def references(self) -> list[Reference]:
-        """The frozen models that this run asks; others of the config are never loaded."""
-        return self.asked(chooses_rows=self.weighting.selects_rows and self.data.subset is None)
-
-    def asked(self, *, chooses_rows: bool) -> list[Reference]:
-        """The frozen models that are asked in training, and before it if rows are chosen then."""
-        if self.weighting.needs_reference or chooses_rows:
-            asked = [self.reference, self.base]
-        else:
-            asked = [self.reference] if self.distillation is not None else []
-        return [reference for reference in asked if reference is not None]
+        """The frozen models that this run needs; others of the config are never loaded."""
+        return self.frozen.needed(chooses_rows=self.data.subset is None)
 
     @property
     def columns(self) -> list[str]:
         """Names of the score columns that training reads."""
         return [r.column for r in self.references if r.column is not None]
 
+    def check(self, stage: str) -> None:
+        """Refuse a policy, references, rows and a trainer that do not fit each other; nothing is loaded or changed.
+
+        Raises:
+            ConfigError: naming the field, what it got and what would be right.
+        """
+        trainer, manifest = self.trainer, self.data.manifest
+        check_reads("policy", self.spec, manifest)
+        if stage != "fit":
+            return
+        for reference in self.references:
+            reference.check(self.spec, manifest)
+            check_sharded(reference, trainer.strategy)
+        check_precision(trainer.precision)
+        check_strategy(trainer)
+        if trainer.max_epochs != 1:
+            raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
+        steps = self.horizon.in_steps(self.tokens_per_step)
+        self.schedule.check(steps)
+        if trainer.max_steps > steps:
+            raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+
     def setup(self, stage: str) -> None:
-        check_fit(self, self.trainer, stage)
+        self.check(stage)
         self.tokenizer = self.spec.load_tokenizer()
         special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
         ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
@@ -149,7 +177,7 @@ class MidTrainingModule(pl.LightningModule):
         for reference in self.references:
             reference.load(self.spec, self.device)
 
-    def select_rows(self, rows: PackedRows) -> Any:
+    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
         """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
         if not self.weighting.selects_rows:
             return None
@@ -263,65 +291,3 @@ class MidTrainingModule(pl.LightningModule):
         if totals is not None:
             sums, counts = self.trainer.strategy.reduce(totals, reduce_op="sum").sum(0)
             self.log(f"{prefix}/nll", sums / counts, prog_bar=True)
-
-
-def check_settings(module: "MidTrainingModule") -> None:
-    """Refuse settings of the module that contradict each other.
-
-    Raises:
-        ConfigError: naming the field, what it got and what would be right.
-    """
-    module.spec.check("policy")
-    module.horizon.check()
-    require_range("model.z_loss", module.z_loss, 0.0, float("inf"), include_low=True)
-    try:
-        module.optimizer([torch.nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"model.optimizer: {error}") from error
-    name = type(module.weighting).__name__
-    if module.reference is None and (module.weighting.needs_reference or module.weighting.selects_rows):
-        raise ConfigError(
-            f"model.reference: {name} compares with a reference, but got none; give a LiveReference (a frozen model) "
-            "or a CachedReference (a column that `score` wrote)"
-        )
-    if module.distillation is not None and not isinstance(module.reference, LiveReference):
-        given = type(module.reference).__name__ if module.reference else "none"
-        raise ConfigError(
-            f"model.reference: distillation needs the reference's whole distribution; got {given}, give a LiveReference"
-        )
-
-
-def _check_sharded(module: "MidTrainingModule", trainer: pl.Trainer) -> None:
-    if not isinstance(trainer.strategy, ZeRO):
-        raise ConfigError(
-            f"reference.sharded: got true with {type(trainer.strategy).__name__}; it needs ZeRO "
-            "(experiments/scale/zero3.yaml)"
-        )
-    if module.distillation is not None:
-        raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
-
-
-def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> None:
-    """Refuse a policy, a reference and rows that do not fit each other.
-
-    Raises:
-        ConfigError: naming the field, what it got and what would be right.
-    """
-    manifest = module.data.manifest
-    check_reads("policy", module.spec, manifest)
-    if stage != "fit":
-        return
-    for reference in module.references:
-        reference.check(module.spec, manifest)
-        if getattr(reference, "sharded", False):
-            _check_sharded(module, trainer)
-    check_precision(trainer.precision)
-    check_strategy(trainer)
-    if trainer.max_epochs != 1:
-        raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
-    steps = module.horizon.in_steps(module.tokens_per_step)
-    warmup = module.schedule.warmup_steps
-    if warmup >= steps:
-        raise ConfigError(f"model.schedule.warmup_steps: got {warmup}; give less than the horizon of {steps} steps")
-    if trainer.max_steps > steps:
-        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")

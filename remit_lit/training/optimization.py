@@ -1,4 +1,4 @@
-"""Annealing: the learning rate as a share of its peak, by optimizer step. Mid-training ends at or near zero."""
+"""The length of a run, how the learning rate anneals over it, and the optimizer's groups of parameters."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -57,6 +58,13 @@ class Schedule(ABC):
         if warmup_steps < 0:
             raise ConfigError(f"schedule.warmup_steps: got {warmup_steps}; give 0 or more")
         self.warmup_steps = warmup_steps
+
+    def check(self, steps: int) -> None:
+        """Raise ConfigError unless the warm-up ends within a run of ``steps`` optimizer steps."""
+        if self.warmup_steps >= steps:
+            raise ConfigError(
+                f"model.schedule.warmup_steps: got {self.warmup_steps}; give less than the horizon of {steps} steps"
+            )
 
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak at ``step`` (from 0) of ``steps``."""
@@ -117,9 +125,15 @@ class WSDDecay(Linear):
 
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
-
-
 NoDecay = Literal["embeddings", "vectors"]
+
+
+def check_optimizer(optimizer: OptimizerCallable) -> None:
+    """Raise ConfigError for arguments that the optimizer refuses, found by building one for a single parameter."""
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.optimizer: {error}") from error
 
 
 def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict[str, Any]]:
