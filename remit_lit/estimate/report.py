@@ -57,14 +57,14 @@ def estimate(
     plan = PlannedRun(module, data, trainer)
     compared = gpus or sorted({1, 8, 64, 512, plan.gpus})
     console = Console()
-    say = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
-    say(*_run(plan))
+    write = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
+    write(*_run(plan))
     checkpointing = "with" if module.activation_checkpointing else "without"
-    say(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    write(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
     console.print(_parts(plan))
-    say(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
+    write(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
     console.print(_fits(plan, compared, gpu_memory, flops_per_second * mfu))
-    say(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
+    write(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
 
 
 def _run(plan: PlannedRun) -> Iterator[str]:

@@ -75,7 +75,7 @@ class CachedReference(Reference):
     """NLLs from a column that ``score`` wrote beside the rows.
 
     Args:
-        column: its name, e.g. nll_rl.
+        column: name of the column, e.g. nll_rl.
     """
 
     def __init__(self, column: str) -> None:
@@ -104,9 +104,9 @@ class LiveReference(Reference):
     """A frozen model that scores each batch: one more forward pass a step.
 
     Args:
-        model: which, in its own dtype.
-        device: where it runs, e.g. cuda:1; null is the policy's device.
-        sharded: its weights are sharded over the ranks of ZeRO, for one too large for a device of its own; slower.
+        model: the frozen model, in its own dtype.
+        device: where it runs, e.g. cuda:1, to leave the policy's device to the policy; null is that device.
+        sharded: shard its weights over the ranks of ZeRO, for a model too large for one device; slower.
 
     Raises:
         ConfigError: a sharded reference is given a device.

@@ -46,15 +46,20 @@ class PackedData(pl.LightningDataModule):
     """Training and validation batches from packed rows.
 
     Args:
-        rows: directory that ``prepare`` wrote.
-        batch_size: rows of a micro-batch on each device.
+        rows: directory of prepared rows.
+        batch_size: rows of a micro-batch on each device; as many as fit its memory. For larger steps accumulate with
+            trainer.accumulate_grad_batches.
         prepare: how to make the rows where the directory does not exist yet; where it does, its settings must agree.
-        subset: train on these rows only, which `select` chose; null is all, or those that the strategy chooses.
-        num_workers: processes that load batches.
+        subset: name of a subset that `select` wrote, to train on its rows only; null is all rows, or those that the
+            strategy chooses.
+        num_workers: processes that load batches; 0 loads them in the training process. One keeps up unless rows come
+            from a slow disk.
         document_attention: documents in a row do not see each other and positions start again at each. The paper does
-            not say; SmolLM3 was pre-trained so.
-        seed: of the order of rows; the same order for any number of devices.
-        validation_batch_size: rows at a time in validation; null is batch_size.
+            not say; SmolLM3 was pre-trained so. Give the setting of the model's pre-training.
+        seed: of the order of rows, which is the same for any number of devices. Change it to repeat a run in another
+            order.
+        validation_batch_size: rows at a time in validation on each device; null is batch_size. More may fit, as
+            validation keeps no activations.
     """
 
     def __init__(

@@ -37,10 +37,13 @@ class ZeRO(DeepSpeedStrategy):
     It gives the losses of one process with the same global batch. On CPUs it runs over gloo, which is how it is tested.
 
     Args:
-        stage: 1 shards optimizer states, 2 gradients too, 3 weights too.
-        offload_optimizer: keep optimizer states, and do the step, in CPU memory.
-        offload_parameters: keep sharded weights in CPU memory; needs stage 3.
-        timeout: seconds that a rank waits for the others before it ends with an error.
+        stage: what is sharded: 1 optimizer states, 2 gradients too, 3 weights too. Higher stages take less memory and,
+            at 3, more communication; take the lowest that fits.
+        offload_optimizer: keep optimizer states, and do the step, in CPU memory; slower, for models that do not fit
+            otherwise.
+        offload_parameters: keep sharded weights in CPU memory; slower still, and needs stage 3.
+        timeout: seconds that a rank waits for the others before it ends with an error; more than the longest
+            checkpoint.
         options: further fields of DeepSpeed's zero_optimization section, e.g. stage3_param_persistence_threshold.
 
     Raises:

@@ -44,19 +44,24 @@ class MidTrainingModule(pl.LightningModule):
     Args:
         policy: the model in training.
         optimizer: any torch optimizer by class_path; lr is the peak learning rate.
-        horizon: length of the run, in steps or tokens; the schedule ends there.
-        weighting: the strategy that weighs tokens.
-        reference: the frozen RL-tuned model: live, or its cached scores. Loaded only if something needs it.
-        base: the frozen model before mid-training, where a strategy compares the reference with that instead of with
-            the policy in training; MiniPLM's choice of rows takes the initial policy by default.
+        horizon: length of the run, in optimizer steps or tokens; the learning rate anneals over it.
+        weighting: the strategy that weighs tokens; null is plain next-token prediction.
+        reference: the frozen RL-tuned model that the strategy compares with: a live model, or a column of its scores,
+            which costs no forward pass. Loaded only if the strategy or the distillation term needs it.
+        base: the frozen model before mid-training. Give one to compare the reference with that model instead of with
+            the policy as it trains; MiniPLM's choice of rows takes the initial policy by default.
         distillation: adds a full-vocabulary distillation term; needs a live reference.
-        schedule: how the learning rate anneals.
-        no_decay: parameters without weight decay: embeddings, vectors (norms and biases).
-        z_loss: coefficient of the squared log-normaliser; OLMo 2 takes 1e-5.
-        neutral_special_tokens: BOS and EOS have weight 1 and are left out of centring and ranking.
-        neutral_token_ids: further such tokens, e.g. of a template.
-        activation_checkpointing: recompute activations in backward; less memory, about a third more time.
-        compile: torch.compile the policy's layers.
+        schedule: how the learning rate anneals; null is linear to zero.
+        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
+            the model was pre-trained without decay on.
+        z_loss: coefficient of the squared log-normaliser, which keeps logits from drifting; 0 is off. Give the value of
+            the model's pre-training; OLMo 2 takes 1e-5.
+        neutral_special_tokens: give BOS and EOS weight 1 and leave them out of centring and ranking; false weighs them
+            as any token.
+        neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
+        activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
+            that do not fit otherwise.
+        compile: torch.compile the policy's layers; faster steps after some minutes of compilation.
     """
 
     def __init__(

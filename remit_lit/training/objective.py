@@ -156,7 +156,7 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        """Whether all micro-batches are there; ZeRO is asked for a step after each of them."""
+        """Whether all micro-batches are there; under ZeRO the optimizer is called after each of them."""
         return len(self.rows) == self.num_rows
 
 

@@ -19,8 +19,8 @@ class Horizon:
     """How long the run is; the schedule ends there.
 
     Attributes:
-        steps: optimizer steps.
-        tokens: tokens over all ranks, rounded down to whole steps. Give exactly one of the two.
+        steps: optimizer steps. Give either this or tokens.
+        tokens: tokens over all ranks, rounded down to whole steps; stays the same when the batch size changes.
     """
 
     steps: int | None = None
@@ -51,7 +51,7 @@ class Schedule(ABC):
     """The learning rate as a share of its peak.
 
     Args:
-        warmup_steps: optimizer steps over which the rate first rises linearly.
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
     """
 
     def __init__(self, warmup_steps: int = 0) -> None:
@@ -81,8 +81,8 @@ class Linear(Schedule):
     """From the peak in a straight line to ``final``. To zero is OLMo 2's stage 2.
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
     """
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0) -> None:
@@ -98,8 +98,8 @@ class Cosine(Linear):
     """From the peak along half a cosine to ``final``, as in RHO-1's continual pre-training.
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
     """
 
     def decay(self, progress: float) -> float:
@@ -110,8 +110,8 @@ class WSDDecay(Linear):
     """Warm-up, stable, decay: the peak is held, then falls linearly over the last part (MiniCPM, arXiv:2404.06395).
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
         decay_share: part of the steps after the warm-up over which the rate falls, in (0, 1].
     """
 
