@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -30,8 +30,21 @@ from remit_lit.runs.provenance import now, provenance
 TASK, KL, TOP1 = "agreement", "kl", "top1_agreement"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
 
-# Of inputs and a mask, each position's KL in nats and agreement, [batch, time] both.
-Measure = Callable[[dict[str, Tensor], Tensor], tuple[Tensor, Tensor]]
+
+class TokenAgreement(NamedTuple):
+    """How near two models are at each position; 0 where there is no target.
+
+    Attributes:
+        kl: KL(reference || model), nats, float64 [batch, time].
+        top1: 1 where both find the same token the likeliest, else 0, float64 [batch, time].
+    """
+
+    kl: Tensor
+    top1: Tensor
+
+
+# From a model's inputs and the mask of a batch.
+Measure = Callable[[dict[str, Tensor], Tensor], TokenAgreement]
 
 
 def agreement(
@@ -122,7 +135,7 @@ def token_agreement(
     inputs: dict[str, Tensor],
     mask: Tensor,
     chunk_tokens: int = 1024,
-) -> tuple[Tensor, Tensor]:
+) -> TokenAgreement:
     """KL(reference || model) at each target, and whether both find the same token the likeliest there.
 
     Args:
@@ -131,9 +144,6 @@ def token_agreement(
         inputs: ``input_ids`` and ``position_ids``, int64 [batch, time], on the models' device.
         mask: True where there is a target, bool [batch, time].
         chunk_tokens: tokens whose logits of both models exist at the same time.
-
-    Returns:
-        KL in nats, float64, and agreement, float64 0 or 1; both [batch, time], 0 where there is no target.
     """
     hidden = [hidden_states(m, inputs)[mask].split(chunk_tokens) for m in (reference, model)]  # [tokens, dim] each
     divergences, agreements = [], []
@@ -143,7 +153,7 @@ def token_agreement(
         )  # [tokens, vocab]
         divergences.append(kl_div(compared, target, log_target=True, reduction="none").sum(-1, dtype=torch.float64))
         agreements.append((target.argmax(-1) == compared.argmax(-1)).double())
-    return _place(divergences, mask), _place(agreements, mask)
+    return TokenAgreement(_place(divergences, mask), _place(agreements, mask))
 
 
 def _place(chunks: list[Tensor], mask: Tensor) -> Tensor:

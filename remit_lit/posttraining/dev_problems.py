@@ -184,7 +184,7 @@ def kl_to_start(
     )
     for rows in drawn:
         batch = _batch(rows, model.device)
-        divergence, _ = token_agreement(model, start, batch, batch["targets"] != IGNORE_INDEX)
+        divergence = token_agreement(model, start, batch, batch["targets"] != IGNORE_INDEX).kl
         total += divergence.sum().item()
         count += sum(len(completion) for _, completion in rows)
     return total / count

@@ -1,7 +1,7 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import torch
@@ -104,7 +104,7 @@ def weighted_loss(
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
-    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    values: dict[str, Any] = {f.name: getattr(signals, f.name) for f in fields(signals)}
     return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
@@ -124,29 +124,32 @@ def _distilled(
     return (1 - settings.alpha) * total + settings.alpha * divergence
 
 
+@dataclass
 class Window:
-    """Sums over the accumulated micro-batches.
-
-    Args:
-        num_rows: rows of all micro-batches of a step on this rank.
-        device: where losses are.
+    """Sums over the accumulated micro-batches of an optimizer step.
 
     Attributes:
+        num_rows: rows of all micro-batches of a step on this rank.
+        device: where losses are.
         sums: of weighted losses in nats, and of what they are divided by in tokens, float64 [2]. No buffer of a module:
             half-precision plugins would round it.
         rows: numbers of the rows so far.
         broken: those of micro-batches whose loss is not finite.
     """
 
-    def __init__(self, num_rows: int, device: torch.device) -> None:
-        self.num_rows, self.device = num_rows, device
+    num_rows: int
+    device: torch.device
+    sums: Tensor = field(init=False)
+    rows: list[int] = field(init=False)
+    broken: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Begin the next step."""
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.rows: list[int] = []
-        self.broken: list[int] = []
+        self.rows, self.broken = [], []
 
     def add(self, loss: WeightedLoss, rows: list[int]) -> None:
         """Take in a micro-batch."""

@@ -145,3 +145,9 @@ def test_every_trained_parameter_is_in_one_group():
     assert [decays(group, model) for group in parameter_groups(model, [])] == [
         {"0.weight", "1.weight", "2.weight", "2.bias"}
     ]
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    Linear(warmup_steps=3).check(4)
+    with pytest.raises(ConfigError, match=r"warmup_steps: got 4; give less than the horizon of 4 steps"):
+        Linear(warmup_steps=4).check(4)
