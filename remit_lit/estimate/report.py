@@ -41,10 +41,10 @@ def estimate(
         module: the settings of the model and its training; its models need not be loaded.
         data: built from the config.
         trainer: the config's fields of the trainer.
-        gpu_memory: of a GPU, in bytes.
-        flops_per_second: peak FLOP/s of a GPU; the default is an H100's (SXM, dense bf16).
-        mfu: share of the peak that the run reaches, in (0, 1].
-        gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and what the config asks for.
+        gpu_memory: memory of a GPU in bytes; layouts that need more are put in brackets. The default is an H100's.
+        flops_per_second: peak FLOP/s of a GPU in the run's precision; the default is an H100's (SXM, dense bf16).
+        mfu: share of the peak that the run reaches, in (0, 1]; give the logged mfu of a similar run.
+        gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and the number in the config.
 
     Raises:
         ConfigError: a number out of range, or a config that cannot be estimated.

@@ -40,7 +40,7 @@ class PlannedRun:
         trainer: the config's fields of the trainer.
 
     Attributes:
-        gpus: that the config asks for; one where ``trainer.devices`` leaves it to the machine.
+        gpus: number of GPUs in the config; one where ``trainer.devices`` leaves it to the machine.
         batch_size: rows of a micro-batch.
         accumulate: micro-batches of a step.
         sequence_length: tokens in a row.
@@ -71,7 +71,7 @@ class PlannedRun:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of an optimizer step over the GPUs that the config asks for."""
+        """Tokens of an optimizer step over the GPUs of the config."""
         return self.gpus * self.accumulate * self.batch_size * self.sequence_length
 
     @property

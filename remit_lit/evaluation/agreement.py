@@ -69,10 +69,10 @@ def agreement(
         model: the other, before or after mid-training or post-training; its path is a hub id, a local directory, a run
             folder, or a checkpoint of a run.
         output: JSON file to write, like that of ``evaluate``.
-        split: which rows.
-        limit: the first so many rows; null is all.
-        batch_size: rows at a time.
-        document_attention: keep documents apart.
+        split: the rows to compare on.
+        limit: number of rows from the first on; null is all. A few hundred do for a first look.
+        batch_size: rows at a time; fewer take less memory.
+        document_attention: keep documents apart, as in the run.
         accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
         overwrite: replace the file if it exists.
 

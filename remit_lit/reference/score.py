@@ -60,13 +60,14 @@ def score(
         rows: directory of prepared rows.
         model: the frozen model, e.g. the RL-tuned one.
         column: name of the column, e.g. nll_rl.
-        split: which rows.
+        split: the rows to score: train for training; validation to compare models on held-out rows.
         dtype: of the stored NLLs in nats; float16 takes 2 bytes a token. Its rounding of an NLL below 16 nats moves a
             ReMiT weight (slope 1) by less than 2e-3.
         document_attention: keep documents apart; must be that of the run which uses the column.
-        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one.
-        rows_per_shard: rows of a file; what an interruption can lose.
-        verify: rows, drawn at random, to score again at the end; the largest difference is reported.
+        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one; more are faster
+            until the memory is full.
+        rows_per_shard: rows of a file, which are also what an interruption can lose.
+        verify: number of rows, drawn at random, to score again at the end; the largest difference is reported.
         accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
         devices: processes on each node, each with its own device and share of the shards.
         num_nodes: nodes, each started by torchrun or srun.

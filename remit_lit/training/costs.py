@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from remit_lit.data.columns import column_directory, read_facts
-from remit_lit.models.flops import _forward_flops as forward_flops
-from remit_lit.models.flops import flops_per_token
+from remit_lit.models.flops import _forward_flops, flops_per_token
 from remit_lit.reference.reference import LiveReference, Reference
 from remit_lit.reference.subsets import read_subset_facts
 from remit_lit.training.datamodule import PackedData
@@ -47,8 +46,8 @@ def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens
     """
     manifest, choosing = data.manifest, frozen.choosing if data.subset is None else []
     length, rows = manifest.sequence_length, manifest.counts["train"]["rows"]
-    live = sum(tokens * forward for forward in _forward_flops([*frozen.weighing, *frozen.teaching], length))
-    live += sum(rows * length * forward for forward in _forward_flops(choosing, length))
+    live = sum(tokens * forward for forward in _live_forwards([*frozen.weighing, *frozen.teaching], length))
+    live += sum(rows * length * forward for forward in _live_forwards(choosing, length))
     read = frozen.needed(chooses_rows=bool(choosing))
     return Cost(
         tokens=tokens,
@@ -59,9 +58,9 @@ def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens
     )
 
 
-def _forward_flops(references: Iterable[Reference], sequence_length: int) -> list[float]:
-    """Per token, of each of the references that is live."""
-    return [forward_flops(r.spec, sequence_length) for r in references if isinstance(r, LiveReference)]
+def _live_forwards(references: Iterable[Reference], sequence_length: int) -> list[float]:
+    """FLOPs per token of a forward pass of each reference that is live."""
+    return [_forward_flops(r.spec, sequence_length) for r in references if isinstance(r, LiveReference)]
 
 
 def _scoring_flops(data: PackedData, columns: set[str]) -> float | None:

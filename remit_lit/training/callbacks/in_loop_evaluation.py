@@ -37,11 +37,11 @@ class InLoopEvaluation(pl.Callback):
     where no rank has it whole, rank 0 builds a second one of the gathered float32 weights for as long as it measures.
 
     Args:
-        tasks: as in ``evaluate``. They are test items, for curves to show and not to choose by.
-        every_n_steps: optimizer steps from one evaluation to the next.
-        limit: the first so many items of each task; null is all.
-        batch_size: sequences at a time.
-        allow_code_execution: run what the model wrote, in a sandbox.
+        tasks: names of tasks, as in ``evaluate``. They are test items, for curves to show and not to choose by.
+        every_n_steps: optimizer steps from one evaluation to the next; training waits for each.
+        limit: items of each task, from the first on; null is all. Fewer make it faster and its figures noisier.
+        batch_size: sequences at a time; fewer take less memory.
+        allow_code_execution: run programs that the model wrote, in a sandbox, which some tasks need.
         at_start: measure before training too.
 
     Attributes:
