@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.benchmarks.records import Item
+from remit_lit.data.batch import Batch
 from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.prepare import prepare
 from remit_lit.data.rows import Collate, PackedRows
@@ -67,7 +68,7 @@ def make_rows(directory: Path, tokenizer: Path, sequence_length: int, documents:
     return prepare(directory, PrepareSettings(str(tokenizer), sources, sequence_length, **options))
 
 
-def get_batch(rows: Path, indices: Iterable[int], *, split: str = "train", document_attention: bool = True) -> dict:
+def get_batch(rows: Path, indices: Iterable[int], *, split: str = "train", document_attention: bool = True) -> Batch:
     """The batch that the data module makes of these rows."""
     packed = PackedRows(rows / split)
     return Collate(document_attention)([packed[index] for index in indices])
@@ -85,7 +86,7 @@ class Recorder(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._micro_batches += batch["rows"].tolist()
+        self._micro_batches += batch.rows.tolist()
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
             self.rows.append(self._micro_batches)

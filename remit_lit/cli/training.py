@@ -38,7 +38,7 @@ from remit_lit.training.callbacks.watchdog import Watchdog
 from remit_lit.training.callbacks.weight_statistics import WeightStatistics
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import ZeRO, check_engine, check_precision, check_strategy
-from remit_lit.training.module import MidTrainingModule, check_fit
+from remit_lit.training.module import MidTrainingModule
 
 _NOT_THE_USERS_DOING = (
     "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
@@ -242,7 +242,7 @@ class _SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        check_fit(mid_training(pl_module), trainer, stage)
+        mid_training(pl_module).check(stage)
         run_dir = Path(trainer.default_root_dir)
         if self.config.ckpt_path is None and (run_dir / RECORD).exists():
             self._clear(run_dir)

@@ -1,20 +1,37 @@
 """Packed rows as batches: reading, shifting to next-token targets, document boundaries, and the order of rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from remit_lit.data.batch import Batch, score_bits
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError
 from remit_lit.losses import IGNORE_INDEX
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One packed row as it is stored.
+
+    Attributes:
+        number: of the row in its split; -1 for one that only fills up a rank's share, whose tokens do not count.
+        input_ids: tokens, [time].
+        document_lengths: tokens of each document, [documents]; they add up to the row.
+        document_sources: index of each document's source in the manifest, [documents].
+        scores: NLL of each target in nats by column name, [time].
+    """
+
+    number: int
+    input_ids: np.ndarray
+    document_lengths: np.ndarray
+    document_sources: np.ndarray
+    scores: Mapping[str, np.ndarray]
 
 
 class PackedRows(Dataset[Row]):
@@ -50,36 +67,39 @@ class PackedRows(Dataset[Row]):
         numbers = indices if self.selection is None else [int(self.selection[index]) for index in indices]
         fields = self.rows[numbers]
         return [
-            {
-                **{name: values[place] for name, values in fields.items()},
-                "row": row,
-                "scores": {name: column[row] for name, column in self.columns.items()},
-            }
-            for place, row in enumerate(numbers)
+            Row(
+                number,
+                fields["input_ids"][place],
+                fields["document_lengths"][place],
+                fields["document_sources"][place],
+                {name: column[number] for name, column in self.columns.items()},
+            )
+            for place, number in enumerate(numbers)
         ]
 
 
+@dataclass(frozen=True)
 class RankShare(Dataset[Row]):
     """One rank's share of rows, in order; all ranks have equally many, since under ZeRO they work in step.
 
-    Where the rows do not go round, the last item is a row that was had already, with number -1: its tokens do not
-    count.
+    Where the rows do not divide evenly, the last item is a row of another rank with number -1: its tokens do not count.
 
-    Args:
+    Attributes:
         rows: all rows.
         rank: of this process.
-        world_size: processes.
+        world_size: number of processes.
     """
 
-    def __init__(self, rows: PackedRows, rank: int, world_size: int) -> None:
-        self.rows, self.rank, self.world_size = rows, rank, world_size
+    rows: PackedRows
+    rank: int
+    world_size: int
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.world_size)
 
     def __getitem__(self, index: int) -> Row:
         row = index * self.world_size + self.rank
-        return self.rows[row] if row < len(self.rows) else {**self.rows[0], "row": -1}
+        return self.rows[row] if row < len(self.rows) else replace(self.rows[0], number=-1)
 
 
 def open_rows(directory: str | Path, split: str, columns: Sequence[str], document_attention: bool) -> PackedRows:
@@ -104,58 +124,52 @@ def open_rows(directory: str | Path, split: str, columns: Sequence[str], documen
     return PackedRows(Path(directory, split), loaded)
 
 
+@dataclass(frozen=True)
 class Collate:
-    """Rows to a batch of tensors, all [batch, time] but for ``rows`` [batch]; ``scores`` are float32 seen as int32.
+    """Rows to a :class:`Batch`.
 
-    ``targets[t]`` is token ``t + 1`` of the row; -100 at the row's end and, with document attention, where the next
-    token opens another document, which this one says nothing about. ``segment_ids`` and ``source_ids`` are those of
-    the target.
+    ``targets[t]`` is token ``t + 1`` of the row. There is none at the row's end nor, with document attention, where the
+    next token opens another document, which this one says nothing about.
 
-    Args:
+    Attributes:
         document_attention: positions start again at each document, so that documents do not see each other.
     """
 
-    def __init__(self, document_attention: bool) -> None:
-        self.document_attention = document_attention
+    document_attention: bool
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        input_ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
-        lengths = [row["document_lengths"] for row in rows]
-        segments = np.stack([np.repeat(np.arange(len(n)), n) for n in lengths])
-        sources = np.stack([np.repeat(row["document_sources"], n) for row, n in zip(rows, lengths, strict=True)])
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        input_ids = np.stack([row.input_ids for row in rows]).astype(np.int64)
+        segments = np.stack([np.repeat(np.arange(len(row.document_lengths)), row.document_lengths) for row in rows])
+        sources = np.stack([np.repeat(row.document_sources, row.document_lengths) for row in rows])
+        numbers = np.array([row.number for row in rows])
         targets = np.full_like(input_ids, IGNORE_INDEX)
         targets[:, :-1] = input_ids[:, 1:]
-        row_numbers = np.array([row["row"] for row in rows])
-        targets[row_numbers < 0] = IGNORE_INDEX
+        targets[numbers < 0] = IGNORE_INDEX
         position_ids = np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape)
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX
-            position_ids = np.stack([np.concatenate([np.arange(n) for n in row]) for row in lengths])
-        batch: dict[str, Any] = {
-            "input_ids": input_ids,
-            "position_ids": position_ids,
-            "targets": targets,
-            "segment_ids": _of_target(segments),
-            "source_ids": _of_target(sources),
-            "rows": row_numbers,
-        }
-        tensors = {name: torch.from_numpy(np.array(value, dtype=np.int64)) for name, value in batch.items()}
-        names = rows[0]["scores"]
-        scores = {name: np.stack([row["scores"][name] for row in rows]).astype(np.float32) for name in names}
-        # As integers: half-precision plugins cast every float tensor of a batch.
-        return {**tensors, "scores": {name: torch.from_numpy(v).view(torch.int32) for name, v in scores.items()}}
+            position_ids = np.stack([np.concatenate([np.arange(n) for n in row.document_lengths]) for row in rows])
+        scores = {name: np.stack([row.scores[name] for row in rows]).astype(np.float32) for name in rows[0].scores}
+        return Batch(
+            input_ids=_tensor(input_ids),
+            position_ids=_tensor(position_ids),
+            targets=_tensor(targets),
+            segment_ids=_tensor(_of_target(segments)),
+            source_ids=_tensor(_of_target(sources)),
+            rows=_tensor(numbers),
+            scores={name: score_bits(torch.from_numpy(values)) for name, values in scores.items()},
+        )
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.int64))
 
 
 def _of_target(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[:, 1:], values[:, -1:]], axis=1)
 
 
-def batch_to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on ``device``."""
-    scores = {name: value.to(device) for name, value in batch["scores"].items()}
-    return {**{name: v.to(device) for name, v in batch.items() if isinstance(v, Tensor)}, "scores": scores}
-
-
+@dataclass(frozen=True)
 class ShuffledBatches(Sampler[list[int]]):
     """Batches of this rank in one global order that depends on the seed alone.
 
@@ -163,20 +177,21 @@ class ShuffledBatches(Sampler[list[int]]):
     rank ``r`` takes the ``r``-th block, so that a run on twice the ranks with half the accumulation trains on the
     same rows at each step.
 
-    Args:
+    Attributes:
         num_rows: rows to draw from.
         batch_size: rows of a batch on one rank.
         num_batches: batches in all, over as many passes as that takes.
         seed: of the order.
         rank: of this process.
-        world_size: processes.
+        world_size: number of processes.
     """
 
-    def __init__(
-        self, num_rows: int, batch_size: int, num_batches: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.num_rows, self.batch_size, self.num_batches = num_rows, batch_size, num_batches
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+    num_rows: int
+    batch_size: int
+    num_batches: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
 
     def __len__(self) -> int:
         return self.num_batches

@@ -9,9 +9,8 @@ from rich.table import Table
 
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
-from remit_lit.estimate.run import Plan
+from remit_lit.estimate.run import PlannedRun, RunSettings
 from remit_lit.training.datamodule import PackedData
-from remit_lit.training.module import MidTrainingModule
 
 _GB = 1e9
 _DAY = 86400
@@ -28,7 +27,7 @@ reference; recomputed activations, validation, communication and files take none
 
 
 def estimate(
-    module: MidTrainingModule,
+    module: RunSettings,
     data: PackedData,
     trainer: Namespace,
     gpu_memory: float = 80e9,
@@ -39,13 +38,13 @@ def estimate(
     """Print what a run takes.
 
     Args:
-        module: built from the config, without models.
+        module: the settings of the model and its training; its models need not be loaded.
         data: built from the config.
         trainer: the config's fields of the trainer.
-        gpu_memory: of a GPU, in bytes.
-        flops_per_second: peak FLOP/s of a GPU; the default is an H100's (SXM, dense bf16).
-        mfu: share of the peak that the run reaches, in (0, 1].
-        gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and what the config asks for.
+        gpu_memory: memory of a GPU in bytes; layouts that need more are put in brackets. The default is an H100's.
+        flops_per_second: peak FLOP/s of a GPU in the run's precision; the default is an H100's (SXM, dense bf16).
+        mfu: share of the peak that the run reaches, in (0, 1]; give the logged mfu of a similar run.
+        gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and the number in the config.
 
     Raises:
         ConfigError: a number out of range, or a config that cannot be estimated.
@@ -55,23 +54,23 @@ def estimate(
     require_range("mfu", mfu, 0.0, 1.0)
     if gpus is not None and (not gpus or min(gpus) < 1):
         raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
-    plan = Plan(module, data, trainer)
+    plan = PlannedRun(module, data, trainer)
     compared = gpus or sorted({1, 8, 64, 512, plan.gpus})
     console = Console()
-    say = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
-    say(*_run(plan))
+    write = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
+    write(*_run(plan))
     checkpointing = "with" if module.activation_checkpointing else "without"
-    say(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    write(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
     console.print(_parts(plan))
-    say(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
+    write(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
     console.print(_fits(plan, compared, gpu_memory, flops_per_second * mfu))
-    say(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
+    write(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
 
 
-def _run(plan: Plan) -> Iterator[str]:
+def _run(plan: PlannedRun) -> Iterator[str]:
     sizes = plan.sizes
     yield (
-        f"{type(plan.module.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
+        f"{type(plan.settings.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
         f"{sizes.embeddings:,} of them in embeddings, {sizes.trained:,} trained; {plan.precision}"
     )
     yield (
@@ -81,8 +80,8 @@ def _run(plan: Plan) -> Iterator[str]:
     )
 
 
-def _parts(plan: Plan) -> Table:
-    checkpointing = plan.module.activation_checkpointing
+def _parts(plan: PlannedRun) -> Table:
+    checkpointing = plan.settings.activation_checkpointing
     memory = [plan.memory(layout, plan.gpus, checkpointing=checkpointing) for layout in LAYOUTS]
     table = Table("part")
     for layout in LAYOUTS:
@@ -99,7 +98,7 @@ def _parts(plan: Plan) -> Table:
     return table
 
 
-def _fits(plan: Plan, gpus: list[int], gpu_memory: float, flops: float) -> Table:
+def _fits(plan: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) -> Table:
     table = Table("", "checkpointing")
     for number in gpus:
         table.add_column(_count(number, "GPU"), justify="right")
@@ -120,7 +119,7 @@ def _fits(plan: Plan, gpus: list[int], gpu_memory: float, flops: float) -> Table
     return table
 
 
-def _disk(plan: Plan) -> Iterator[str]:
+def _disk(plan: PlannedRun) -> Iterator[str]:
     without, with_ = (plan.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
     yield f"activations of a micro-batch: {_gb(without)} GB; with checkpointing {_gb(with_)} GB"
     for name, size in plan.columns().items():

@@ -1,7 +1,7 @@
 """A run as ``estimate`` sees it: its step, its data and its memory in every layout."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,23 +10,37 @@ from jsonargparse import Namespace
 from remit_lit.data.columns import column_directory, has_facts, read_facts
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
-from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, Workload, live, measure_step, spec_of
+from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, StepSettings, Workload, live, measure_step, spec_of
 from remit_lit.models.flops import flops_per_token, forward_flops
+from remit_lit.models.spec import ModelSpec
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import check_precision
-from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.frozen import FrozenModels
+from remit_lit.training.optimization import Horizon
 
 
-class Plan:
+class RunSettings(StepSettings, Protocol):
+    """The settings of ``fit`` that its memory, disk and time depend on.
+
+    Attributes:
+        horizon: length of the run.
+        activation_checkpointing: activations are recomputed in backward.
+    """
+
+    horizon: Horizon
+    activation_checkpointing: bool
+
+
+class PlannedRun:
     """What a config file plans.
 
     Args:
-        module: built from the config, without models.
+        settings: of the model and its training.
         data: built from the config; its rows need not be there.
         trainer: the config's fields of the trainer.
 
     Attributes:
-        gpus: that the config asks for; one where ``trainer.devices`` leaves it to the machine.
+        gpus: number of GPUs in the config; one where ``trainer.devices`` leaves it to the machine.
         batch_size: rows of a micro-batch.
         accumulate: micro-batches of a step.
         sequence_length: tokens in a row.
@@ -37,14 +51,14 @@ class Plan:
         ConfigError: a precision that fit refuses, or that is not known here.
     """
 
-    def __init__(self, module: MidTrainingModule, data: PackedData, trainer: Namespace) -> None:
-        self.module, self.data = module, data
+    def __init__(self, settings: RunSettings, data: PackedData, trainer: Namespace) -> None:
+        self.settings, self.data = settings, data
         self.gpus = num_devices(trainer.devices) * trainer.num_nodes
         self.batch_size, self.accumulate = data.batch_size, trainer.accumulate_grad_batches
         self.sequence_length, self.num_rows = _rows(data)
         self.precision = _precision(trainer.precision)
-        self._chooses_rows = module.weighting.selects_rows and data.subset is None
-        self.sizes: Sizes = count(module, self.sequence_length)
+        self._chooses_rows = settings.weighting.selects_rows and data.subset is None
+        self.sizes: Sizes = count(settings.spec, settings.frozen, self.sequence_length)
         self._workload = Workload(
             self.batch_size,
             self.sequence_length,
@@ -57,13 +71,13 @@ class Plan:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of an optimizer step over the GPUs that the config asks for."""
+        """Tokens of an optimizer step over the GPUs of the config."""
         return self.gpus * self.accumulate * self.batch_size * self.sequence_length
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the run."""
-        return self.module.horizon.in_steps(self.tokens_per_step)
+        return self.settings.horizon.in_steps(self.tokens_per_step)
 
     def memory(self, layout: Layout, gpus: int, *, checkpointing: bool) -> Memory:
         """Of each of ``gpus`` processes."""
@@ -75,9 +89,9 @@ class Plan:
         key = in_half, checkpointing
         if key not in self._steps:
             self._steps[key] = measure_step(
-                self.module,
+                self.settings,
                 self._workload,
-                "bfloat16" if in_half else self.module.spec.dtype,
+                "bfloat16" if in_half else self.settings.spec.dtype,
                 autocast=self.precision == "bf16-mixed" and not in_half,
                 checkpointing=checkpointing,
             )
@@ -85,7 +99,7 @@ class Plan:
 
     def columns(self) -> dict[str, int | None]:
         """Bytes on disk of each score column that the run reads, in float16 unless it was scored otherwise."""
-        read = [r.column for r in self.module.asked(chooses_rows=self._chooses_rows) if r.column is not None]
+        read = [r.column for r in self.settings.frozen.needed(chooses_rows=self._chooses_rows) if r.column is not None]
         tokens = None if self.num_rows is None else self.num_rows * self.sequence_length
         return {name: None if tokens is None else tokens * self._itemsize(name) for name in dict.fromkeys(read)}
 
@@ -141,7 +155,8 @@ class Sizes:
         parameters: of the policy, shared ones once.
         embeddings: of them, in input and output embeddings.
         trained: of them, with gradients.
-        flops: per token, of the policy's forward and backward and of the forward of frozen models asked in training.
+        flops: per token, of the policy's forward and backward and of the forward of the frozen models needed in
+            training.
     """
 
     name: str
@@ -151,24 +166,25 @@ class Sizes:
     flops: float
 
 
-def count(module: MidTrainingModule, sequence_length: int) -> Sizes:
+def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Sizes:
     """Build the models on the meta device and count.
 
     Args:
-        module: the run's module, whose models have not been loaded.
+        policy: the model in training.
+        frozen: the frozen models of the config.
         sequence_length: tokens in a row.
     """
-    asked = live(module.asked(chooses_rows=False))
+    needed = live(frozen.needed(chooses_rows=False))
     with torch.device("meta"):
-        policy = module.spec.outline("policy")
-        frozen = [spec_of(reference, module.spec).outline("reference.model") for reference in asked]
-    parameters = list(policy.parameters())
-    ends: Any = policy.get_input_embeddings(), policy.get_output_embeddings()
+        model = policy.outline("policy")
+        references = [spec_of(reference, policy).outline("reference.model") for reference in needed]
+    parameters = list(model.parameters())
+    ends: Any = model.get_input_embeddings(), model.get_output_embeddings()
     embeddings = {id(end.weight): end.weight.numel() for end in ends}
     return Sizes(
-        name=type(policy).__name__,
+        name=type(model).__name__,
         parameters=sum(p.numel() for p in parameters),
         embeddings=sum(embeddings.values()),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
-        flops=flops_per_token(policy, sequence_length) + sum(forward_flops(m, sequence_length) for m in frozen),
+        flops=flops_per_token(model, sequence_length) + sum(forward_flops(m, sequence_length) for m in references),
     )

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 from unittest import mock
 
 import torch
@@ -12,14 +13,16 @@ from torch.optim import Optimizer
 from transformers import masking_utils
 
 from remit_lit import losses
+from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
 from remit_lit.models.loss_head import loss_head, recompute_activations
 from remit_lit.models.spec import Dtype, ModelSpec
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
-from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.distillation import Distillation
+from remit_lit.training.frozen import FrozenModels
 from remit_lit.training.objective import weighted_loss
-from remit_lit.training.optimization import parameter_groups
+from remit_lit.training.optimization import NoDecay, OptimizerCallable, parameter_groups
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
 WEIGHTS, GRADIENTS, STATES = "weights", "gradients", "optimizer states"
@@ -29,6 +32,28 @@ UPDATE = "optimizer step"
 RESIDENT = (WEIGHTS, GRADIENTS, STATES, REFERENCE, INITIAL)
 COMPUTED = (ACTIVATIONS, LOSS, BACKWARD)
 _ELSEWHERE = "on another device"
+
+
+class StepSettings(Protocol):
+    """The settings of ``fit`` that the memory of a step depends on.
+
+    Attributes:
+        spec: the policy.
+        optimizer: builds the optimizer from groups of parameters.
+        no_decay: parameters without weight decay.
+        weighting: the strategy.
+        frozen: the frozen models of the config.
+        distillation: the distillation term.
+        z_loss: coefficient of the squared log-normaliser.
+    """
+
+    spec: ModelSpec
+    optimizer: OptimizerCallable
+    no_decay: list[NoDecay]
+    weighting: TokenWeighting
+    frozen: FrozenModels
+    distillation: Distillation | None
+    z_loss: float
 
 
 @dataclass(frozen=True)
@@ -76,15 +101,15 @@ class StepMemory:
 
 
 def measure_step(
-    module: MidTrainingModule, workload: Workload, dtype: Dtype, *, autocast: bool, checkpointing: bool
+    settings: StepSettings, workload: Workload, dtype: Dtype, *, autocast: bool, checkpointing: bool
 ) -> StepMemory:
-    """Compute a step of ``module`` without data or weights, and count what it holds.
+    """Compute a training step without data or weights, and count what it holds.
 
     The second step counts: gradients and optimizer states are there from the first. The strategy is replaced by one of
     even weights that takes the same path through the loss.
 
     Args:
-        module: the run's module, whose models have not been loaded.
+        settings: of the run.
         workload: shapes and what the process does.
         dtype: of the policy's weights.
         autocast: matrix products are in bfloat16 (bf16-mixed).
@@ -95,24 +120,24 @@ def measure_step(
     """
     tracker = MemoryTracker()
     try:
-        with tracker.fake_tensors(), _without_values(module.spec, workload):
-            return _Step(module, workload, tracker, dtype, checkpointing).run(autocast=autocast)
+        with tracker.fake_tensors(), _without_values(settings.spec, workload):
+            return _Step(settings, workload, tracker, dtype, checkpointing).run(autocast=autocast)
     except NEEDS_VALUES as error:
         raise ConfigError(f"model: a step of it cannot be computed without values ({error})") from error
 
 
 class _Step:
     def __init__(
-        self, module: MidTrainingModule, workload: Workload, tracker: MemoryTracker, dtype: Dtype, checkpointing: bool
+        self, settings: StepSettings, workload: Workload, tracker: MemoryTracker, dtype: Dtype, checkpointing: bool
     ) -> None:
-        self.module, self.workload, self.tracker = module, workload, tracker
+        self.settings, self.workload, self.tracker = settings, workload, tracker
         self.batch, self.activations = _batch(workload), 0
         tracker.begin(WEIGHTS)
-        self.policy = _without_flash(replace(module.spec, dtype=dtype)).outline("policy").train()
+        self.policy = _without_flash(replace(settings.spec, dtype=dtype)).outline("policy").train()
         if checkpointing:
             recompute_activations(self.policy)
-        self.references = {frozen: self._outline(frozen) for frozen in live(module.asked(chooses_rows=False))}
-        self.optimizer = _optimizer(module, self.policy, foreach=workload.foreach)
+        self.references = {frozen: self._outline(frozen) for frozen in live(settings.frozen.needed(chooses_rows=False))}
+        self.optimizer = _optimizer(settings, self.policy, foreach=workload.foreach)
 
     def run(self, *, autocast: bool) -> StepMemory:
         tracker, parameters = self.tracker, list(self.policy.parameters())
@@ -137,33 +162,33 @@ class _Step:
         return StepMemory(resident, peak(), computed(), update(), self.activations, self._choosing())
 
     def _outline(self, frozen: LiveReference) -> "_Outline":
-        outline = _Outline(frozen, self.module.spec)
+        outline = _Outline(frozen, self.settings.spec)
         self.tracker.begin(part_of(frozen))
-        outline.load(self.module.spec, torch.device("cpu"))
+        outline.load(self.settings.spec, torch.device("cpu"))
         return outline
 
     def _choosing(self) -> int:
         if not self.workload.chooses_rows:
             return 0
-        asked = live(self.module.asked(chooses_rows=True))
-        loaded = [self._outline(frozen) for frozen in asked if frozen not in self.references]
+        choosing = live(self.settings.frozen.needed(chooses_rows=True))
+        loaded = [self._outline(frozen) for frozen in choosing if frozen not in self.references]
         total = sum(self.tracker.live[part] for part in (WEIGHTS, REFERENCE, INITIAL))
         del loaded
         return total
 
     def _loss(self) -> Tensor:
-        for frozen, outline in self.references.items() if self.module.weighting.needs_reference else ():
+        for frozen, outline in self.references.items() if self.settings.weighting.needs_reference else ():
             self.tracker.begin(LOSS if frozen.device is None else _ELSEWHERE)
             outline.nll(self.batch)
         self.tracker.begin(ACTIVATIONS)
         loss = weighted_loss(
             self.policy,
             self.batch,
-            _Even(self.module.weighting),
+            _Even(self.settings.weighting),
             neutral_ids=torch.zeros(2, dtype=torch.long),
-            z_loss=self.module.z_loss,
-            distillation=self.module.distillation,
-            teacher=self.references.get(self.module.reference),  # type: ignore[call-overload]
+            z_loss=self.settings.z_loss,
+            distillation=self.settings.distillation,
+            teacher=self.references.get(self.settings.frozen.reference),  # type: ignore[call-overload]
         )
         return loss.total / loss.weights.numel()
 
@@ -211,10 +236,11 @@ def part_of(reference: LiveReference) -> str:
     return INITIAL if isinstance(reference, InitialPolicy) else REFERENCE
 
 
-def _batch(workload: Workload) -> dict[str, Tensor]:
-    names = ("input_ids", "position_ids", "targets", "segment_ids", "source_ids")
-    shape = workload.batch_size, workload.sequence_length
-    return {name: torch.zeros(shape, dtype=torch.long) for name in names}
+def _batch(workload: Workload) -> Batch:
+    def zeros() -> Tensor:
+        return torch.zeros(workload.batch_size, workload.sequence_length, dtype=torch.long)
+
+    return Batch(zeros(), zeros(), zeros(), zeros(), zeros(), torch.zeros(workload.batch_size, dtype=torch.long))
 
 
 def _without_flash(spec: ModelSpec) -> ModelSpec:
@@ -235,8 +261,8 @@ def _without_values(spec: ModelSpec, workload: Workload) -> Iterator[None]:
         yield
 
 
-def _optimizer(module: MidTrainingModule, policy: nn.Module, *, foreach: bool) -> Optimizer:
-    optimizer = module.optimizer(parameter_groups(policy, module.no_decay))
+def _optimizer(settings: StepSettings, policy: nn.Module, *, foreach: bool) -> Optimizer:
+    optimizer = settings.optimizer(parameter_groups(policy, settings.no_decay))
     for group in optimizer.param_groups:
         if foreach and group.get("foreach", False) is None and not group.get("fused"):
             group["foreach"] = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
 from remit_lit.data.progress_bar import progress
-from remit_lit.data.rows import Collate, PackedRows, batch_to, open_rows
+from remit_lit.data.rows import Collate, PackedRows, open_rows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
 from remit_lit.models.export import as_model
@@ -30,7 +30,21 @@ from remit_lit.runs.provenance import now, provenance
 TASK, KL, TOP1 = "agreement", "kl", "top1_agreement"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
 
-Measure = Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]]
+
+class TokenAgreement(NamedTuple):
+    """How near two models are at each position; 0 where there is no target.
+
+    Attributes:
+        kl: KL(reference || model), nats, float64 [batch, time].
+        top1: 1 where both find the same token the likeliest, else 0, float64 [batch, time].
+    """
+
+    kl: Tensor
+    top1: Tensor
+
+
+# From a model's inputs and the mask of a batch.
+Measure = Callable[[dict[str, Tensor], Tensor], TokenAgreement]
 
 
 def agreement(
@@ -55,10 +69,10 @@ def agreement(
         model: the other, before or after mid-training or post-training; its path is a hub id, a local directory, a run
             folder, or a checkpoint of a run.
         output: JSON file to write, like that of ``evaluate``.
-        split: which rows.
-        limit: the first so many rows; null is all.
-        batch_size: rows at a time.
-        document_attention: keep documents apart.
+        split: the rows to compare on.
+        limit: number of rows from the first on; null is all. A few hundred do for a first look.
+        batch_size: rows at a time; fewer take less memory.
+        document_attention: keep documents apart, as in the run.
         accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
         overwrite: replace the file if it exists.
 
@@ -86,12 +100,12 @@ def agreement(
     with as_model(model) as spec:
         _require_comparable(reference, spec, manifest)
         device = Fabric(accelerator=accelerator, devices=1).device
-        expected, found = LiveReference(reference), LiveReference(spec)
-        for frozen in (expected, found):
+        target, compared = LiveReference(reference), LiveReference(spec)
+        for frozen in (target, compared):
             frozen.load(frozen.spec, device)
         start = time.perf_counter()
         metrics = _by_row(
-            partial(token_agreement, expected.model, found.model),
+            partial(token_agreement, target.model, compared.model),
             packed,
             number,
             batch_size,
@@ -99,8 +113,8 @@ def agreement(
             device,
         )
         facts = {
-            "model": {**asdict(model), "fingerprint": found.fingerprint()},
-            "reference": {**asdict(reference), "fingerprint": expected.fingerprint()},
+            "model": {**asdict(model), "fingerprint": compared.fingerprint()},
+            "reference": {**asdict(reference), "fingerprint": target.fingerprint()},
             "settings": given,
             "device": str(device),
             **provenance(_PACKAGES),
@@ -116,35 +130,36 @@ def agreement(
 
 @torch.inference_mode()
 def token_agreement(
-    reference: PreTrainedModel, model: PreTrainedModel, batch: dict[str, Tensor], chunk_tokens: int = 1024
-) -> tuple[Tensor, Tensor]:
+    reference: PreTrainedModel,
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    mask: Tensor,
+    chunk_tokens: int = 1024,
+) -> TokenAgreement:
     """KL(reference || model) at each target, and whether both find the same token the likeliest there.
 
     Args:
         reference: built by :meth:`ModelSpec.load`, as is ``model``; their vocabularies are of one size.
         model: the other.
-        batch: from ``Collate``, on the models' device.
+        inputs: ``input_ids`` and ``position_ids``, int64 [batch, time], on the models' device.
+        mask: True where there is a target, bool [batch, time].
         chunk_tokens: tokens whose logits of both models exist at the same time.
-
-    Returns:
-        KL in nats, float64, and agreement, float64 0 or 1; both [batch, time], 0 where there is no target.
     """
-    counted = batch["targets"] >= 0
-    hidden = [hidden_states(m, batch)[counted].split(chunk_tokens) for m in (reference, model)]  # [tokens, dim] each
+    hidden = [hidden_states(m, inputs)[mask].split(chunk_tokens) for m in (reference, model)]  # [tokens, dim] each
     divergences, agreements = [], []
     for states in zip(*hidden, strict=True):
-        expected, found = (
+        target, compared = (
             loss_head(m)(h).float().log_softmax(-1) for m, h in zip((reference, model), states, strict=True)
         )  # [tokens, vocab]
-        divergences.append(kl_div(found, expected, log_target=True, reduction="none").sum(-1, dtype=torch.float64))
-        agreements.append((expected.argmax(-1) == found.argmax(-1)).double())
-    return _place(divergences, counted), _place(agreements, counted)
+        divergences.append(kl_div(compared, target, log_target=True, reduction="none").sum(-1, dtype=torch.float64))
+        agreements.append((target.argmax(-1) == compared.argmax(-1)).double())
+    return TokenAgreement(_place(divergences, mask), _place(agreements, mask))
 
 
-def _place(chunks: list[Tensor], counted: Tensor) -> Tensor:
-    values = torch.zeros(counted.shape, dtype=torch.float64, device=counted.device)
+def _place(chunks: list[Tensor], mask: Tensor) -> Tensor:
+    values = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
     if chunks:
-        values[counted] = torch.cat(chunks)
+        values[mask] = torch.cat(chunks)
     return values
 
 
@@ -156,9 +171,9 @@ def _by_row(
     with progress("rows", number, "row") as bar:
         for start in range(0, number, batch_size):
             chosen = range(start, min(start + batch_size, number))
-            batch = batch_to(collate([packed[row] for row in chosen]), device)
-            sums.append(torch.stack([values.sum(1) for values in measure(batch)]).cpu())  # [2, rows]
-            counts.append((batch["targets"] >= 0).sum(1).cpu())
+            batch = collate([packed[row] for row in chosen]).to(device)
+            sums.append(torch.stack([values.sum(1) for values in measure(batch.inputs, batch.mask)]).cpu())  # [2, rows]
+            counts.append(batch.mask.sum(1).cpu())
             broken = (~torch.isfinite(sums[-1][0])).nonzero()[:, 0] + start
             if len(broken):
                 raise NonFiniteError(f"KL of row(s) {broken.tolist()} is NaN or infinite; a model gives broken logits")
@@ -182,12 +197,12 @@ def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manife
         )
 
 
-def _print(found: TaskResult, reference: ModelSpec, model: ModelSpec) -> None:
-    console, weights = Console(width=None if sys.stdout.isatty() else 120), found.metrics[KL].weights
+def _print(result: TaskResult, reference: ModelSpec, model: ModelSpec) -> None:
+    console, weights = Console(width=None if sys.stdout.isatty() else 120), result.metrics[KL].weights
     assert weights is not None
     named, other = (spec.path or "a fresh model" for spec in (model, reference))
     console.print(f"model: {named}\nreference: {other}", soft_wrap=True, markup=False)
     table = Table("rows", "tokens", "KL(reference || model), nats/token", "same likeliest token")
-    figures = (f"{found.metrics[name].value:.4f}" for name in (KL, TOP1))
-    table.add_row(f"{len(found.items):,}", f"{int(weights.sum()):,}", *figures)
+    figures = (f"{result.metrics[name].value:.4f}" for name in (KL, TOP1))
+    table.add_row(f"{len(result.items):,}", f"{int(weights.sum()):,}", *figures)
     console.print(table)

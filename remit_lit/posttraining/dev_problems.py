@@ -183,7 +183,8 @@ def kl_to_start(
         seed=seed,
     )
     for rows in drawn:
-        divergence, _ = token_agreement(model, start, _batch(rows, model.device))
+        batch = _batch(rows, model.device)
+        divergence = token_agreement(model, start, batch, batch["targets"] != IGNORE_INDEX).kl
         total += divergence.sum().item()
         count += sum(len(completion) for _, completion in rows)
     return total / count

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from remit_lit.data.progress_bar import progress
-from remit_lit.data.rows import Collate, PackedRows, batch_to
+from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.reference.reference import Reference
 from remit_lit.weighting import RowScores, TokenWeighting
 
@@ -76,11 +76,11 @@ def choose(
     with progress("scores of rows", len(packed), "row") as bar:
         for start in range(0, len(packed), batch_size):
             rows = range(start, min(start + batch_size, len(packed)))
-            batch = batch_to(collate([packed[row] for row in rows]), device)
-            counted = batch["targets"] >= 0
-            base_means.append(_row_means(base.nll(batch), counted))
-            reference_means.append(_row_means(reference.nll(batch), counted))
-            of_source = [(counted & (batch["source_ids"] == source)).sum(1) for source in range(len(sources))]
+            batch = collate([packed[row] for row in rows]).to(device)
+            mask = batch.mask
+            base_means.append(_row_means(base.nll(batch), mask))
+            reference_means.append(_row_means(reference.nll(batch), mask))
+            of_source = [(mask & (batch.source_ids == source)).sum(1) for source in range(len(sources))]
             counts.append(torch.stack(of_source, dim=1).cpu())
             bar.update(len(rows))
     scores = RowScores(torch.cat(base_means), torch.cat(reference_means))
@@ -98,11 +98,12 @@ def choose(
     )
 
 
-def _row_means(nll: Tensor, counted: Tensor) -> Tensor:
-    sums = torch.where(counted, nll, 0).sum(1, dtype=torch.float64)
-    return (sums / counted.sum(1).clamp(min=1)).cpu()
+def _row_means(nll: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each row over the tokens that count, nats, float64 [batch]."""
+    sums = torch.where(mask, nll, 0).sum(1, dtype=torch.float64)
+    return (sums / mask.sum(1).clamp(min=1)).cpu()
 
 
 def _quantiles(values: Tensor) -> dict[str, float]:
-    found: Any = np.quantile(values.numpy(), _QUANTILES)
-    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, found, strict=True)}
+    quantiles: Any = np.quantile(values.numpy(), _QUANTILES)
+    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, quantiles, strict=True)}

@@ -3,12 +3,13 @@
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
@@ -20,14 +21,38 @@ if TYPE_CHECKING:
     from remit_lit.data.manifest import Manifest
 
 
+class OutputEmbedding(NamedTuple):
+    """Of a model, as a linear map from hidden states to logits.
+
+    Attributes:
+        weight: [vocab, dim].
+        bias: [vocab]; None where the model has none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+class HiddenStates(NamedTuple):
+    """What the logits of a batch are computed from.
+
+    Attributes:
+        hidden: last hidden states, [batch, time, dim].
+        head: the output embedding.
+    """
+
+    hidden: Tensor
+    head: OutputEmbedding
+
+
 class Reference(ABC):
-    """A frozen model's opinion of each token.
+    """A frozen model that scores each token.
 
     It is no submodule of the LightningModule: it stays out of the optimizer, of checkpoints and of ZeRO-3's
     partitioning.
 
     Attributes:
-        column: the score column to load beside the rows; None where the model is asked live.
+        column: the score column to load beside the rows; None where the model runs live.
     """
 
     column: str | None = None
@@ -42,7 +67,7 @@ class Reference(ABC):
         """Give back the memory of what ``load`` loaded."""
 
     @abstractmethod
-    def nll(self, batch: dict[str, Any]) -> Tensor:
+    def nll(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, no gradient, [batch, time]."""
 
 
@@ -50,7 +75,7 @@ class CachedReference(Reference):
     """NLLs from a column that ``score`` wrote beside the rows.
 
     Args:
-        column: its name, e.g. nll_rl.
+        column: name of the column, e.g. nll_rl.
     """
 
     def __init__(self, column: str) -> None:
@@ -59,18 +84,18 @@ class CachedReference(Reference):
     def __str__(self) -> str:
         return f"column {self.column}"
 
-    def nll(self, batch: dict[str, Any]) -> Tensor:
+    def nll(self, batch: Batch) -> Tensor:
         """The column's values, float32 [batch, time].
 
         Raises:
             NonFiniteError: NaN or infinity at a counted token; names the rows of the data set.
         """
-        nll: Tensor = batch["scores"][self.column].view(torch.float32)
-        broken = (~torch.isfinite(nll) & (batch["targets"] >= 0)).any(dim=1)
+        nll = batch.nll(self.column)
+        broken = (~torch.isfinite(nll) & batch.mask).any(dim=1)
         if broken.any():
             raise NonFiniteError(
                 f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) "
-                f"{batch['rows'][broken].tolist()}; score them again"
+                f"{batch.rows[broken].tolist()}; score them again"
             )
         return nll
 
@@ -79,9 +104,9 @@ class LiveReference(Reference):
     """A frozen model that scores each batch: one more forward pass a step.
 
     Args:
-        model: which, in its own dtype.
-        device: where it runs, e.g. cuda:1; null is the policy's device.
-        sharded: its weights are sharded over the ranks of ZeRO, for one too large for a device of its own; slower.
+        model: the frozen model, in its own dtype.
+        device: where it runs, e.g. cuda:1, to leave the policy's device to the policy; null is that device.
+        sharded: shard its weights over the ranks of ZeRO, for a model too large for one device; slower.
 
     Raises:
         ConfigError: a sharded reference is given a device.
@@ -118,28 +143,28 @@ class LiveReference(Reference):
         assert self._model is not None, "load() comes first"
         return self._model
 
-    def nll(self, batch: dict[str, Any]) -> Tensor:
+    def nll(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, float32 [batch, time], on the batch's device; no logits of the batch are held."""
-        device, targets = batch["targets"].device, batch["targets"].to(self.model.device)
+        device, targets = batch.targets.device, batch.targets.to(self.model.device)
         with self._frozen(), torch.autocast(device.type, enabled=False):
             hidden = self._hidden_states(batch)
             nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b))
         return nll.to(device, copy=True)  # a tensor made in inference mode could not be saved for a backward pass
 
-    def hidden_states(self, batch: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
-        """Last hidden states [batch, time, dim] and the output embedding's weight and bias, on the batch's device."""
-        device, head = batch["targets"].device, loss_head(self.model)
+    def hidden_states(self, batch: Batch) -> "HiddenStates":
+        """Last hidden states and the output embedding that reads them, on the batch's device."""
+        device, head = batch.targets.device, loss_head(self.model)
         with self._frozen(), torch.autocast(device.type, enabled=False):
             hidden = self._hidden_states(batch)
         bias = None if head.bias is None else head.bias.to(device)
-        return hidden.to(device, copy=True), (head.weight.to(device), bias)
+        return HiddenStates(hidden.to(device, copy=True), OutputEmbedding(head.weight.to(device), bias))
 
     def _frozen(self) -> Any:
         # ZeRO keeps gathered weights from one call to the next, which tensors of inference mode do not survive.
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
-    def _hidden_states(self, batch: dict[str, Any]) -> Tensor:
-        moved = {name: batch[name].to(self.model.device) for name in ("input_ids", "position_ids")}
+    def _hidden_states(self, batch: Batch) -> Tensor:
+        moved = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         return hidden_states(self.model, moved)
 
     def fingerprint(self) -> str:

@@ -28,7 +28,7 @@ from remit_lit.data.columns import (
 )
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
-from remit_lit.data.rows import Collate, PackedRows, batch_to
+from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
@@ -60,13 +60,14 @@ def score(
         rows: directory of prepared rows.
         model: the frozen model, e.g. the RL-tuned one.
         column: name of the column, e.g. nll_rl.
-        split: which rows.
+        split: the rows to score: train for training; validation to compare models on held-out rows.
         dtype: of the stored NLLs in nats; float16 takes 2 bytes a token. Its rounding of an NLL below 16 nats moves a
             ReMiT weight (slope 1) by less than 2e-3.
         document_attention: keep documents apart; must be that of the run which uses the column.
-        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one.
-        rows_per_shard: rows of a file; what an interruption can lose.
-        verify: rows, drawn at random, to score again at the end; the largest difference is reported.
+        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one; more are faster
+            until the memory is full.
+        rows_per_shard: rows of a file, which are also what an interruption can lose.
+        verify: number of rows, drawn at random, to score again at the end; the largest difference is reported.
         accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
         devices: processes on each node, each with its own device and share of the shards.
         num_nodes: nodes, each started by torchrun or srun.
@@ -139,9 +140,9 @@ class _Scorer:
         """
         for start in range(0, len(rows), self.rows_per_batch):
             chosen = rows[start : start + self.rows_per_batch]
-            batch = batch_to(self.collate([self.rows[row] for row in chosen]), self.device)
+            batch = self.collate([self.rows[row] for row in chosen]).to(self.device)
             nll = self.reference.nll(batch).cpu()
-            broken = batch["rows"].cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
+            broken = batch.rows.cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
             if broken:
                 raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
             yield nll.numpy()

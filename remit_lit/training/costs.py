@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.models.flops import flops_per_token, forward_flops
+from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference, Reference
 from remit_lit.reference.subsets import read_subset_facts
-from remit_lit.training.module import MidTrainingModule
+from remit_lit.training.datamodule import PackedData
+from remit_lit.training.frozen import FrozenModels
 
 
 @dataclass(frozen=True)
@@ -33,55 +36,47 @@ class Cost:
     seconds: float
 
 
-def count_cost(module: MidTrainingModule, steps: int, seconds: float) -> Cost:
-    """What a run of ``steps`` optimizer steps cost.
+def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens: int, seconds: float) -> Cost:
+    """What a run that trained on ``tokens`` tokens cost.
 
     Args:
-        module: of a run that has trained.
-        steps: optimizer steps.
-        seconds: that they took.
+        frozen: the frozen models of the run.
+        policy: the model that was trained.
+        data: of the run.
+        tokens: trained on, over all ranks.
+        seconds: that training took.
     """
-    assert module.policy is not None
-    manifest, tokens = module.data.manifest, steps * module.tokens_per_step
-    in_training, before = _forwards(module)
-    scored = manifest.counts["train"]["rows"] * manifest.sequence_length if before else 0
-    live = sum(tokens * _forward_flops(r, manifest.sequence_length) for r in _live(in_training))
-    live += sum(scored * _forward_flops(r, manifest.sequence_length) for r in _live(before))
+    manifest, choosing = data.manifest, frozen.choosing if data.subset is None else []
+    length, rows = manifest.sequence_length, manifest.counts["train"]["rows"]
+    live = sum(tokens * forward for forward in _live_forwards([*frozen.weighing, *frozen.teaching], length))
+    live += sum(rows * length * forward for forward in _live_forwards(choosing, length))
+    read = frozen.needed(chooses_rows=bool(choosing))
     return Cost(
         tokens=tokens,
-        policy_flops=flops_per_token(module.policy, manifest.sequence_length) * tokens,
+        policy_flops=flops_per_token(policy, length) * tokens,
         reference_flops=live,
-        scoring_flops=_scoring_flops(module),
+        scoring_flops=_scoring_flops(data, {r.column for r in read if r.column is not None}),
         seconds=seconds,
     )
 
 
-def _forwards(module: MidTrainingModule) -> tuple[list[Reference], list[Reference]]:
-    """References by forward passes: those of each token of training, and those of each row before it."""
-    weighing = [module.reference, module.base] if module.weighting.needs_reference else []
-    # A teacher's hidden states are made apart from its NLLs.
-    teaching = [module.reference] if module.distillation is not None else []
-    chooses = module.weighting.selects_rows and module.data.subset is None
-    choosing = [module.reference, module.base] if chooses else []
-    return [r for r in (*weighing, *teaching) if r is not None], [r for r in choosing if r is not None]
+def _live_forwards(references: Iterable[Reference], sequence_length: int) -> list[float]:
+    """FLOPs per token of a forward pass of each reference that is live."""
+    return [_forward_flops(r.spec, sequence_length) for r in references if isinstance(r, LiveReference)]
 
 
-def _live(references: Iterable[Reference]) -> list[LiveReference]:
-    return [reference for reference in references if isinstance(reference, LiveReference)]
-
-
-def _forward_flops(reference: LiveReference, sequence_length: int) -> float:
+def _forward_flops(spec: ModelSpec, sequence_length: int) -> float:
     """Per token, by the model's shapes alone: a run may hold shards of it, or none of it any more."""
     with torch.device("meta"):
-        return forward_flops(reference.spec.outline("reference.model"), sequence_length)
+        return forward_flops(spec.outline("reference.model"), sequence_length)
 
 
-def _scoring_flops(module: MidTrainingModule) -> float | None:
-    """Of every column that the run reads, or that its rows were chosen by."""
-    rows, subset = module.data.rows_directory, module.data.subset
-    names = {*module.columns, *(read_subset_facts(rows, "train", subset).columns if subset is not None else ())}
+def _scoring_flops(data: PackedData, columns: set[str]) -> float | None:
+    """Of the columns that the run reads, and of those that its rows were chosen by."""
+    rows, subset = data.rows_directory, data.subset
+    chosen_by = () if subset is None else read_subset_facts(rows, "train", subset).columns
     total = 0.0
-    for facts in (read_facts(column_directory(rows, "train", name)) for name in names):
+    for facts in (read_facts(column_directory(rows, "train", name)) for name in {*columns, *chosen_by}):
         if facts.forward_flops is None:
             return None
         total += facts.num_rows * facts.sequence_length * facts.forward_flops

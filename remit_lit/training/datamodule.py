@@ -2,9 +2,10 @@
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -13,9 +14,26 @@ from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches,
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
 from remit_lit.reference.subsets import read_subset
+from remit_lit.weighting import TokenWeighting
 
-if TYPE_CHECKING:
-    from remit_lit.training.module import MidTrainingModule
+
+class TrainsOnRows(Protocol):
+    """What the data needs to know of the module that trains on it."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the score columns that training reads."""
+
+    @property
+    def weighting(self) -> TokenWeighting:
+        """The strategy; one that chooses rows accepts only a subset that it chose itself."""
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the run."""
+
+    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
+        """Rows to train on, ascending, int64 [kept]; None for all."""
 
 
 def _ignore_warnings_of_preemption(_: int) -> None:
@@ -28,15 +46,20 @@ class PackedData(pl.LightningDataModule):
     """Training and validation batches from packed rows.
 
     Args:
-        rows: directory that ``prepare`` wrote.
-        batch_size: rows of a micro-batch on each device.
+        rows: directory of prepared rows.
+        batch_size: rows of a micro-batch on each device; as many as fit its memory. For larger steps accumulate with
+            trainer.accumulate_grad_batches.
         prepare: how to make the rows where the directory does not exist yet; where it does, its settings must agree.
-        subset: train on these rows only, which `select` chose; null is all, or those that the strategy chooses.
-        num_workers: processes that load batches.
+        subset: name of a subset that `select` wrote, to train on its rows only; null is all rows, or those that the
+            strategy chooses.
+        num_workers: processes that load batches; 0 loads them in the training process. One keeps up unless rows come
+            from a slow disk.
         document_attention: documents in a row do not see each other and positions start again at each. The paper does
-            not say; SmolLM3 was pre-trained so.
-        seed: of the order of rows; the same order for any number of devices.
-        validation_batch_size: rows at a time in validation; null is batch_size.
+            not say; SmolLM3 was pre-trained so. Give the setting of the model's pre-training.
+        seed: of the order of rows, which is the same for any number of devices. Change it to repeat a run in another
+            order.
+        validation_batch_size: rows at a time in validation on each device; null is batch_size. More may fit, as
+            validation keeps no activations.
     """
 
     def __init__(
@@ -107,7 +130,7 @@ class PackedData(pl.LightningDataModule):
         return open_rows(self.rows_directory, split, columns, self.document_attention)
 
     @property
-    def _module(self) -> "MidTrainingModule":
+    def _module(self) -> TrainsOnRows:
         assert self.trainer is not None
         return self.trainer.lightning_module  # type: ignore[return-value]
 

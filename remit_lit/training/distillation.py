@@ -16,9 +16,11 @@ class Distillation:
     With next-token prediction this is MiniPLM's baseline (arXiv:2410.17215).
 
     Attributes:
-        alpha: share of the distillation term, in (0, 1]. MiniPLM's baseline: 0.5.
-        temperature: softmax temperature of both models, > 0. MiniPLM's baseline: 1.
-        chunk_tokens: tokens whose logits of both models exist at the same time.
+        alpha: share of the distillation term in the loss, in (0, 1]; 1 leaves out the data's own tokens. MiniPLM's
+            baseline: 0.5.
+        temperature: softmax temperature of both models, > 0; higher ones teach more of the unlikely tokens. MiniPLM's
+            baseline: 1.
+        chunk_tokens: tokens whose logits of both models exist at the same time; fewer take less memory.
     """
 
     alpha: float = 0.5

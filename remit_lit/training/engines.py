@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -21,14 +21,11 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from remit_lit.errors import ConfigError
+from remit_lit.reference.reference import Reference
 from remit_lit.runs.checkpoint import aside_of, begin, discard, finish
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.convert import UNIVERSAL
 from remit_lit.weighting import TokenSignals, TokenWeighting
-
-if TYPE_CHECKING:
-    pass
-
 
 # Lightning's values for DeepSpeed: 2e8 elements.
 _BUCKETS = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -40,10 +37,13 @@ class ZeRO(DeepSpeedStrategy):
     It gives the losses of one process with the same global batch. On CPUs it runs over gloo, which is how it is tested.
 
     Args:
-        stage: 1 shards optimizer states, 2 gradients too, 3 weights too.
-        offload_optimizer: keep optimizer states, and do the step, in CPU memory.
-        offload_parameters: keep sharded weights in CPU memory; needs stage 3.
-        timeout: seconds that a rank waits for the others before it ends with an error.
+        stage: what is sharded: 1 optimizer states, 2 gradients too, 3 weights too. Higher stages take less memory and,
+            at 3, more communication; take the lowest that fits.
+        offload_optimizer: keep optimizer states, and do the step, in CPU memory; slower, for models that do not fit
+            otherwise.
+        offload_parameters: keep sharded weights in CPU memory; slower still, and needs stage 3.
+        timeout: seconds that a rank waits for the others before it ends with an error; more than the longest
+            checkpoint.
         options: further fields of DeepSpeed's zero_optimization section, e.g. stage3_param_persistence_threshold.
 
     Raises:
@@ -162,6 +162,14 @@ def check_strategy(trainer: pl.Trainer) -> None:
         )
     if isinstance(strategy, ZeRO) and trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
         raise ConfigError("trainer.gradient_clip_algorithm: got value; DeepSpeed clips by norm only, give norm")
+
+
+def check_sharded(reference: Reference, strategy: Strategy) -> None:
+    """Raise ConfigError for a reference whose weights are to be sharded where no engine shards them."""
+    if getattr(reference, "sharded", False) and not isinstance(strategy, ZeRO):
+        raise ConfigError(
+            f"reference.sharded: got true with {type(strategy).__name__}; it needs ZeRO (experiments/scale/zero3.yaml)"
+        )
 
 
 def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:

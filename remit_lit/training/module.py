@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.rows import PackedRows
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.losses import token_nll
@@ -21,9 +23,18 @@ from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
-from remit_lit.training.engines import ZeRO, check_precision, check_strategy, global_weights
+from remit_lit.training.engines import ZeRO, check_precision, check_sharded, check_strategy, global_weights
+from remit_lit.training.frozen import FrozenModels
 from remit_lit.training.objective import WeightedLoss, Window, stop, weighted_loss
-from remit_lit.training.optimization import Horizon, Linear, NoDecay, OptimizerCallable, Schedule, parameter_groups
+from remit_lit.training.optimization import (
+    Horizon,
+    Linear,
+    NoDecay,
+    OptimizerCallable,
+    Schedule,
+    check_optimizer,
+    parameter_groups,
+)
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
 
 
@@ -33,19 +44,24 @@ class MidTrainingModule(pl.LightningModule):
     Args:
         policy: the model in training.
         optimizer: any torch optimizer by class_path; lr is the peak learning rate.
-        horizon: length of the run, in steps or tokens; the schedule ends there.
-        weighting: the strategy that weighs tokens.
-        reference: the frozen RL-tuned model: live, or its cached scores. Loaded only if something needs it.
-        base: the frozen model before mid-training, where a strategy compares the reference with that instead of with
-            the policy in training; MiniPLM's choice of rows takes the initial policy by default.
+        horizon: length of the run, in optimizer steps or tokens; the learning rate anneals over it.
+        weighting: the strategy that weighs tokens; null is plain next-token prediction.
+        reference: the frozen RL-tuned model that the strategy compares with: a live model, or a column of its scores,
+            which costs no forward pass. Loaded only if the strategy or the distillation term needs it.
+        base: the frozen model before mid-training. Give one to compare the reference with that model instead of with
+            the policy as it trains; MiniPLM's choice of rows takes the initial policy by default.
         distillation: adds a full-vocabulary distillation term; needs a live reference.
-        schedule: how the learning rate anneals.
-        no_decay: parameters without weight decay: embeddings, vectors (norms and biases).
-        z_loss: coefficient of the squared log-normaliser; OLMo 2 takes 1e-5.
-        neutral_special_tokens: BOS and EOS have weight 1 and are left out of centring and ranking.
-        neutral_token_ids: further such tokens, e.g. of a template.
-        activation_checkpointing: recompute activations in backward; less memory, about a third more time.
-        compile: torch.compile the policy's layers.
+        schedule: how the learning rate anneals; null is linear to zero.
+        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
+            the model was pre-trained without decay on.
+        z_loss: coefficient of the squared log-normaliser, which keeps logits from drifting; 0 is off. Give the value of
+            the model's pre-training; OLMo 2 takes 1e-5.
+        neutral_special_tokens: give BOS and EOS weight 1 and leave them out of centring and ranking; false weighs them
+            as any token.
+        neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
+        activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
+            that do not fit otherwise.
+        compile: torch.compile the policy's layers; faster steps after some minutes of compilation.
     """
 
     def __init__(
@@ -66,14 +82,18 @@ class MidTrainingModule(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        policy.check("policy")
+        horizon.check()
+        require_range("model.z_loss", z_loss, 0.0, float("inf"), include_low=True)
+        check_optimizer(optimizer)
         self.spec, self.optimizer, self.horizon = policy, optimizer, horizon
         self.weighting = weighting or NextTokenPrediction()
         self.reference, self.distillation = reference, distillation
         self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        self.frozen = FrozenModels(self.weighting, self.reference, self.base, self.distillation)
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
         self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
-        check_settings(self)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
@@ -92,24 +112,38 @@ class MidTrainingModule(pl.LightningModule):
 
     @property
     def references(self) -> list[Reference]:
-        """The frozen models that this run asks; others of the config are never loaded."""
-        return self.asked(chooses_rows=self.weighting.selects_rows and self.data.subset is None)
-
-    def asked(self, *, chooses_rows: bool) -> list[Reference]:
-        """The frozen models that are asked in training, and before it if rows are chosen then."""
-        if self.weighting.needs_reference or chooses_rows:
-            asked = [self.reference, self.base]
-        else:
-            asked = [self.reference] if self.distillation is not None else []
-        return [reference for reference in asked if reference is not None]
+        """The frozen models that this run needs; others of the config are never loaded."""
+        return self.frozen.needed(chooses_rows=self.data.subset is None)
 
     @property
     def columns(self) -> list[str]:
         """Names of the score columns that training reads."""
         return [r.column for r in self.references if r.column is not None]
 
+    def check(self, stage: str) -> None:
+        """Refuse a policy, references, rows and a trainer that do not fit each other; nothing is loaded or changed.
+
+        Raises:
+            ConfigError: naming the field, what it got and what would be right.
+        """
+        trainer, manifest = self.trainer, self.data.manifest
+        check_reads("policy", self.spec, manifest)
+        if stage != "fit":
+            return
+        for reference in self.references:
+            reference.check(self.spec, manifest)
+            check_sharded(reference, trainer.strategy)
+        check_precision(trainer.precision)
+        check_strategy(trainer)
+        if trainer.max_epochs != 1:
+            raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
+        steps = self.horizon.in_steps(self.tokens_per_step)
+        self.schedule.check(steps)
+        if trainer.max_steps > steps:
+            raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+
     def setup(self, stage: str) -> None:
-        check_fit(self, self.trainer, stage)
+        self.check(stage)
         self.tokenizer = self.spec.load_tokenizer()
         special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
         ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
@@ -148,7 +182,7 @@ class MidTrainingModule(pl.LightningModule):
         for reference in self.references:
             reference.load(self.spec, self.device)
 
-    def select_rows(self, rows: PackedRows) -> Any:
+    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
         """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
         if not self.weighting.selects_rows:
             return None
@@ -170,19 +204,19 @@ class MidTrainingModule(pl.LightningModule):
                 reference.release()
         return None if choice is None else choice.rows
 
-    def forward(self, batch: dict[str, Any]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, [batch, time]."""
         assert self.policy is not None
-        hidden = hidden_states(self.policy, batch)
-        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch["targets"], bias=b))
+        hidden = hidden_states(self.policy, batch.inputs)
+        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
         return nll
 
-    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Free the last step's gradients now: Lightning would keep them while the activations are at their peak."""
         if self.policy is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.policy.zero_grad(set_to_none=True)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.policy is not None
         weighs, strategy = self.weighting.needs_reference, self.trainer.strategy
         loss = weighted_loss(
@@ -197,7 +231,7 @@ class MidTrainingModule(pl.LightningModule):
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
             weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
         )
-        self._window.add(loss, batch["rows"].tolist())
+        self._window.add(loss, batch.rows.tolist())
         if self._window.broken and self.trainer.world_size == 1:
             stop(self.global_step, "loss", self._window.broken, loss.total)
         self.last_loss = replace(loss, total=loss.total.detach())
@@ -236,10 +270,10 @@ class MidTrainingModule(pl.LightningModule):
         self.log("train/grad_norm", grad_norm)
         self._window.clear()
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        nll, counted = self(batch), batch["targets"] >= 0
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        nll, mask = self(batch), batch.mask
         for source, mean in enumerate(self._means()):
-            mean.update(nll[counted & (batch["source_ids"] == source)])
+            mean.update(nll[mask & (batch.source_ids == source)])
 
     test_step = validation_step
 
@@ -262,65 +296,3 @@ class MidTrainingModule(pl.LightningModule):
         if totals is not None:
             sums, counts = self.trainer.strategy.reduce(totals, reduce_op="sum").sum(0)
             self.log(f"{prefix}/nll", sums / counts, prog_bar=True)
-
-
-def check_settings(module: "MidTrainingModule") -> None:
-    """Refuse settings of the module that contradict each other.
-
-    Raises:
-        ConfigError: naming the field, what it got and what would be right.
-    """
-    module.spec.check("policy")
-    module.horizon.check()
-    require_range("model.z_loss", module.z_loss, 0.0, float("inf"), include_low=True)
-    try:
-        module.optimizer([torch.nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"model.optimizer: {error}") from error
-    name = type(module.weighting).__name__
-    if module.reference is None and (module.weighting.needs_reference or module.weighting.selects_rows):
-        raise ConfigError(
-            f"model.reference: {name} compares with a reference, but got none; give a LiveReference (a frozen model) "
-            "or a CachedReference (a column that `score` wrote)"
-        )
-    if module.distillation is not None and not isinstance(module.reference, LiveReference):
-        given = type(module.reference).__name__ if module.reference else "none"
-        raise ConfigError(
-            f"model.reference: distillation needs the reference's whole distribution; got {given}, give a LiveReference"
-        )
-
-
-def _check_sharded(module: "MidTrainingModule", trainer: pl.Trainer) -> None:
-    if not isinstance(trainer.strategy, ZeRO):
-        raise ConfigError(
-            f"reference.sharded: got true with {type(trainer.strategy).__name__}; it needs ZeRO "
-            "(experiments/scale/zero3.yaml)"
-        )
-    if module.distillation is not None:
-        raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
-
-
-def check_fit(module: "MidTrainingModule", trainer: pl.Trainer, stage: str) -> None:
-    """Refuse a policy, a reference and rows that do not fit each other.
-
-    Raises:
-        ConfigError: naming the field, what it got and what would be right.
-    """
-    manifest = module.data.manifest
-    check_reads("policy", module.spec, manifest)
-    if stage != "fit":
-        return
-    for reference in module.references:
-        reference.check(module.spec, manifest)
-        if getattr(reference, "sharded", False):
-            _check_sharded(module, trainer)
-    check_precision(trainer.precision)
-    check_strategy(trainer)
-    if trainer.max_epochs != 1:
-        raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
-    steps = module.horizon.in_steps(module.tokens_per_step)
-    warmup = module.schedule.warmup_steps
-    if warmup >= steps:
-        raise ConfigError(f"model.schedule.warmup_steps: got {warmup}; give less than the horizon of {steps} steps")
-    if trainer.max_steps > steps:
-        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")

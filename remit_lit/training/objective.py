@@ -1,14 +1,15 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from remit_lit.data.batch import Batch
 from remit_lit.errors import NonFiniteError
-from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
@@ -39,7 +40,7 @@ class WeightedLoss:
 
 def weighted_loss(
     model: nn.Module,
-    batch: dict[str, Any],
+    batch: Batch,
     weighting: TokenWeighting,
     *,
     neutral_ids: Tensor,
@@ -67,13 +68,13 @@ def weighted_loss(
         teacher: the live reference that the policy is distilled from.
         weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
     """
-    targets = batch["targets"]
-    hidden, head = hidden_states(model, batch), loss_head(model)
+    targets = batch.targets
+    hidden, head = hidden_states(model, batch.inputs), loss_head(model)
     seen = TokenSignals(
         policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
-        mask=targets != IGNORE_INDEX,
+        mask=batch.mask,
         reference_nll=reference_nll,
-        segment_ids=batch["segment_ids"],
+        segment_ids=batch.segment_ids,
         neutral=torch.isin(targets, neutral_ids),
     )
 
@@ -103,7 +104,7 @@ def weighted_loss(
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
-    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    values: dict[str, Any] = {f.name: getattr(signals, f.name) for f in fields(signals)}
     return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
@@ -112,7 +113,7 @@ def _distilled(
     weights: Tensor,
     hidden: Tensor,
     head: nn.Module,
-    batch: dict[str, Any],
+    batch: Batch,
     settings: Distillation,
     teacher: LiveReference,
 ) -> Tensor:
@@ -123,29 +124,32 @@ def _distilled(
     return (1 - settings.alpha) * total + settings.alpha * divergence
 
 
+@dataclass
 class Window:
-    """Sums over the accumulated micro-batches.
-
-    Args:
-        num_rows: rows of all micro-batches of a step on this rank.
-        device: where losses are.
+    """Sums over the accumulated micro-batches of an optimizer step.
 
     Attributes:
+        num_rows: rows of all micro-batches of a step on this rank.
+        device: where losses are.
         sums: of weighted losses in nats, and of what they are divided by in tokens, float64 [2]. No buffer of a module:
             half-precision plugins would round it.
         rows: numbers of the rows so far.
         broken: those of micro-batches whose loss is not finite.
     """
 
-    def __init__(self, num_rows: int, device: torch.device) -> None:
-        self.num_rows, self.device = num_rows, device
+    num_rows: int
+    device: torch.device
+    sums: Tensor = field(init=False)
+    rows: list[int] = field(init=False)
+    broken: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Begin the next step."""
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.rows: list[int] = []
-        self.broken: list[int] = []
+        self.rows, self.broken = [], []
 
     def add(self, loss: WeightedLoss, rows: list[int]) -> None:
         """Take in a micro-batch."""
@@ -155,7 +159,7 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        """Whether all micro-batches are there; ZeRO is asked for a step after each of them."""
+        """Whether all micro-batches are there; under ZeRO the optimizer is called after each of them."""
         return len(self.rows) == self.num_rows
 
 

@@ -1,4 +1,4 @@
-"""Annealing: the learning rate as a share of its peak, by optimizer step. Mid-training ends at or near zero."""
+"""The length of a run, how the learning rate anneals over it, and the optimizer's groups of parameters."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,8 +19,8 @@ class Horizon:
     """How long the run is; the schedule ends there.
 
     Attributes:
-        steps: optimizer steps.
-        tokens: tokens over all ranks, rounded down to whole steps. Give exactly one of the two.
+        steps: optimizer steps. Give either this or tokens.
+        tokens: tokens over all ranks, rounded down to whole steps; stays the same when the batch size changes.
     """
 
     steps: int | None = None
@@ -50,13 +51,20 @@ class Schedule(ABC):
     """The learning rate as a share of its peak.
 
     Args:
-        warmup_steps: optimizer steps over which the rate first rises linearly.
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
     """
 
     def __init__(self, warmup_steps: int = 0) -> None:
         if warmup_steps < 0:
             raise ConfigError(f"schedule.warmup_steps: got {warmup_steps}; give 0 or more")
         self.warmup_steps = warmup_steps
+
+    def check(self, steps: int) -> None:
+        """Raise ConfigError unless the warm-up ends within a run of ``steps`` optimizer steps."""
+        if self.warmup_steps >= steps:
+            raise ConfigError(
+                f"model.schedule.warmup_steps: got {self.warmup_steps}; give less than the horizon of {steps} steps"
+            )
 
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak at ``step`` (from 0) of ``steps``."""
@@ -73,8 +81,8 @@ class Linear(Schedule):
     """From the peak in a straight line to ``final``. To zero is OLMo 2's stage 2.
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
     """
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0) -> None:
@@ -90,8 +98,8 @@ class Cosine(Linear):
     """From the peak along half a cosine to ``final``, as in RHO-1's continual pre-training.
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
     """
 
     def decay(self, progress: float) -> float:
@@ -102,8 +110,8 @@ class WSDDecay(Linear):
     """Warm-up, stable, decay: the peak is held, then falls linearly over the last part (MiniCPM, arXiv:2404.06395).
 
     Args:
-        warmup_steps: optimizer steps of linear warm-up.
-        final: share of the peak at the horizon, in [0, 1].
+        warmup_steps: optimizer steps over which the rate first rises linearly; a few help a fresh optimizer.
+        final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
         decay_share: part of the steps after the warm-up over which the rate falls, in (0, 1].
     """
 
@@ -117,9 +125,15 @@ class WSDDecay(Linear):
 
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
-
-
 NoDecay = Literal["embeddings", "vectors"]
+
+
+def check_optimizer(optimizer: OptimizerCallable) -> None:
+    """Raise ConfigError for arguments that the optimizer refuses, found by building one for a single parameter."""
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.optimizer: {error}") from error
 
 
 def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict[str, Any]]:

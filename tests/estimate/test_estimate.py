@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import BUCKETS, GATHERED, LAYOUTS, MASTERS, spread
-from remit_lit.estimate.run import count, num_devices
+from remit_lit.estimate.run import Sizes, count, num_devices
 from remit_lit.estimate.step import (
     ACTIVATIONS,
     BACKWARD,
@@ -69,6 +69,10 @@ def measure(
     return measure_step(of, workload, "float32", autocast=autocast, checkpointing=checkpointing)
 
 
+def count_of(of: MidTrainingModule) -> Sizes:
+    return count(of.spec, of.frozen, TIME)
+
+
 def real_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(llama_config())
 
@@ -77,19 +81,19 @@ def real_model() -> LlamaForCausalLM:
 
 
 def test_parameters_are_those_of_the_model(tiny_policy_dir: Path, tiny_reference_dir: Path) -> None:
-    sizes = count(module(tiny_policy_dir), TIME)
+    sizes = count_of(module(tiny_policy_dir))
     parameters = sum(p.numel() for p in real_model().parameters())
     assert (sizes.parameters, sizes.trained, sizes.embeddings) == (parameters, parameters, 32 * 32)
     assert sizes.name == "LlamaForCausalLM"
     own = 6 * parameters + 12 * 2 * 32 * TIME
     assert sizes.flops == own
     frozen = LiveReference(ModelSpec(str(tiny_reference_dir)))
-    assert count(module(tiny_policy_dir, weighting=ReMiT(), reference=frozen), TIME).flops == own * 4 / 3
+    assert count_of(module(tiny_policy_dir, weighting=ReMiT(), reference=frozen)).flops == own * 4 / 3
 
 
 def test_untied_embeddings_count_twice(tmp_path: Path) -> None:
     llama_config(tie_word_embeddings=False).save_pretrained(tmp_path)
-    assert count(module(tmp_path), TIME).embeddings == 2 * 32 * 32
+    assert count_of(module(tmp_path)).embeddings == 2 * 32 * 32
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.rows import PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.agreement import agreement, token_agreement
@@ -29,11 +30,11 @@ def run(rows: Path, reference: Path, model: Path, output: Path, **options: Any) 
     return Evaluation.read(agreement(str(rows), *specs, str(output), accelerator="cpu", **options))
 
 
-def distributions(directory: Path, batch: dict[str, Any]) -> Categorical:
+def distributions(directory: Path, batch: Batch) -> Categorical:
     """Of every position by whole logits in float64, [batch, time]."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64)
     with torch.no_grad():
-        output = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
+        output = model(**batch.inputs, use_cache=False)
     return Categorical(logits=output.logits)
 
 
@@ -47,16 +48,16 @@ def test_the_figures_are_those_of_whole_logits(
     number = len(PackedRows(tiny_rows_split / "validation"))
     batch = get_batch(tiny_rows_split, range(number), split="validation", document_attention=document_attention)
     p, q = (distributions(path, batch) for path in (tiny_reference_dir, tiny_policy_dir))
-    counted = batch["targets"] >= 0
-    kl = torch.where(counted, kl_divergence(p, q), 0)
-    same = counted & (p.probs.argmax(-1) == q.probs.argmax(-1))
-    tokens = counted.sum(1).double()
+    mask = batch.mask
+    kl = torch.where(mask, kl_divergence(p, q), 0)
+    same = mask & (p.probs.argmax(-1) == q.probs.argmax(-1))
+    tokens = mask.sum(1).double()
     assert (tokens.unique().numel() > 1) == document_attention
     assert task.items == tuple(f"row {row}" for row in range(number))
     np.testing.assert_array_equal(task.metrics["kl"].weights, tokens)
     np.testing.assert_allclose(task.metrics["kl"].outcomes, kl.sum(1) / tokens, rtol=1e-5)
     np.testing.assert_allclose(task.metrics["top1_agreement"].outcomes, same.sum(1) / tokens, rtol=1e-12)
-    assert task.metrics["kl"].value == pytest.approx((kl.sum() / counted.sum()).item(), rel=1e-5)
+    assert task.metrics["kl"].value == pytest.approx((kl.sum() / mask.sum()).item(), rel=1e-5)
     assert task.metrics["kl"].value > 0.1  # the models differ
     assert 0 < task.metrics["top1_agreement"].value < 1
 
@@ -78,11 +79,11 @@ def test_the_direction_is_from_the_reference(
 def test_no_chunk_changes_a_figure_and_none_holds_all_logits(tiny_rows_split: Path, tmp_path: Path) -> None:
     models = [ModelSpec(str(save_model(tmp_path / str(s), s, vocab_size=4096))).load() for s in (1, 2)]
     batch = get_batch(tiny_rows_split, range(20))
-    logits = int((batch["targets"] >= 0).sum()) * 4096
+    logits = int(batch.mask.sum()) * 4096
     with Largest() as whole:
-        expected = token_agreement(models[0], models[1], batch, chunk_tokens=10**6)
+        expected = token_agreement(models[0], models[1], batch.inputs, batch.mask, chunk_tokens=10**6)
     with Largest() as small:
-        found = token_agreement(models[0], models[1], batch, chunk_tokens=7)
+        found = token_agreement(models[0], models[1], batch.inputs, batch.mask, chunk_tokens=7)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     assert whole.elements >= logits > 10 * small.elements

@@ -9,9 +9,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForCausalLM
 
 from remit_lit import losses
+from remit_lit.data.batch import Batch
 from remit_lit.data.columns import column_directory, shard_path, write_shard
 from remit_lit.data.manifest import read_manifest
-from remit_lit.data.rows import batch_to
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
@@ -29,12 +29,12 @@ def live(directory: Path) -> LiveReference:
     return LiveReference(ModelSpec(str(directory)))
 
 
-def full_logit_nll(directory: Path, batch: dict) -> torch.Tensor:
+def full_logit_nll(directory: Path, batch: Batch) -> torch.Tensor:
     """NLL by a model that transformers loads, [batch, time]."""
     model = AutoModelForCausalLM.from_pretrained(directory)
     with torch.no_grad():
-        logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["targets"], reduction="none")
+        logits = model(**batch.inputs, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none")
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_cached_reference_trains_as_the_live_one(
 
 def poison(rows: Path, row: int, value: float, *, counted: bool) -> None:
     """Write ``value`` into the column at a counted or an uncounted token of ``row``."""
-    targets = get_batch(rows, [row])["targets"][0]
+    targets = get_batch(rows, [row]).targets[0]
     token = int((targets >= 0 if counted else targets < 0).nonzero()[0])
     directory = column_directory(rows, "train", "nll_rl")
     values = np.load(shard_path(directory, 0))
@@ -197,9 +197,9 @@ def test_the_initial_policy_as_base_gives_weights_that_training_does_not_move(
         batch = get_batch(tiny_rows_split, rows)
         signals = TokenSignals(
             full_logit_nll(tiny_policy_dir, batch),
-            batch["targets"] >= 0,
+            batch.mask,
             full_logit_nll(tiny_reference_dir, batch),
-            neutral=batch["targets"] <= 1,
+            neutral=batch.targets <= 1,
         )
         expected = slow.remit(signals) if isinstance(weighting, ReMiT) else slow.rho1(signals, scope=weighting.scope)
         torch.testing.assert_close(weights, torch.tensor(expected), rtol=0, atol=1e-5)
@@ -245,7 +245,7 @@ def test_miniplm_trains_on_the_rows_of_the_largest_difference(
     )
     count = read_manifest(scored_rows).counts["train"]["rows"]
     batch = get_batch(scored_rows, range(count))
-    counted = batch["targets"] >= 0
+    counted = batch.mask
     means = [
         [nll[mask].double().mean().item() for nll, mask in zip(full_logit_nll(path, batch), counted, strict=True)]
         for path in (tiny_policy_dir, tiny_reference_dir)
@@ -271,10 +271,10 @@ def test_a_batch_may_come_from_anywhere(tiny_rows_split, tiny_policy_dir, tiny_r
     reference = live(tiny_reference_dir)
     reference.load(ModelSpec(str(tiny_policy_dir)), CPU)
     batch = get_batch(tiny_rows_split, range(2))
-    hidden, (weight, bias) = reference.hidden_states(batch_to(batch, CPU))
+    hidden, (weight, bias) = reference.hidden_states(batch.to(CPU))
     assert bias is None and not hidden.requires_grad
     logits = hidden @ weight.T
-    nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["targets"], reduction="none")
+    nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none")
     torch.testing.assert_close(nll, reference.nll(batch), rtol=1e-5, atol=1e-5)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.columns import column_directory
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, LiveReference
@@ -116,8 +117,8 @@ def test_no_forward_pass_is_missed(
     seen = []
     hidden_states = LiveReference._hidden_states
 
-    def counting(self: LiveReference, batch: dict[str, Any]) -> Any:
-        seen.append(batch["input_ids"].numel())
+    def counting(self: LiveReference, batch: Batch) -> Any:
+        seen.append(batch.input_ids.numel())
         return hidden_states(self, batch)
 
     monkeypatch.setattr(LiveReference, "_hidden_states", counting)

@@ -10,12 +10,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.plugins.precision import HalfPrecision
 from transformers import AutoModelForCausalLM
 
 from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.manifest import read_manifest
-from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches, batch_to
+from remit_lit.data.rows import Collate, PackedRows, Row, ShuffledBatches
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
 from remit_lit.training.datamodule import PackedData
@@ -82,13 +81,13 @@ def test_order_and_losses_do_not_depend_on_the_workers(tiny_rows: Path, tiny_pol
     assert runs[0][0] == expected
 
 
-def slow_batch(rows: list[dict[str, Any]], document_attention: bool) -> dict[str, list[list[int]]]:
+def slow_batch(rows: list[Row], document_attention: bool) -> dict[str, list[list[int]]]:
     """What a batch should hold, one position at a time."""
     batch: dict[str, list[list[int]]] = {}
     for row in rows:
-        tokens = [int(token) for token in row["input_ids"]]
+        tokens = [int(token) for token in row.input_ids]
         document, source, place = [], [], []
-        for index, (length, name) in enumerate(zip(row["document_lengths"], row["document_sources"], strict=True)):
+        for index, (length, name) in enumerate(zip(row.document_lengths, row.document_sources, strict=True)):
             for position in range(length):
                 document.append(index)
                 source.append(int(name))
@@ -112,14 +111,15 @@ def slow_batch(rows: list[dict[str, Any]], document_attention: bool) -> dict[str
 def test_batches_agree_with_a_loop(document_attention: bool, tiny_rows_split: Path) -> None:
     packed = PackedRows(tiny_rows_split / "train")
     rows = [packed[index] for index in range(len(packed))]
-    assert len({tuple(row["document_lengths"]) for row in rows}) > 3
-    assert len({int(source) for row in rows for source in row["document_sources"]}) == 2
+    assert len({tuple(row.document_lengths) for row in rows}) > 3
+    assert len({int(source) for row in rows for source in row.document_sources}) == 2
     batch = Collate(document_attention)(rows)
     for name, expected in slow_batch(rows, document_attention).items():
-        assert batch[name].dtype == torch.int64
-        assert batch[name].tolist() == expected, name
-    assert batch["rows"].tolist() == list(range(len(rows)))
-    assert batch["scores"] == {}
+        values = getattr(batch, name)
+        assert values.dtype == torch.int64
+        assert values.tolist() == expected, name
+    assert batch.rows.tolist() == list(range(len(rows)))
+    assert batch.scores == {}
 
 
 def test_rows_read_at_once_are_those_read_one_by_one(tiny_rows_split: Path) -> None:
@@ -127,27 +127,20 @@ def test_rows_read_at_once_are_those_read_one_by_one(tiny_rows_split: Path) -> N
     packed = PackedRows(tiny_rows_split / "train", columns, np.arange(1, 20))
     indices = [7, 0, 18, 7]
     together, alone = packed.__getitems__(indices), [packed[index] for index in indices]
-    assert len({len(row["document_lengths"]) for row in together}) > 1
+    assert len({len(row.document_lengths) for row in together}) > 1
     for one, other in zip(together, alone, strict=True):
-        assert one["row"] == other["row"]
+        assert one.number == other.number
         for name in ("input_ids", "document_lengths", "document_sources"):
-            assert one[name].tolist() == other[name].tolist()
-        assert one["scores"]["nll"].tolist() == other["scores"]["nll"].tolist()
+            assert getattr(one, name).tolist() == getattr(other, name).tolist()
+        assert one.scores["nll"].tolist() == other.scores["nll"].tolist()
 
 
 def test_a_document_of_one_token_predicts_nothing_of_the_next() -> None:
-    row = {
-        "input_ids": np.array([5, 6, 7, 8, 9]),
-        "document_lengths": np.array([1, 3, 1]),
-        "document_sources": np.array([1, 0, 1]),
-        "row": 4,
-        "scores": {},
-    }
-    batch = Collate(True)([row])
-    assert batch["targets"].tolist() == [[-100, 7, 8, -100, -100]]
-    assert batch["position_ids"].tolist() == [[0, 0, 1, 2, 0]]
-    assert batch["source_ids"].tolist() == [[0, 0, 0, 1, 1]]
-    assert batch["segment_ids"].tolist() == [[1, 1, 1, 2, 2]]
+    batch = Collate(True)([Row(4, np.array([5, 6, 7, 8, 9]), np.array([1, 3, 1]), np.array([1, 0, 1]), {})])
+    assert batch.targets.tolist() == [[-100, 7, 8, -100, -100]]
+    assert batch.position_ids.tolist() == [[0, 0, 1, 2, 0]]
+    assert batch.source_ids.tolist() == [[0, 0, 0, 1, 1]]
+    assert batch.segment_ids.tolist() == [[1, 1, 1, 2, 2]]
 
 
 def test_a_selection_renumbers_rows_and_keeps_their_scores(tiny_rows: Path) -> None:
@@ -157,24 +150,9 @@ def test_a_selection_renumbers_rows_and_keeps_their_scores(tiny_rows: Path) -> N
     assert len(chosen) == 3
     for index, row in enumerate((3, 8, 11)):
         item = chosen[index]
-        assert item["row"] == row
-        assert item["input_ids"].tolist() == whole[row]["input_ids"].tolist()
-        assert set(item["scores"]["nll"].tolist()) == {row}
-
-
-def test_scores_survive_a_cast_of_the_batch_to_half_precision(tiny_rows: Path) -> None:
-    values = np.random.default_rng(0).normal(3, 2, (200, 132)).astype(np.float32)
-    packed = PackedRows(tiny_rows / "train", {"nll": values})  # type: ignore[dict-item]
-    batch = HalfPrecision("bf16-true").convert_input(Collate(True)([packed[4], packed[9]]))
-    assert batch["scores"]["nll"].view(torch.float32).numpy().tolist() == values[[4, 9]].tolist()
-
-
-def test_a_batch_moves_as_a_whole(tiny_rows: Path) -> None:
-    packed = PackedRows(tiny_rows / "train", {"nll": np.zeros((200, 132), np.float16)})  # type: ignore[dict-item]
-    moved = batch_to(Collate(True)([packed[0], packed[1]]), torch.device("meta"))
-    tensors = {name: value for name, value in moved.items() if name != "scores"} | moved["scores"]
-    assert len(tensors) == 7
-    assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
+        assert item.number == row
+        assert item.input_ids.tolist() == whole[row].input_ids.tolist()
+        assert set(item.scores["nll"].tolist()) == {row}
 
 
 @pytest.mark.parametrize("document_attention", [True, False])
@@ -218,7 +196,7 @@ def test_ranks_share_the_validation_rows(
         monkeypatch.setattr(type(run.trainer), "global_rank", rank)
         loader = data.val_dataloader()
         assert not isinstance(loader, list)
-        seen.append([row for batch in loader for row in batch["rows"].tolist()])
+        seen.append([row for batch in loader for row in batch.rows.tolist()])
     total = len(PackedRows(tiny_rows_split / "validation"))
     assert sorted(itertools.chain(*seen)) == list(range(total))
     assert max(map(len, seen)) - min(map(len, seen)) <= 1

@@ -142,10 +142,9 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
         distillation=settings,
         teacher=teacher,
     )
-    given = {name: batch[name] for name in ("input_ids", "position_ids")}
-    logits, targets = policy(**given, use_cache=False).logits, batch["targets"]
+    logits, targets = policy(**batch.inputs, use_cache=False).logits, batch.targets
     with torch.no_grad():
-        other = teacher.model(**given, use_cache=False).logits[..., :32]
+        other = teacher.model(**batch.inputs, use_cache=False).logits[..., :32]
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
     divergence = -((other / 2).softmax(-1) * (logits / 2).log_softmax(-1)).sum(-1)
     tokens = loss.weights.sum() if isinstance(weighting, Rho1) else (targets != -100).sum()
@@ -162,9 +161,9 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
 def test_under_autocast_the_loss_is_that_of_the_logits_in_bfloat16(tiny_policy_dir, tiny_reference_dir, batch):
     policy, teacher = (ModelSpec(str(path)).load() for path in (tiny_policy_dir, tiny_reference_dir))
     head, other_head = loss_head(policy), loss_head(teacher)
-    counted = batch["targets"] != -100
+    counted = batch.mask
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        student, frozen = hidden_states(policy, batch), hidden_states(teacher, batch).detach()
+        student, frozen = hidden_states(policy, batch.inputs), hidden_states(teacher, batch.inputs).detach()
         found = distillation_sum(
             student, (head.weight, None), frozen, (other_head.weight, None), counted.float(), Distillation()
         )

@@ -1,10 +1,17 @@
+"""Schedules by their formulas, and which parameters decay."""
+
 import math
+from functools import partial
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
 
 from remit_lit.errors import ConfigError
-from remit_lit.training.optimization import Cosine, Horizon, Linear, WSDDecay
-from tests.helpers import fit
+from remit_lit.training.optimization import Cosine, Horizon, Linear, WSDDecay, parameter_groups
+from tests.helpers import Run, fit, save_model
 
 STEPS, WARMUP = 20, 4
 
@@ -105,3 +112,42 @@ def test_a_run_that_stops_early_keeps_to_the_horizon(tiny_rows, tiny_policy_dir,
     )
     assert run.trainer.global_step == 3
     assert run.logged("train/learning_rate") == pytest.approx([1.0, 0.9, 0.8], rel=1e-6)
+
+
+def decays(group: dict[str, Any], model: nn.Module) -> set[str]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(parameter)] for parameter in group["params"]}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("no_decay", [[], ["embeddings"], ["vectors"], ["embeddings", "vectors"]], ids="-".join)
+def test_weight_decay_spares_what_is_named(tiny_rows_split, tmp_path, tied, no_decay):
+    directory = save_model(tmp_path / "policy", 1, tie_word_embeddings=tied)
+
+    def run(weight_decay: float) -> Run:
+        optimizer = partial(torch.optim.SGD, lr=0.5, weight_decay=weight_decay)
+        return fit(tiny_rows_split, directory, tmp_path, steps=1, optimizer=optimizer, no_decay=no_decay)
+
+    initial = AutoModelForCausalLM.from_pretrained(directory).state_dict()
+    kept, decayed = run(0.0).parameters, run(0.2).parameters
+    for name, value in kept.items():
+        spared = ("embeddings" in no_decay and "embed_tokens" in name) or ("vectors" in no_decay and "norm" in name)
+        expected = value if spared else value - 0.5 * 0.2 * initial[name]
+        torch.testing.assert_close(decayed[name], expected, rtol=0, atol=1e-6)
+
+
+def test_every_trained_parameter_is_in_one_group():
+    model = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 2), nn.LayerNorm(2))
+    model[1].bias.requires_grad_(False)
+    groups = parameter_groups(model, ["embeddings", "vectors"])
+    assert [decays(group, model) for group in groups] == [{"1.weight"}, {"0.weight", "2.weight", "2.bias"}]
+    assert groups[1]["weight_decay"] == 0.0 and "weight_decay" not in groups[0]
+    assert [decays(group, model) for group in parameter_groups(model, [])] == [
+        {"0.weight", "1.weight", "2.weight", "2.bias"}
+    ]
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    Linear(warmup_steps=3).check(4)
+    with pytest.raises(ConfigError, match=r"warmup_steps: got 4; give less than the horizon of 4 steps"):
+        Linear(warmup_steps=4).check(4)

@@ -24,10 +24,11 @@ class Checkpoints(Checkpoint):
     """Write checkpoints to ``run_dir/checkpoints``, each aside and then renamed, with checksums.
 
     Args:
-        every_n_train_steps: optimizer steps from one to the next; null writes one at the end only.
-        at_end: write one when training ends.
+        every_n_train_steps: optimizer steps from one checkpoint to the next; an interruption loses at most as many.
+            Null writes one at the end only.
+        at_end: write one when training ends; false saves its disk space where only the exported model is wanted.
         keep_last: how many of the newest are kept; null keeps all.
-        keep_every: those whose step is a multiple of this are kept too.
+        keep_every: keep those whose step is a multiple of this too, e.g. to evaluate them later.
         if_refused: by a full or read-only disk: warn goes on without that checkpoint, stop ends the run. Earlier
             checkpoints stay as they are.
 

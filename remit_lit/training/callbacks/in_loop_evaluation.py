@@ -33,15 +33,15 @@ class InLoopEvaluation(pl.Callback):
     from a checkpoint repeats no evaluation.
 
     Rank 0 measures and the others wait: figures are then those of one process on the same weights, and downloads and
-    programs that a task runs happen once. The policy is asked in the dtype in which it trains; under ZeRO stage 3,
+    programs that a task runs happen once. The policy is evaluated in the dtype in which it trains; under ZeRO stage 3,
     where no rank has it whole, rank 0 builds a second one of the gathered float32 weights for as long as it measures.
 
     Args:
-        tasks: as in ``evaluate``. They are test items, for curves to show and not to choose by.
-        every_n_steps: optimizer steps from one evaluation to the next.
-        limit: the first so many items of each task; null is all.
-        batch_size: sequences at a time.
-        allow_code_execution: run what the model wrote, in a sandbox.
+        tasks: names of tasks, as in ``evaluate``. They are test items, for curves to show and not to choose by.
+        every_n_steps: optimizer steps from one evaluation to the next; training waits for each.
+        limit: items of each task, from the first on; null is all. Fewer make it faster and its figures noisier.
+        batch_size: sequences at a time; fewer take less memory.
+        allow_code_execution: run programs that the model wrote, in a sandbox, which some tasks need.
         at_start: measure before training too.
 
     Attributes:
@@ -51,7 +51,7 @@ class InLoopEvaluation(pl.Callback):
 
     Raises:
         ConfigError: there is no task, one is named twice, or a number is below 1; and before a model is loaded, a task
-            is unknown, or the lab is asked of another tokenizer.
+            is unknown, or the lab is to be evaluated with another tokenizer.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class InLoopEvaluation(pl.Callback):
         assert module.tokenizer is not None
         hook = model.register_forward_pre_hook(lambda *_: _show_progress(trainer))
         try:
-            found = run_tasks(
+            results = run_tasks(
                 model,
                 module.tokenizer,
                 self.tasks,
@@ -151,12 +151,12 @@ class InLoopEvaluation(pl.Callback):
             )
         finally:
             hook.remove()
-        for name, task in found.items():
+        for name, task in results.items():
             if task.not_run is not None:
                 rank_zero_warn(f"task {name} was not run: {task.not_run}")
         return {
             f"{name}/{metric}": figure.value
-            for name, task in found.items()
+            for name, task in results.items()
             if task.not_run is None
             for metric, figure in task.metrics.items()
         }

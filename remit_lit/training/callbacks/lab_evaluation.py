@@ -17,10 +17,10 @@ class LabEvaluation(pl.Callback):
     rank solves all problems, so the figures need no reduction.
 
     Args:
-        problems: dev problems at each validation.
-        test_problems: test problems when training ends.
-        documents: dev documents of each kind for the losses.
-        batch_size: problems or documents at a time.
+        problems: number of dev problems to solve at each validation; more make the accuracy less noisy and slower.
+        test_problems: number of test problems to solve when training ends.
+        documents: number of dev documents of each kind whose losses are measured.
+        batch_size: problems or documents at a time; fewer take less memory.
 
     Attributes:
         before: figures before training.

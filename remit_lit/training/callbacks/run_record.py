@@ -69,7 +69,10 @@ class RunRecord(pl.Callback):
         if not trainer.is_global_zero or not path.exists():
             return
         results = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("val/", "lab/"))}
-        cost = count_cost(mid_training(pl_module), trainer.global_step, self._seconds_so_far)
+        module = mid_training(pl_module)
+        assert module.policy is not None
+        tokens = trainer.global_step * module.tokens_per_step
+        cost = count_cost(module.frozen, module.policy, module.data, tokens, self._seconds_so_far)
         ended = now()
         record = json.loads(path.read_text()) | {"results": results, "cost": asdict(cost), "ended": ended}
         path.write_text(json.dumps(record, indent=2) + "\n")

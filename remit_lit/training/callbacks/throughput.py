@@ -16,7 +16,8 @@ class Throughput(pl.Callback):
     """Log ``tokens_seen`` and ``tokens_per_second`` (over all ranks), and ``mfu`` where the device's peak is known.
 
     Args:
-        peak_flops: FLOP/s of one device. Null: Lightning's table of GPUs; a CPU has no entry, so no MFU is logged.
+        peak_flops: peak FLOP/s of one device, for MFU. Null takes Lightning's table of GPUs; give it for a device that
+            is not there (no CPU is), since no MFU is logged otherwise.
     """
 
     def __init__(self, peak_flops: float | None = None) -> None:

@@ -59,7 +59,8 @@ class Watchdog(pl.Callback):
     Ranks tell each other of their progress by files in ``run_dir/heartbeats``, so the run folder must be shared.
 
     Args:
-        timeout: seconds without progress; more than the longest batch, checkpoint or evaluation. Null: never.
+        timeout: seconds without progress after which the run ends; more than the longest batch, checkpoint or
+            evaluation. Null waits for ever.
     """
 
     def __init__(self, timeout: float | None = 1800.0) -> None:
@@ -100,11 +101,11 @@ class Watchdog(pl.Callback):
         self._stop.set()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """A broken connection is all that the others hear of a rank that is gone; say which it was."""
+        """Name the rank that is gone: all that the others see of it is a broken connection."""
         self._stop.set()
         if self._neighbours and not isinstance(exception, (ConfigError, DataError, NonFiniteError, Preempted)):
             time.sleep(_BEAT_SECONDS)  # a process that is being killed may still be there
-            self._say_who_is_gone()
+            self._report_gone()
 
     def _advance(self) -> None:
         self._progress, self._changed = self._progress + 1, time.monotonic()
@@ -116,40 +117,40 @@ class Watchdog(pl.Callback):
             write_whole(path, json.dumps(asdict(beat)))
 
     def _beats(self) -> list[Heartbeat]:
-        found = []
+        beats = []
         for rank in range(self._ranks):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 content = (self._directory / f"rank-{rank:05d}.json").read_text()
-                found.append(Heartbeat(**json.loads(content)))
-        return found
+                beats.append(Heartbeat(**json.loads(content)))
+        return beats
 
     def _watch(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             self._beat()
-            if self._say_who_is_gone():
+            if self._report_gone():
                 os._exit(EXIT_CODE)
             if self.timeout is not None and time.monotonic() - self._changed > self.timeout:
                 self._end()
 
-    def _say_who_is_gone(self) -> bool:
+    def _report_gone(self) -> bool:
         gone = [beat for beat in self._neighbours if beat.is_gone]
         for beat in gone:
-            self._say(f"{beat} is gone; the run ends on all ranks")
+            self._print(f"{beat} is gone; the run ends on all ranks")
         return bool(gone)
 
     def _end(self) -> None:
-        time.sleep(2 * _BEAT_SECONDS)  # so that every rank that can has said where it stands
+        time.sleep(2 * _BEAT_SECONDS)  # so that every rank that still can has written its progress
         beats = self._beats()
         last = max(beat.progress for beat in beats)
         silent = [beat for beat in beats if time.time() - beat.time > 3 * _BEAT_SECONDS]
         late = silent or [b for b in beats if b.progress < last]
         named = ", ".join(map(str, late)) or "every rank"
-        self._say(f"{named} made no progress for {self.timeout:.0f} s; the run ends on all ranks")
+        self._print(f"{named} made no progress for {self.timeout:.0f} s; the run ends on all ranks")
         for beat in beats:
             if beat in late and beat.rank in (neighbour.rank for neighbour in self._neighbours):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(beat.process, signal.SIGKILL)
         os._exit(EXIT_CODE)
 
-    def _say(self, message: str) -> None:
+    def _print(self, message: str) -> None:
         print(f"error: rank {self._rank}: {message}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from remit_lit.data.batch import Batch
 from remit_lit.training.callbacks import is_logging_step, mid_training
 from remit_lit.training.objective import WeightedLoss
 from remit_lit.weighting import TokenWeighting
@@ -49,7 +50,7 @@ class WeightStatistics(pl.Callback):
     """Log :func:`weight_statistics` and the training NLL of each source every ``trainer.log_every_n_steps`` steps."""
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         module = mid_training(pl_module)
         loss = module.last_loss
@@ -57,6 +58,6 @@ class WeightStatistics(pl.Callback):
             return
         module.log_dict({name: v.float() for name, v in weight_statistics(loss, module.weighting).items()})
         for index, source in enumerate(module.data.manifest.sources["train"]):
-            chosen = loss.signals.mask & (batch["source_ids"] == index)
+            chosen = loss.signals.mask & (batch.source_ids == index)
             if chosen.any():
                 module.log(f"train/nll/{source}", loss.nll[chosen].mean())

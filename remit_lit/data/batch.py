@@ -1,0 +1,67 @@
+"""``Batch``: what the data hands to training, scoring and evaluation, each field named once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from remit_lit.losses import IGNORE_INDEX
+
+
+@dataclass(eq=False)
+class Batch:
+    """Packed rows as tensors. Position ``t`` is about the token predicted there: token ``t + 1`` of the row.
+
+    Not frozen: Lightning and its precision plugins rebuild a batch field by field.
+
+    Attributes:
+        input_ids: tokens, int64 [batch, time].
+        position_ids: place of each token in its document, or in its row where documents see each other, int64
+            [batch, time].
+        targets: the token predicted at each position, ``IGNORE_INDEX`` where there is none, int64 [batch, time].
+        segment_ids: index of the target's document within its row, int64 [batch, time].
+        source_ids: index of the target's source in the manifest, int64 [batch, time].
+        rows: numbers of the rows in their split, -1 for one that only fills up a rank's share, int64 [batch].
+        scores: NLLs by column name, [batch, time], read by :meth:`nll`. They are float32 nats kept as int32, since
+            half-precision plugins cast every float tensor of a batch.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    segment_ids: Tensor
+    source_ids: Tensor
+    rows: Tensor
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where there is a target, whose loss counts, bool [batch, time]."""
+        return self.targets != IGNORE_INDEX
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model reads, by the names of its arguments, each int64 [batch, time]."""
+        return {"input_ids": self.input_ids, "position_ids": self.position_ids}
+
+    def nll(self, column: str) -> Tensor:
+        """NLL of each target in nats by a score column, float32 [batch, time]."""
+        return self.scores[column].view(torch.float32)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on ``device``; copies to a GPU do not wait for each other."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, for loaders that pin."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scores"}
+        return Batch(**tensors, scores={name: change(values) for name, values in self.scores.items()})
+
+
+def score_bits(nll: Tensor) -> Tensor:
+    """NLLs, float32 [batch, time], as :attr:`Batch.scores` keeps them: the same bits as int32."""
+    return nll.view(torch.int32)

@@ -1,0 +1,68 @@
+"""Which frozen models a run needs, and for what."""
+
+from dataclasses import dataclass
+
+from remit_lit.errors import ConfigError
+from remit_lit.reference.reference import LiveReference, Reference
+from remit_lit.training.distillation import Distillation
+from remit_lit.weighting import TokenWeighting
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModels:
+    """The frozen models of a config, of which a run loads those that its strategy or its distillation needs.
+
+    Attributes:
+        weighting: the strategy.
+        reference: the RL-tuned model.
+        base: the model before mid-training.
+        distillation: the distillation term, whose teacher is the reference.
+
+    Raises:
+        ConfigError: the strategy or the distillation term needs a reference that is not there.
+    """
+
+    weighting: TokenWeighting
+    reference: Reference | None = None
+    base: Reference | None = None
+    distillation: Distillation | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is None and (self.weighting.needs_reference or self.weighting.selects_rows):
+            raise ConfigError(
+                f"model.reference: {type(self.weighting).__name__} compares with a reference, but got none; give a "
+                "LiveReference (a frozen model) or a CachedReference (a column that `score` wrote)"
+            )
+        if self.distillation is None:
+            return
+        if not isinstance(self.reference, LiveReference):
+            given = type(self.reference).__name__ if self.reference else "none"
+            raise ConfigError(
+                "model.reference: distillation needs the reference's whole distribution; "
+                f"got {given}, give a LiveReference"
+            )
+        if self.reference.sharded:
+            raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
+
+    @property
+    def weighing(self) -> list[Reference]:
+        """Those that score every token of training for the strategy."""
+        return self._given(self.reference, self.base) if self.weighting.needs_reference else []
+
+    @property
+    def teaching(self) -> list[Reference]:
+        """The teacher, whose hidden states are computed apart from its NLLs."""
+        return self._given(self.reference) if self.distillation is not None else []
+
+    @property
+    def choosing(self) -> list[Reference]:
+        """Those that score every row before training, where the strategy chooses rows."""
+        return self._given(self.reference, self.base) if self.weighting.selects_rows else []
+
+    def needed(self, *, chooses_rows: bool) -> list[Reference]:
+        """Those that are needed in training or, with ``chooses_rows``, before it; each once."""
+        return self.weighing or (self.choosing if chooses_rows else []) or self.teaching
+
+    @staticmethod
+    def _given(*references: Reference | None) -> list[Reference]:
+        return [reference for reference in references if reference is not None]
