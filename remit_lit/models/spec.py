@@ -1,6 +1,7 @@
 """Causal language models: where they come from, how they are built, their hidden states, their loss head."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -8,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError
+from remit_lit.models.fingerprint import files_fingerprint
 from remit_lit.models.locations import check_model_path, resolve
 from remit_lit.models.loss_head import _make_loss_head, attach_loss_head
 from remit_lit.models.tokenization import load_tokenizer
@@ -53,6 +55,21 @@ class ModelSpec:
                 raise ConfigError(f"{field}.tokenizer: a fresh model has none; give a hub id or directory")
         elif self.path is not None:
             check_model_path(field, self.path)
+
+    def fingerprint(self) -> str | None:
+        """What identifies the model: the hash of a local directory's files, else the commit on the hub.
+
+        None for a fresh model, which its config and a seed identify.
+
+        Raises:
+            ConfigError: ``path`` holds no model.
+        """
+        if self.path is None:
+            return None
+        directory = Path(resolve(self.path))
+        if directory.is_dir():
+            return files_fingerprint(sorted(file for file in directory.iterdir() if file.is_file()))
+        return getattr(self.load_config(), "_commit_hash", None) or self.revision
 
     def load_config(self, field: str = "model") -> PretrainedConfig:
         """The transformers config, without weights.

@@ -1,4 +1,4 @@
-"""pass@k on dev problems, before and after a stage, and how far it moved the model."""
+"""pass@k on dev problems before and after a stage, and how far training moved the model."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -19,38 +19,39 @@ from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import Text, draw, prompt_ids, sample
 
 
-class Measured(NamedTuple):
-    """What a model makes of the dev problems.
+class DevScores(NamedTuple):
+    """How well a model solves the dev problems.
 
     Attributes:
-        figures: pass@k by name, the number of problems, and ``reward_failures``.
-        solved: how many of each problem's samples, [problems].
+        metrics: pass@k by name, the number of problems, and ``reward_failures``.
+        solved: how many samples of each problem are right, [problems].
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     solved: list[int]
 
 
 class DevProgress:
-    """Sample dev problems and judge the answers: pass@k by the unbiased estimator.
+    """Answer dev problems by sampling and judge the answers: pass@k by the unbiased estimator.
 
-    A problem's sample counts as solved where its reward is at least 1; where the reward fails, it does not. The
-    problems are held out: training on one of them is refused.
+    An answer is right where its reward is at least 1, and not where the reward fails. The problems are held out:
+    training on one of them is refused.
 
     Args:
-        data: dev problems with ``prompt`` or ``messages`` (see RLVR) and the columns that the reward reads.
-        reward: dotted path of a reward function.
-        max_new_tokens: of an answer.
-        samples: answers to each problem.
-        k: each at most ``samples``.
-        temperature: above 0.
-        batch_size: answers at a time.
-        reward_seconds: time limit of one reward.
-        seed: of the samples.
-        kl: measure the KL to the model at the start too, afterwards; that model is loaded a second time for it.
+        data: the dev problems, with ``prompt`` or ``messages`` (see RLVR) and the columns that the reward reads.
+        reward: the dotted path of a reward function, e.g. my_rewards.exact.
+        max_new_tokens: the longest answer, in tokens; raise it when answers are cut off.
+        samples: how many answers are sampled to each problem; more give a more precise pass@k.
+        k: the values of k for which pass@k is computed, each at most samples; null is [1].
+        temperature: the sampling temperature, above 0.
+        batch_size: how many answers are sampled at a time; lower it when memory runs out.
+        reward_seconds: the time limit of one reward, in seconds.
+        seed: the seed of the sampling.
+        kl: also measure the KL divergence from the starting model after training, in nats per token; the starting
+            model is loaded again for it, so turn it off when memory is short.
 
     Raises:
-        ConfigError: a number out of its range.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class DevProgress:
         )
         require_range("progress.temperature", temperature, 0.0, 100.0)
         if samples < 1 or max_new_tokens < 1:
-            raise ConfigError(f"progress: got samples {samples}, max_new_tokens {max_new_tokens}; give at least 1")
+            raise ConfigError(
+                f"progress: got samples {samples} and max_new_tokens {max_new_tokens}; give at least 1 of each"
+            )
         if not self.k or not all(1 <= value <= samples for value in self.k):
-            raise ConfigError(f"progress.k: got {self.k}; give numbers from 1 to the {samples} samples")
+            raise ConfigError(f"progress.k: got {self.k}; give one or more numbers from 1 to samples ({samples})")
 
     def check(self) -> None:
-        """Refuse a reward or data that are not there, without loading a model."""
+        """Refuse a reward or data that do not exist, without loading a model."""
         load_reward(self.reward)
         self.data.check()
 
@@ -90,7 +93,7 @@ class DevProgress:
         return HeldOutExamples(self.data)
 
     def require_readable(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse problems that the model cannot be asked, before anything is trained.
+        """Refuse problems that the model cannot answer, before anything is trained.
 
         Raises:
             DataError: they have no prompts, or one leaves no room for an answer.
@@ -103,14 +106,14 @@ class DevProgress:
             tokens = len(prompt_ids(tokenizer, prompt)) + self.max_new_tokens
             if positions is not None and tokens > positions:
                 raise DataError(
-                    f"progress.data: problem {index} with max_new_tokens takes {tokens} tokens, and this model reads "
-                    f"{positions}; take it out, or lower progress.max_new_tokens"
+                    f"progress.data: problem {index} with an answer of max_new_tokens has {tokens} tokens, but this "
+                    f"model reads at most {positions}; remove the problem, or lower progress.max_new_tokens"
                 )
 
-    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Measured:
-        """Sample and judge; the model's mode is restored."""
+    def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DevScores:
+        """Sample and judge answers; the model's mode is restored."""
         problems, reward = self._problems(), load_reward(self.reward, self.reward_seconds)
-        drawn = sample(
+        answers_of = sample(
             model,
             tokenizer,
             problems["prompt"][:],
@@ -120,15 +123,15 @@ class DevProgress:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        judged = (judge(reward, problem, answers) for problem, answers in zip(problems, drawn, strict=True))
-        solved = [sum(value is not None and value >= 1.0 for value in values) for values in judged]
-        figures = {f"pass@{k}": fmean(pass_at_k(self.samples, count, k) for count in solved) for k in self.k}
-        return Measured({**figures, "problems": len(problems), "reward_failures": reward.failures}, solved)
+        rewards = [judge(reward, problem, answers) for problem, answers in zip(problems, answers_of, strict=True)]
+        solved = [sum(value is not None and value >= 1.0 for value in values) for values in rewards]
+        metrics = {f"pass@{k}": fmean(pass_at_k(self.samples, count, k) for count in solved) for k in self.k}
+        return DevScores({**metrics, "problems": len(problems), "reward_failures": reward.failures}, solved)
 
-    def moved(
+    def kl_to_start(
         self, model: PreTrainedModel, start: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, float]:
-        """``kl``: KL(model || start) in nats per token, on an answer of ``model`` to each problem."""
+        """``kl``: KL(model || start) in nats per token, over one answer of ``model`` to each problem."""
         divergence = kl_to_start(
             model,
             start.to(model.device),  # type: ignore[arg-type]
@@ -158,21 +161,21 @@ def kl_to_start(
 ) -> float:
     """KL(model || start) in nats per token, over one completion of ``model`` to each prompt.
 
-    The KL at each position is that of the whole distributions, at temperature 1, so it is 0 only where the two agree
-    and never negative; only which positions there are is sampled.
+    The KL at each position is that of the whole distributions, at temperature 1, so it is never negative and 0 only
+    where the two agree; only the positions are sampled.
 
     Args:
-        model: built by :meth:`ModelSpec.load`, as is ``start``; both are on one device.
-        start: the model before.
-        tokenizer: of both.
+        model: the trained model, built by :meth:`ModelSpec.load`.
+        start: the starting model, built likewise and on the same device.
+        tokenizer: the tokenizer of both.
         prompts: text or messages.
-        max_new_tokens: of a completion, its EOS included.
-        temperature: of the sampling.
-        batch_size: completions at a time.
-        seed: of the draws.
+        max_new_tokens: the longest completion in tokens, its EOS included.
+        temperature: the sampling temperature.
+        batch_size: how many completions are sampled at a time.
+        seed: the seed of the sampling.
     """
     total, count = 0.0, 0
-    drawn = draw(
+    batches = draw(
         model,
         tokenizer,
         prompts,
@@ -182,23 +185,23 @@ def kl_to_start(
         batch_size=batch_size,
         seed=seed,
     )
-    for rows in drawn:
-        batch = _batch(rows, model.device)
+    for drawn in batches:
+        batch = _batch(drawn, model.device)
         divergence = token_agreement(model, start, batch, batch["targets"] != IGNORE_INDEX).kl
         total += divergence.sum().item()
-        count += sum(len(completion) for _, completion in rows)
+        count += sum(len(completion) for _, completion in drawn)
     return total / count
 
 
-def _batch(rows: Sequence[tuple[list[int], list[int]]], device: torch.device) -> dict[str, torch.Tensor]:
-    """Prompts with completions, filled up on the right; targets are the completions' tokens. All [batch, time]."""
-    width = max(len(prompt) + len(completion) for prompt, completion in rows)
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    targets = torch.full((len(rows), width), IGNORE_INDEX)
-    for row, (prompt, completion) in enumerate(rows):
+def _batch(drawn: Sequence[tuple[list[int], list[int]]], device: torch.device) -> dict[str, torch.Tensor]:
+    """Prompts with completions, padded on the right; targets are the completions' tokens. All [batch, time]."""
+    width = max(len(prompt) + len(completion) for prompt, completion in drawn)
+    input_ids = torch.zeros(len(drawn), width, dtype=torch.long)
+    targets = torch.full((len(drawn), width), IGNORE_INDEX)
+    for row, (prompt, completion) in enumerate(drawn):
         end = len(prompt) + len(completion)
         input_ids[row, :end] = torch.tensor(prompt + completion)
         targets[row, len(prompt) - 1 : end - 1] = torch.tensor(completion)
-    position_ids = torch.arange(width).expand(len(rows), width)
+    position_ids = torch.arange(width).expand(len(drawn), width)
     batch = {"input_ids": input_ids, "position_ids": position_ids, "targets": targets}
     return {name: value.to(device) for name, value in batch.items()}

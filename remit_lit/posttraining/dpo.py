@@ -1,6 +1,7 @@
 """DPO: preference tuning on pairs of answers, by TRL's DPOTrainer."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from datasets import Dataset
@@ -13,33 +14,33 @@ from remit_lit.posttraining.example_format import (
     keep_short,
     require_columns,
     require_text,
+    resolve_max_length,
     template_columns,
-    window_of,
 )
 from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import prompt_ids, sample
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 
-# Of TRL, which knows them only once it trains; its other ones need more settings than beta.
+# TRL refuses an unknown loss only once it trains; its other losses need more than beta.
 Loss = Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"]
 
 
 class MakePairs:
-    """Make the pairs from the model's own answers: one that the reward calls right, and one that it calls wrong.
+    """Make the pairs from the model's own answers: to each prompt, one that is right and one that is wrong.
 
-    Right is a reward of at least 1, wrong one below. Of each prompt the first of each kind makes the pair; prompts
-    without both are counted and left out.
+    An answer is right where its reward is at least 1, and wrong where it is lower. The first right and the first wrong
+    answer to a prompt make its pair; prompts without both are counted and left out.
 
     Args:
-        reward: dotted path of a reward function.
-        max_new_tokens: of an answer.
-        samples: answers to each prompt.
-        temperature: of the sampling.
-        batch_size: answers at a time.
-        reward_seconds: time limit of one reward.
+        reward: the dotted path of a reward function, e.g. my_rewards.exact.
+        max_new_tokens: the longest answer, in tokens; raise it when answers are cut off.
+        samples: how many answers are sampled to each prompt; raise it when few prompts get both kinds of answer.
+        temperature: the sampling temperature, above 0; raise it when the answers to a prompt are too alike.
+        batch_size: how many answers are sampled at a time; lower it when memory runs out.
+        reward_seconds: the time limit of one reward, in seconds.
 
     Raises:
-        ConfigError: a number out of its range.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -54,21 +55,21 @@ class MakePairs:
         self.reward, self.max_new_tokens, self.samples = reward, max_new_tokens, samples
         self.temperature, self.batch_size, self.reward_seconds = temperature, batch_size, reward_seconds
         require_range("stage.make_pairs.temperature", temperature, 0.0, 100.0)
-        if samples < 2 or max_new_tokens < 1:
-            raise ConfigError(
-                f"stage.make_pairs: got samples {samples}, max_new_tokens {max_new_tokens}; give at least 2 and 1"
-            )
+        if samples < 2:
+            raise ConfigError(f"stage.make_pairs.samples: got {samples}; give at least 2, one for each side of a pair")
+        if max_new_tokens < 1:
+            raise ConfigError(f"stage.make_pairs.max_new_tokens: got {max_new_tokens}; give at least 1")
 
     def make(
         self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> tuple[Dataset, dict[str, int]]:
-        """Pairs, and counts of prompts without one and of rewards that failed.
+        """The pairs, and how many prompts gave none and how many rewards failed.
 
         Raises:
             DataError: no prompt has both a right and a wrong answer.
         """
         reward = load_reward(self.reward, self.reward_seconds)
-        drawn = sample(
+        answers_of = sample(
             model,
             tokenizer,
             examples["prompt"][:],
@@ -79,53 +80,54 @@ class MakePairs:
             seed=seed,
         )
         pairs = []
-        for row, answers in zip(examples, drawn, strict=True):
-            judged = list(zip(answers, judge(reward, row, answers), strict=True))
-            right = [answer for answer, value in judged if value is not None and value >= 1.0]
-            wrong = [answer for answer, value in judged if value is not None and value < 1.0]
+        for example, answers in zip(examples, answers_of, strict=True):
+            rewarded = list(zip(answers, judge(reward, example, answers), strict=True))
+            right = [answer for answer, value in rewarded if value is not None and value >= 1.0]
+            wrong = [answer for answer, value in rewarded if value is not None and value < 1.0]
             if right and wrong:
-                pairs.append({"prompt": row["prompt"], "chosen": right[0], "rejected": wrong[0]})
+                pairs.append({"prompt": example["prompt"], "chosen": right[0], "rejected": wrong[0]})
         if not pairs:
             raise DataError(
-                f"data: of {len(examples)} prompts none has both a right and a wrong answer among {self.samples} "
-                "samples; give other prompts, or more samples"
+                f"data: none of the {len(examples)} prompts got both a right and a wrong answer in {self.samples} "
+                "samples; give other prompts, or raise stage.make_pairs.samples"
             )
         counts = {"no_contrast": len(examples) - len(pairs), "reward_failures": reward.failures}
         return Dataset.from_list(pairs), counts
 
 
+@dataclass
 class DPO(Stage):
-    """Direct preference optimisation (arXiv:2305.18290) against the model at the start.
+    """Direct preference optimisation (arXiv:2305.18290) against the starting model.
 
     The data have ``prompt``, ``chosen`` and ``rejected``, as text or as messages; or ``chosen`` and ``rejected`` as
     whole conversations. Pairs with equal sides are counted and left out.
 
-    Args:
-        make_pairs: make the pairs from the model's own answers; the data then need only ``prompt``.
-        beta: of the loss.
-        loss: by TRL's name, e.g. sigmoid, sigmoid_norm (log-ratios a token), apo_zero.
-        max_length: tokens of a prompt with either answer; null: as many as the model has positions.
-        on_too_long: pairs with a longer side are counted and left out ("drop"), or an error ("refuse").
+    Attributes:
+        make_pairs: make the pairs from the model's own answers; the data then need only ``prompt``. Null reads the
+            pairs from the data.
+        beta: the weight of the KL divergence from the starting model; raise it to stay closer to that model.
+        loss: the loss by its name in TRL, e.g. sigmoid, sigmoid_norm (log-ratios per token), apo_zero.
+        max_length: the longest prompt with either answer, in tokens; null allows as many as the model has positions.
+            Lower it to save memory.
+        on_too_long: what to do with pairs of which a side is longer: "drop" counts them and leaves them out, "refuse"
+            ends the run.
 
     Raises:
         ConfigError: ``beta`` is not positive, or ``loss`` is unknown.
     """
 
+    make_pairs: MakePairs | None = None
+    beta: float = 0.1
+    loss: Loss = "sigmoid"
+    max_length: int | None = None
+    on_too_long: OnTooLong = "drop"
+
     trl_config = "trl.trainer.dpo_config:DPOConfig"
 
-    def __init__(
-        self,
-        make_pairs: MakePairs | None = None,
-        beta: float = 0.1,
-        loss: Loss = "sigmoid",
-        max_length: int | None = None,
-        on_too_long: OnTooLong = "drop",
-    ) -> None:
-        require_range("stage.beta", beta, 0.0, float("inf"))
-        if loss not in get_args(Loss):
-            raise ConfigError(f"stage.loss: got {loss!r}; give one of {', '.join(get_args(Loss))}")
-        self.make_pairs, self.beta, self.loss = make_pairs, beta, loss
-        self.max_length, self.on_too_long = max_length, on_too_long
+    def __post_init__(self) -> None:
+        require_range("stage.beta", self.beta, 0.0, float("inf"))
+        if self.loss not in get_args(Loss):
+            raise ConfigError(f"stage.loss: got {self.loss!r}; give one of {', '.join(get_args(Loss))}")
 
     @property
     def needs_start(self) -> bool:
@@ -139,16 +141,16 @@ class DPO(Stage):
     def prepare(
         self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Prepared:
-        window = window_of(model, self.max_length)
+        max_length = resolve_max_length(model, self.max_length)
         dropped: dict[str, int] = {}
-        no_room = 0
+        without_room = 0
         if self.make_pairs is not None:
             make = self.make_pairs
             require_text(examples, require_columns(examples, ("prompt",)), tokenizer)
-            examples, no_room = keep_short(
+            examples, without_room = keep_short(
                 examples,
-                lambda row: len(prompt_ids(tokenizer, row["prompt"])) + make.max_new_tokens,
-                window,
+                lambda example: len(prompt_ids(tokenizer, example["prompt"])) + make.max_new_tokens,
+                max_length,
                 self.on_too_long,
             )
             examples, dropped = make.make(examples, model, tokenizer, seed)
@@ -156,34 +158,34 @@ class DPO(Stage):
         messages = require_text(examples, columns, tokenizer)
         if "prompt" not in columns and not messages:
             raise DataError("data: chosen and rejected are text without a prompt; give the column prompt")
-        pairs = [index for index, row in enumerate(examples) if row["chosen"] != row["rejected"]]
-        dropped["equal"] = len(examples) - len(pairs)
-        if not pairs:
+        unequal = [index for index, pair in enumerate(examples) if pair["chosen"] != pair["rejected"]]
+        dropped["equal"] = len(examples) - len(unequal)
+        if not unequal:
             raise DataError(
-                f"data: in all {len(examples)} pairs chosen and rejected are equal, so nothing is preferred"
+                f"data: chosen and rejected are equal in all {len(examples)} pairs, so there is no preference to learn"
             )
-        rows, dropped["too_long"] = keep_short(
-            examples.select_columns([*columns, *template_columns(examples)]).select(pairs),
-            lambda row: max(_tokens(row, side, tokenizer) for side in ("chosen", "rejected")),
-            window,
+        pairs, dropped["too_long"] = keep_short(
+            examples.select_columns([*columns, *template_columns(examples)]).select(unequal),
+            lambda pair: max(_tokens(pair, side, tokenizer) for side in ("chosen", "rejected")),
+            max_length,
             self.on_too_long,
         )
-        dropped["too_long"] += no_room
-        return Prepared(rows, dropped, window)
+        dropped["too_long"] += without_room
+        return Prepared(pairs, dropped, max_length)
 
-    def settings(self, window: int, messages: bool) -> dict[str, Any]:
-        return {"max_length": window, "beta": self.beta, "loss_type": [self.loss]}
+    def trl_fields(self, max_length: int, messages: bool) -> dict[str, Any]:
+        return {"max_length": max_length, "beta": self.beta, "loss_type": [self.loss]}
 
     def trainer(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, config: Any
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Dataset, config: Any
     ) -> Trainer:
         from trl.trainer.dpo_trainer import DPOTrainer
 
-        return DPOTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+        return DPOTrainer(model=model, args=config, train_dataset=examples, processing_class=tokenizer)
 
 
-def _tokens(row: Mapping[str, Any], side: str, tokenizer: PreTrainedTokenizerBase) -> int:
+def _tokens(pair: Mapping[str, Any], side: str, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens of the prompt with one answer and its EOS or end of turn."""
-    if isinstance(row[side], str):
-        return len(prompt_ids(tokenizer, row["prompt"] + row[side])) + 1
-    return len(chat_ids(tokenizer, row.get("prompt", []) + row[side], row))
+    if isinstance(pair[side], str):
+        return len(prompt_ids(tokenizer, pair["prompt"] + pair[side])) + 1
+    return len(chat_ids(tokenizer, pair.get("prompt", []) + pair[side], pair))

@@ -1,8 +1,9 @@
-"""What a stage learns from: JSON lines, ``datasets`` datasets, the lab's problems, or a mixture of them."""
+"""What a stage trains on: JSON lines, ``datasets`` datasets, the lab's problems, or a mixture of them."""
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -20,7 +21,7 @@ class Examples(ABC):
     """
 
     def check(self) -> None:  # noqa: B027
-        """Refuse what is plainly not there, without reading it."""
+        """Refuse examples that are plainly not there, without reading them."""
 
     @abstractmethod
     def load(self) -> Dataset:
@@ -32,75 +33,78 @@ class Examples(ABC):
         """
 
 
+@dataclass
 class ExampleFiles(Examples):
-    """JSON objects, one a line.
+    """JSON objects, one per line.
 
-    Args:
-        files: paths or glob patterns.
-        columns: the columns to keep, by the name that the stage wants, with the name that the files have, e.g.
-            ``{answer: ground_truth}``; null keeps all under their names.
+    Attributes:
+        files: the files to read, as paths or glob patterns.
+        columns: the columns to keep: the name that the stage or reward expects, then the one in the files, e.g.
+            ``{answer: ground_truth}``; null keeps all columns under their own names.
     """
 
-    def __init__(self, files: str | list[str], columns: dict[str, str] | None = None) -> None:
-        self.files, self.columns = files, columns
+    files: str | list[str]
+    columns: dict[str, str] | None = None
 
     def check(self) -> None:
         """Raise ConfigError where a pattern matches no file."""
         matching_files(self.files)
 
     def load(self) -> Dataset:
-        rows = [row for path in matching_files(self.files) for row in _read(path)]
-        if not rows:
-            raise DataError(f"files: {self.files} hold no examples")
-        return _keep(Dataset.from_list(rows), self.columns, str(self.files))
+        examples = [example for path in matching_files(self.files) for example in _read(path)]
+        if not examples:
+            raise DataError(f"files: there are no examples in {self.files}")
+        return _select_columns(Dataset.from_list(examples), self.columns, str(self.files))
 
 
+@dataclass
 class HubExamples(Examples):
     """A ``datasets`` dataset.
 
-    Args:
-        path: hub id, or a local directory of data files.
-        name: configuration of the dataset.
-        split: e.g. ``train`` or ``train[:50%]``.
-        revision: branch, tag or commit on the hub.
-        columns: as of ExampleFiles.
+    Attributes:
+        path: the dataset's id on the hub, or a local directory of data files.
+        name: the dataset's configuration, where it has several.
+        split: the split to read, e.g. ``train`` or ``train[:50%]``.
+        revision: a branch, tag or commit on the hub; give a commit to fix the data.
+        columns: the columns to keep: the name that the stage or reward expects, then the dataset's, e.g.
+            ``{answer: ground_truth}``; null keeps all columns under their own names.
     """
 
-    def __init__(
-        self,
-        path: str,
-        name: str | None = None,
-        split: str = "train",
-        revision: str | None = None,
-        columns: dict[str, str] | None = None,
-    ) -> None:
-        self.path, self.name, self.split, self.revision, self.columns = path, name, split, revision, columns
+    path: str
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    columns: dict[str, str] | None = None
 
     def load(self) -> Dataset:
         try:
             loaded = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
         except (OSError, ValueError, KeyError, ConnectionError) as error:
             raise ConfigError(f"path: cannot read split {self.split!r} of dataset {self.path!r} ({error})") from error
-        return _keep(loaded, self.columns, self.path)
+        return _select_columns(loaded, self.columns, self.path)
 
 
+@dataclass
 class LabProblems(Examples):
     """The lab's problems as ``prompt`` with their correct ``completion``.
 
-    Args:
-        problems: how many distinct ones.
-        seed: which ones.
-        split: ``train``, ``dev`` or ``test``; disjoint whatever the seeds.
+    Attributes:
+        problems: the number of distinct problems.
+        seed: the seed that they are drawn with; change it for other problems.
+        split: ``train``, ``dev`` or ``test``; the splits share no problem, whatever the seeds.
 
     Raises:
         ConfigError: ``problems`` is below 1, or ``split`` is unknown.
     """
 
-    def __init__(self, problems: int, seed: int = 0, split: Split = "train") -> None:
-        check_split(split)
-        if problems < 1:
-            raise ConfigError(f"problems must be at least 1; got {problems}")
-        self.problems, self.seed, self.split = problems, seed, split
+    problems: int
+    seed: int = 0
+    split: Split = "train"
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        if self.problems < 1:
+            raise ConfigError(f"problems: got {self.problems}; give at least 1")
 
     def load(self) -> Dataset:
         problems = sample_problems(self.problems, self.split, self.seed)
@@ -109,17 +113,19 @@ class LabProblems(Examples):
         )
 
 
+@dataclass
 class Mixture(Examples):
     """Several sets of examples, one after the other; a stage shuffles them.
 
-    Args:
-        parts: at least one, all with the same columns.
+    Attributes:
+        parts: the sets of examples, at least one, all with the same columns.
     """
 
-    def __init__(self, parts: list[Examples]) -> None:
-        if not parts:
+    parts: list[Examples]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
             raise ConfigError("parts: got none; give at least one")
-        self.parts = parts
 
     def check(self) -> None:
         """Check each part."""
@@ -131,39 +137,42 @@ class Mixture(Examples):
         columns = [sorted(part.column_names) for part in loaded]
         for other in columns[1:]:
             if other != columns[0]:
-                raise ConfigError(f"parts: columns differ ({columns[0]} and {other}); choose them with columns")
+                raise ConfigError(
+                    f"parts: their columns differ ({columns[0]} and {other}); choose the same ones with each part's "
+                    "field columns"
+                )
         return datasets.concatenate_datasets(loaded)
 
 
-def fingerprint(examples: Dataset) -> str:
+def examples_fingerprint(examples: Dataset) -> str:
     """Hash of all columns of all examples, in order."""
     digest = hashlib.blake2b(digest_size=16)
-    for row in examples:
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+    for example in examples:
+        digest.update(json.dumps(example, sort_keys=True, default=str).encode() + b"\n")
     return digest.hexdigest()
 
 
 def _read(path: str) -> list[dict[str, Any]]:
-    rows = []
+    examples = []
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                example = json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: holds {type(row).__name__}, not an object")
-            rows.append(row)
-    return rows
+            if not isinstance(example, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object, got {type(example).__name__}")
+            examples.append(example)
+    return examples
 
 
-def _keep(examples: Dataset, columns: dict[str, str] | None, where: str) -> Dataset:
+def _select_columns(examples: Dataset, columns: dict[str, str] | None, source: str) -> Dataset:
     if columns is None:
         return examples
     missing = sorted(set(columns.values()) - set(examples.column_names))
     if missing:
-        raise ConfigError(f"columns: {where} has no {missing}; it has {examples.column_names}")
+        raise ConfigError(f"columns: {source} has no columns {missing}; it has {examples.column_names}")
     kept = examples.select_columns(list(dict.fromkeys(columns.values())))
     return kept.rename_columns({old: new for new, old in columns.items() if old != new})

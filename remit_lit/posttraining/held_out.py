@@ -4,6 +4,7 @@ import hashlib
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
@@ -17,27 +18,27 @@ class HeldOut(ABC):
     """A set of prompts that no stage may train on."""
 
     def check(self) -> None:  # noqa: B027
-        """Refuse what is plainly not there, without reading it."""
+        """Refuse problems that are plainly not there, without reading them."""
 
     @abstractmethod
     def load(self) -> None:
-        """Read them; comes before :meth:`holds`."""
+        """Read the problems; call it before :meth:`holds`."""
 
     @abstractmethod
     def holds(self, prompt: str) -> str | None:
-        """What holds ``prompt`` out; None where it is free."""
+        """What holds ``prompt`` out; None where training may use it."""
 
 
+@dataclass
 class HeldOutExamples(HeldOut):
     """The prompts of examples, e.g. those of a benchmark's dev and test files.
 
-    Args:
-        data: examples with ``prompt`` or ``messages``; other columns are not looked at.
+    Attributes:
+        data: the examples to hold out, with ``prompt`` or ``messages``; other columns are ignored.
     """
 
-    def __init__(self, data: Examples) -> None:
-        self.data = data
-        self._hashes: set[bytes] = set()
+    data: Examples
+    _hashes: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     def check(self) -> None:
         """Check the examples."""
@@ -45,11 +46,11 @@ class HeldOutExamples(HeldOut):
 
     def load(self) -> None:
         examples = self.data.load()
-        self._hashes = {_hash(prompt) for row in examples for prompt in prompts_of(row)}
+        self._hashes = {_hash(prompt) for example in examples for prompt in prompts_of(example)}
         if not self._hashes:
             raise DataError(
-                f"held_out: {type(self.data).__name__} has the columns {examples.column_names} and no prompts; name "
-                "the column that has them, e.g. columns: {prompt: question}"
+                f"held_out: {type(self.data).__name__} has the columns {examples.column_names} but no prompts; name "
+                "the column that holds them, e.g. columns: {prompt: question}"
             )
 
     def holds(self, prompt: str) -> str | None:
@@ -59,7 +60,7 @@ class HeldOutExamples(HeldOut):
 
 
 class LabHeldOut(HeldOut):
-    """Every dev and test problem of the lab: which split a problem is of follows from the problem itself."""
+    """Every dev and test problem of the lab; a problem's split follows from the problem itself."""
 
     def load(self) -> None:
         """Nothing to read."""
@@ -76,35 +77,35 @@ class LabHeldOut(HeldOut):
 def check_held_out(examples: Dataset, held_out: Sequence[HeldOut]) -> None:
     """Refuse examples of which any prompt is held out.
 
-    Prompts are compared after Unicode NFKC, without case, and with runs of white space as one space. Of messages, each
-    of the user's counts, and all of them together.
+    Prompts are compared in Unicode NFKC, ignoring case, with each run of white space as one space. Of a conversation
+    each message of the user counts as a prompt, and so do all of them together.
 
     Raises:
         DataError: naming the example, its prompt, and what holds it out.
     """
     for source in held_out:
         source.load()
-    for index, row in enumerate(examples):
-        for prompt in prompts_of(row):
+    for index, example in enumerate(examples):
+        for prompt in prompts_of(example):
             for source in held_out:
                 if where := source.holds(prompt):
                     raise DataError(
-                        f"data: example {index} asks {prompt[:200]!r}, which is held out by {where}; take it out of "
-                        "the training data"
+                        f"data: example {index} has the prompt {prompt[:200]!r}, which is held out by {where}; remove "
+                        "it from the training data"
                     )
 
 
-def prompts_of(row: Mapping[str, Any]) -> Iterator[str]:
+def prompts_of(example: Mapping[str, Any]) -> Iterator[str]:
     """The prompts of one example."""
     for column in ("prompt", "messages", "chosen"):
-        value = row.get(column)
+        value = example.get(column)
         if isinstance(value, str) and column == "prompt":
             yield value
         elif isinstance(value, list):
-            asked = [str(message.get("content")) for message in value if message.get("role") == "user"]
-            yield from asked
-            if len(asked) > 1:
-                yield "\n".join(asked)
+            questions = [str(message.get("content")) for message in value if message.get("role") == "user"]
+            yield from questions
+            if len(questions) > 1:
+                yield "\n".join(questions)
 
 
 def _hash(prompt: str) -> bytes:

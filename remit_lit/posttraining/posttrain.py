@@ -1,23 +1,25 @@
 """``posttrain``: one stage of post-training, from a Hugging Face directory to another."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from remit_lit.errors import ConfigError
-from remit_lit.jobs.fingerprint import fingerprint as file_fingerprint
 from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.dpo import DPO
-from remit_lit.posttraining.examples import Examples, fingerprint
+from remit_lit.posttraining.examples import Examples, examples_fingerprint
 from remit_lit.posttraining.held_out import HeldOut, check_held_out
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.run_folder import RunFolder, RunLog, resolved
 from remit_lit.posttraining.sft import SFT
-from remit_lit.posttraining.stage import Stage, Training, train
+from remit_lit.posttraining.stage import Prepared, Stage, Training, train
 from remit_lit.runs.provenance import now
 
 # Configs find the classes by their short names once they are imported.
@@ -37,113 +39,100 @@ def posttrain(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Train a model by SFT, DPO or RLVR; the folder gets config.yaml, run.json, metrics.csv, checkpoints and model.
+    """Train a model by SFT, DPO or RLVR; the run folder gets config.yaml, run.json, metrics.csv, checkpoints and model.
 
-    Killed at any moment and started again with ``resume``, it goes on from the newest checkpoint; a run that has ended
-    stays as it is.
+    A run that was killed at any moment and is started again with ``resume`` continues from its newest checkpoint; a
+    finished run is left as it is.
 
     Args:
-        model: where to start.
-        stage: SFT, DPO or RLVR.
-        data: what to train on.
-        training: how to optimise.
-        run_dir: folder of the run.
-        held_out: problems that must not be in the data; those of ``progress`` are always among them.
-        progress: measure pass@k on dev problems before and after, and the KL to the start; null measures nothing.
-        chat_template: a Jinja file that takes the place of the tokenizer's chat template.
-        seed: of the order of the examples and of the samples.
+        model: the model to start from.
+        stage: how to train it: SFT, DPO or RLVR.
+        data: the examples to train on.
+        training: optimizer, batch size, precision and checkpoints.
+        run_dir: the folder to write the run to.
+        held_out: problems that must not be in the data, e.g. those of a benchmark; finding one ends the run before it
+            trains. The problems of ``progress`` are always held out.
+        progress: dev problems on which to measure pass@k before and after training, and the KL divergence from the
+            starting model; null measures nothing.
+        chat_template: a Jinja file that replaces the tokenizer's chat template; needed where examples are messages and
+            the tokenizer has none.
+        seed: the seed of the order of the examples and of sampling; change it to repeat a run.
         overwrite: replace an earlier run in run_dir.
-        resume: go on with an earlier run in run_dir.
+        resume: continue an earlier run in run_dir.
 
     Returns:
         The directory of the model.
 
     Raises:
-        ConfigError: a setting cannot work, or the folder holds a run of other settings.
+        ConfigError: a setting cannot work, or the folder holds a run with other settings.
         DataError: the data are malformed, nothing is left of them, or an example is held out.
         NonFiniteError: the loss or a gradient is NaN or infinite.
     """
-    config = {
-        name: resolved(value)
-        for name, value in (
-            ("model", model),
-            ("stage", stage),
-            ("data", data),
-            ("training", training),
-            ("run_dir", run_dir),
-            ("held_out", held_out or []),
-            ("progress", progress),
-            ("chat_template", chat_template),
-            ("seed", seed),
-        )
-    }
-    _be_quiet()
-    sources: list[HeldOut] = [*(held_out or []), *([progress.held_out()] if progress else [])]
-    model.check("model")
-    stage.check(training)
-    if stage.needs_start and model.path is None:
-        raise ConfigError("model.path: got a fresh model, which this stage cannot load again as its reference")
-    data.check()
-    for source in sources:
-        source.check()
-    if progress:
-        progress.check()
-    template = _template(chat_template)
+    held_out = held_out or []
+    arguments = dict(locals())
+    config = {name: resolved(value) for name, value in arguments.items() if name not in ("overwrite", "resume")}
+    all_held_out = [*held_out, *([progress.held_out()] if progress else [])]
+    _silence_libraries()
+    _check_settings(model, stage, data, training, all_held_out, progress)
+    template = _read_template(chat_template)
     folder = RunFolder(run_dir, overwrite, resume)
 
-    examples = data.load()
-    check_held_out(examples, sources)
-    tokenizer, policy = model.load_tokenizer(), model.load("model")
-    tokenizer.chat_template = template or tokenizer.chat_template
-    facts: dict[str, Any] = {
-        "stage": type(stage).__name__,
-        "model": {
-            "path": model.path or "a fresh model",
-            "revision": model.revision,
-            "fingerprint": file_fingerprint(model.path or "") or getattr(policy.config, "_commit_hash", None),
-        },
-        "seed": seed,
-    }
-    data_fingerprint = fingerprint(examples)
-    found = {"examples": len(examples), "fingerprint": data_fingerprint}
-    folder.require_same(config, facts, data_fingerprint)
+    examples = _load_examples(data, all_held_out)
+    policy, tokenizer = _load_policy(model, template)
+    facts = {"stage": type(stage).__name__, "model": _describe_model(model), "seed": seed}
+    fingerprint = examples_fingerprint(examples)
+    data_facts = {"examples": len(examples), "fingerprint": fingerprint}
+    folder.require_same(config, facts, fingerprint)
     if folder.has_ended:
         return folder.model
 
-    # The device that TRL will train on: pairs and dev problems are sampled there before.
-    policy.to(stage.config(training, folder.checkpoints, seed, window=1, messages=False).device)
-    # All that the data may be refused for, before anything of an earlier run is replaced.
+    # Pairs and answers to dev problems are sampled on the device that TRL will train on.
+    policy.to(stage.config(training, folder.checkpoints, seed, max_length=1, messages=False).device)
+    # Whatever the data may be refused for comes before anything of an earlier run is replaced.
     prepared = stage.prepare(examples, policy, tokenizer, seed)
     if progress:
         progress.require_readable(policy, tokenizer)
-    folder.begin(config, {**facts, "data": found})
-    if progress and "before" not in folder.record:
-        folder.report("before", progress, *progress.measure(policy, tokenizer))
-    trainer = train(
-        stage,
-        training,
-        prepared,
-        policy,
-        tokenizer,
-        folder.checkpoints,
-        seed,
-        callbacks=[RunLog(folder), _tensorboard(folder.path)],
-        checkpoint=folder.checkpoint,
-        start={"revision": model.revision, "trust_remote_code": model.trust_remote_code},
-    )
-    history = [line for line in trainer.state.log_history if "loss" in line]
-    results = {"steps": trainer.state.global_step, **(history[-1] if history else {}), **stage.results()}
-    folder.write({"data": {**found, "used": len(prepared.rows)}, "dropped": prepared.dropped, "results": results})
-    if progress:
-        moved = progress.moved(policy, model.load("model"), tokenizer) if progress.kl and model.path else {}
-        figures, solved = progress.measure(policy, tokenizer)
-        folder.report("after", progress, {**figures, **moved}, solved)
+    folder.begin(config, {**facts, "data": data_facts})
+    _measure_before(folder, progress, policy, tokenizer)
+    trainer = _train(folder, model, stage, training, prepared, policy, tokenizer, seed)
+    used = {"data": {**data_facts, "used": len(prepared.examples)}, "dropped": prepared.dropped}
+    folder.write({**used, "results": _training_results(trainer, stage)})
+    _measure_after(folder, progress, policy, tokenizer, model)
     output = folder.save_model(trainer, type(stage).__name__)
     folder.write({"ended": now()})
     return output
 
 
-def _template(path: str | None) -> str | None:
+def _silence_libraries() -> None:
+    """Hide what the user cannot change: deprecations inside TRL and transformers, progress bars of loading weights."""
+    warnings.simplefilter("ignore", FutureWarning)
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _check_settings(
+    model: ModelSpec,
+    stage: Stage,
+    data: Examples,
+    training: Training,
+    held_out: Sequence[HeldOut],
+    progress: DevProgress | None,
+) -> None:
+    """Refuse settings that cannot work, before any model or data are loaded."""
+    model.check("model")
+    stage.check(training)
+    if stage.needs_start and model.path is None:
+        raise ConfigError(
+            "model.path: got none; this stage loads the starting model again as its reference, so it cannot start from "
+            "a fresh model; give a hub id or directory"
+        )
+    data.check()
+    for source in held_out:
+        source.check()
+    if progress:
+        progress.check()
+
+
+def _read_template(path: str | None) -> str | None:
     if path is None:
         return None
     if not Path(path).is_file():
@@ -151,13 +140,76 @@ def _template(path: str | None) -> str | None:
     return Path(path).read_text()
 
 
-def _tensorboard(directory: Path) -> TensorBoardCallback:
-    callback = TensorBoardCallback()
-    callback.logging_dir = str(directory)
-    return callback
+def _load_examples(data: Examples, held_out: Sequence[HeldOut]) -> Dataset:
+    """The examples, none of which is held out."""
+    examples = data.load()
+    check_held_out(examples, held_out)
+    return examples
 
 
-def _be_quiet() -> None:
-    """Leave out what is not the user's doing: old names inside TRL and transformers, and bars of loading weights."""
-    warnings.simplefilter("ignore", FutureWarning)
-    transformers.utils.logging.disable_progress_bar()
+def _load_policy(model: ModelSpec, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train and its tokenizer, with ``template`` as its chat template if there is one."""
+    tokenizer, policy = model.load_tokenizer(), model.load("model")
+    tokenizer.chat_template = template or tokenizer.chat_template
+    return policy, tokenizer
+
+
+def _describe_model(model: ModelSpec) -> dict[str, str | None]:
+    """What the record says of the starting model; a resumed run must start from the same one."""
+    return {"path": model.path or "a fresh model", "revision": model.revision, "fingerprint": model.fingerprint()}
+
+
+def _measure_before(
+    folder: RunFolder, progress: DevProgress | None, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Record pass@k of the starting model, unless the first part of a resumed run did."""
+    if progress and "before" not in folder.record:
+        folder.report("before", progress.samples, *progress.measure(policy, tokenizer))
+
+
+def _train(
+    folder: RunFolder,
+    model: ModelSpec,
+    stage: Stage,
+    training: Training,
+    prepared: Prepared,
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> Trainer:
+    """Train ``policy`` in place from the folder's newest checkpoint, if any, and log into the folder."""
+    tensorboard = TensorBoardCallback()
+    tensorboard.logging_dir = str(folder.path)
+    return train(
+        stage,
+        training,
+        prepared,
+        policy,
+        tokenizer,
+        folder.checkpoints,
+        seed,
+        callbacks=[RunLog(folder), tensorboard],
+        checkpoint=folder.checkpoint,
+        start={"revision": model.revision, "trust_remote_code": model.trust_remote_code},
+    )
+
+
+def _training_results(trainer: Trainer, stage: Stage) -> dict[str, Any]:
+    """Optimizer steps, the last line of the log, and the stage's own figures."""
+    losses = [line for line in trainer.state.log_history if "loss" in line]
+    return {"steps": trainer.state.global_step, **(losses[-1] if losses else {}), **stage.results()}
+
+
+def _measure_after(
+    folder: RunFolder,
+    progress: DevProgress | None,
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    model: ModelSpec,
+) -> None:
+    """Record pass@k of the trained model, and its KL divergence from the starting model where that can be loaded."""
+    if not progress:
+        return
+    kl = progress.kl_to_start(policy, model.load("model"), tokenizer) if progress.kl and model.path else {}
+    metrics, solved = progress.measure(policy, tokenizer)
+    folder.report("after", progress.samples, {**metrics, **kl}, solved)

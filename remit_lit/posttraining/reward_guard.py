@@ -1,4 +1,4 @@
-"""Reward functions by dotted path, behind a guard: what one of them does wrong costs one sample, not the run."""
+"""Reward functions by dotted path, behind a guard: a failing reward costs one sample, not the run."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class _OutOfTime(BaseException):
-    """No Exception, so that a reward's own ``except Exception`` does not swallow it."""
+    """Not an Exception, so that a reward's own ``except Exception`` does not swallow it."""
 
 
 class Guard:
@@ -32,16 +32,17 @@ class Guard:
     failure is an exception, a result that is not one finite number (or None: "not my task"), or running out of time.
 
     The limit is a timer signal (``signal.setitimer``) in the main thread: it ends Python code wherever it is, but not a
-    call into C that never returns. What may do that belongs in a process of its own, as ``code_tests`` has it.
+    call into C that never returns. A reward that may make such a call should make it in another process, as
+    ``code_tests`` does.
 
     Args:
-        reward: ``(prompts, completions, **columns) -> list of floats``, each argument with one item a sample.
-        name: what figures and messages call it.
-        seconds: for one completion.
-        on_failure: "continue" counts and logs it; "stop" ends the run.
+        reward: ``(prompts, completions, **columns) -> list of floats``, each argument with one item per sample.
+        name: its name in metrics and messages.
+        seconds: the time limit for one completion.
+        on_failure: "continue" counts failures and logs the first; "stop" ends the run.
 
     Attributes:
-        failures: how many there were.
+        failures: how many failures there were.
 
     Raises:
         ConfigError: ``seconds`` is not positive.
@@ -66,8 +67,8 @@ class Guard:
         of samples of one prompt as rewards/NAME/group_std.
 
         Raises:
-            DataError: it failed, and ``on_failure`` is stop.
-            ConfigError: the function raised it: a setting, not a sample, is wrong.
+            DataError: the function failed, and ``on_failure`` is stop.
+            ConfigError: the function raised it, since a setting rather than a sample is wrong.
         """
         before, count = self.failures, len(prompts)
         options = {"log_metric": log_metric} if log_metric else {}
@@ -77,36 +78,44 @@ class Guard:
                 name: [value[index]] if isinstance(value, list) and len(value) == count else value
                 for name, value in columns.items()
             }
-            rewards.append(self._one(prompt, completion, {**own, **options}))
+            rewards.append(self._reward_one(prompt, completion, {**own, **options}))
         if log_metric:
             log_metric("reward_failures", self.failures - before)
             log_metric(f"rewards/{self.__name__}/group_std", _group_spread(prompts, rewards))
         return rewards
 
-    def _one(self, prompt: Any, completion: Any, columns: dict[str, Any]) -> float | None:
+    def _reward_one(self, prompt: Any, completion: Any, columns: dict[str, Any]) -> float | None:
         try:
             with _time_limit(self.seconds):
-                given = list(self.reward(prompts=[prompt], completions=[completion], **columns))
-            if len(given) != 1:
-                raise ValueError(f"it gave {len(given)} rewards for one completion")
-            value = None if given[0] is None else float(given[0])
+                values = list(self.reward(prompts=[prompt], completions=[completion], **columns))
+            if len(values) != 1:
+                raise ValueError(f"returned {len(values)} rewards for one completion")
+            value = None if values[0] is None else float(values[0])
             if value is not None and not math.isfinite(value):
-                raise ValueError(f"it gave {value}")
+                raise ValueError(f"returned {value}")
             return value
         except ConfigError:
             raise
         except (Exception, _OutOfTime) as error:
-            self._failed(error, prompt, completion)
+            self._record_failure(error, prompt, completion)
             return None
 
-    def _failed(self, error: BaseException, prompt: Any, completion: Any) -> None:
+    def _record_failure(self, error: BaseException, prompt: Any, completion: Any) -> None:
         self.failures += 1
-        why = f"no result in {self.seconds} s" if isinstance(error, _OutOfTime) else f"{type(error).__name__}: {error}"
-        message = f"reward {self.__name__}: {why}; prompt {str(prompt)[-200:]!r}, completion {str(completion)[:200]!r}"
+        reason = (
+            f"no result within {self.seconds} s"
+            if isinstance(error, _OutOfTime)
+            else f"{type(error).__name__}: {error}"
+        )
+        message = (
+            f"reward {self.__name__}: {reason}; prompt {str(prompt)[-200:]!r}, completion {str(completion)[:200]!r}"
+        )
         if self.on_failure == "stop":
-            raise DataError(f"{message}. Mend it, or count such samples with on_reward_failure: continue") from error
+            raise DataError(
+                f"{message}. Fix the reward, or only count its failures with on_reward_failure: continue"
+            ) from error
         if self.failures == 1:
-            _log.warning("%s. Failures are counted in reward_failures from here on", message)
+            _log.warning("%s. Further failures are only counted, in reward_failures", message)
 
 
 def judge(reward: Guard, example: Mapping[str, Any], answers: Sequence[Any]) -> list[float | None]:
@@ -129,15 +138,17 @@ def load_reward(path: str, seconds: float = 10.0, on_failure: OnFailure = "conti
             f"reward: no function {path!r} ({error}); give module.function, e.g. my_rewards.exact"
         ) from error
     if not callable(reward) or inspect.iscoroutinefunction(reward):
-        raise ConfigError(f"reward: {path!r} is no plain function (prompts, completions, **columns) -> list of floats")
+        raise ConfigError(
+            f"reward: {path!r} is not a plain function (prompts, completions, **columns) -> list of floats"
+        )
     missing = getattr(reward, "missing", None)
-    if missing is not None and (why := missing()):
-        raise ConfigError(f"reward: {path} cannot work here: {why}")
+    if missing is not None and (reason := missing()):
+        raise ConfigError(f"reward: {path} cannot be used here: {reason}")
     return Guard(reward, name, seconds, on_failure)
 
 
 def requires(missing: Callable[[], str | None]) -> Callable[[Reward], Reward]:
-    """Mark a reward with a function that says what it lacks on this machine; None: nothing."""
+    """Mark a reward with a function that says what this machine lacks for it, or None if nothing is missing."""
 
     def mark(reward: Reward) -> Reward:
         reward.missing = missing  # type: ignore[attr-defined]
@@ -147,7 +158,7 @@ def requires(missing: Callable[[], str | None]) -> Callable[[Reward], Reward]:
 
 
 def _group_spread(prompts: Sequence[Any], rewards: Sequence[float | None]) -> float:
-    """Mean over runs of equal prompts of the standard deviation of their rewards."""
+    """Standard deviation of the rewards of each run of equal prompts, averaged over the runs."""
     spreads = []
     for _, group in groupby(zip(prompts, rewards, strict=True), key=lambda pair: pair[0]):
         known = [value for _, value in group if value is not None]
@@ -158,7 +169,7 @@ def _group_spread(prompts: Sequence[Any], rewards: Sequence[float | None]) -> fl
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("reward: the time limit works in the main thread only; post-train from there")
+        raise ConfigError("reward: its time limit works in the main thread only; run post-training there")
 
     running = True
 

@@ -1,7 +1,7 @@
 """Verifiable rewards: the lab's answers, mathematics, unit tests, and instructions.
 
 Each is a plain function with TRL's signature: ``prompts`` and ``completions`` as text or as messages, the columns of
-the data by name, and a list of rewards, one a completion.
+the data by name, and a list of rewards, one per completion.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 from remit_lit.lab.task import is_correct, parse_prompt
 from remit_lit.posttraining.reward_guard import requires
 
-# Under the guard's default of 10 s, so that a program without an end is wrong and no failure of the reward.
+# Below the guard's default of 10 s, so that a program that never ends is a wrong answer, not a failing reward.
 _CODE_SECONDS = 8.0
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 
@@ -46,8 +46,8 @@ def math_answer(
         marked = expected if "$" in expected or "\\boxed" in expected else f"${expected}$"
         # Its own time limits use the timer that guards rewards.
         gold = parse(marked, parsing_timeout=None)
-        found = parse(text_of(completion), parsing_timeout=None)
-        rewards.append(float(verify(gold, found, timeout_seconds=None)) if gold else None)
+        parsed = parse(text_of(completion), parsing_timeout=None)
+        rewards.append(float(verify(gold, parsed, timeout_seconds=None)) if gold else None)
     return rewards
 
 
@@ -63,8 +63,8 @@ def code_tests(
 ) -> list[float | None]:
     """1 where the completion's Python code runs through the column ``tests`` (assertions) in the sandbox, 0 otherwise.
 
-    The code is the last fenced block, or the whole completion where there is none. It has 8 seconds; a smaller
-    ``reward_seconds`` makes what takes longer a failure of the reward.
+    The code is the last fenced block, or the whole completion where there is none. It may run for 8 seconds; with a
+    smaller ``reward_seconds``, code that takes longer counts as a failing reward.
     """
     from remit_lit.sandbox.programs import run_code
 
@@ -75,7 +75,7 @@ def code_tests(
 
 
 def _no_verifiers() -> str | None:
-    try:  # here, since lm-evaluation-harness looks for NLTK's data on a hub as soon as it is imported
+    try:  # not above, since lm-evaluation-harness looks for NLTK's data on a hub as soon as it is imported
         importlib.import_module("lm_eval.tasks.ifeval.utils")
     except ImportError as error:
         return f"{error.name} is not installed; pip install 'remit_lit[evaluation]'"
@@ -98,9 +98,9 @@ def instructions(
     from lm_eval.tasks.ifeval.utils import InputExample, test_instruction_following_strict
 
     rewards: list[float | None] = []
-    for prompt, completion, names, given in zip(prompts, completions, instruction_id_list, kwargs, strict=True):
-        asked = InputExample(0, names, text_of(prompt), given)
-        rewards.append(float(test_instruction_following_strict(asked, text_of(completion)).follow_all_instructions))
+    for prompt, completion, names, options in zip(prompts, completions, instruction_id_list, kwargs, strict=True):
+        example = InputExample(0, names, text_of(prompt), options)
+        rewards.append(float(test_instruction_following_strict(example, text_of(completion)).follow_all_instructions))
     return rewards
 
 

@@ -17,13 +17,12 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.files import write_whole
 from remit_lit.models.export import put_model_in_place
-from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, global_rank
 from remit_lit.runs.provenance import provenance
 from remit_lit.runs.resume import has_ended
 
 _STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes
-_SHOWN = (
+_PRINTED = (
     "loss",
     "mean_token_accuracy",
     "rewards/accuracies",
@@ -41,23 +40,23 @@ class RunFolder:
     """The folder of one run; only rank 0 writes.
 
     Args:
-        directory: of the run.
+        directory: the run's folder.
         overwrite: replace an earlier run there.
-        resume: go on with an earlier run there from its newest checkpoint; where there is none, start anew.
+        resume: continue an earlier run there from its newest checkpoint, or start from scratch if there is none.
 
     Raises:
-        ConfigError: there is an earlier run, and neither or both were asked for.
+        ConfigError: there is an earlier run, and neither or both of the two are set.
     """
 
     def __init__(self, directory: str, overwrite: bool, resume: bool) -> None:
         self.path = Path(directory)
         earlier = global_rank() == 0 and (self.path / RECORD).exists()
         if overwrite and resume:
-            raise ConfigError("resume: got true together with overwrite; give one of them")
+            raise ConfigError("resume: cannot be true together with overwrite; give one of them")
         if earlier and not overwrite and not resume:
             raise ConfigError(
-                f"run_dir: {self.path} holds an earlier run; go on with --resume=true, give another --run_dir, or "
-                "--overwrite=true"
+                f"run_dir: {self.path} holds an earlier run; continue it with --resume=true, replace it with "
+                "--overwrite=true, or give another --run_dir"
             )
         self.resume = resume
         self.checkpoint = newest_checkpoint(self.path / CHECKPOINTS) if resume else None
@@ -69,7 +68,7 @@ class RunFolder:
 
     @property
     def has_ended(self) -> bool:
-        """Whether this run goes on with one that came to its end."""
+        """Whether this resumes a run that has already finished."""
         return self.resume and has_ended(self.path)
 
     @property
@@ -78,11 +77,11 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def require_same(self, config: dict[str, Any], facts: dict[str, Any], data: str) -> None:
-        """Refuse to go on with a config, a model or data other than those of the first part.
+        """Refuse to resume with a config, a model or data other than those that the run began with.
 
         Args:
-            config: of the run.
-            facts: of the record.
+            config: the run's resolved config.
+            facts: stage, model and seed as the record has them.
             data: fingerprint of the examples.
 
         Raises:
@@ -95,17 +94,18 @@ class RunFolder:
         changed = [name for name in config if name != "run_dir" and before.get(name) != config[name]]
         changed += [name for name, value in facts.items() if record.get(name) != value]
         if changed:
+            names = ", ".join(dict.fromkeys(changed))  # config and record both have the seed
             raise ConfigError(
-                f"resume: {', '.join(changed)} differ from those of the run in {self.path}; undo the change, or start "
-                "a new run"
+                f"resume: changed since the run in {self.path} began: {names}; undo the change, or start a new run"
             )
         if record["data"]["fingerprint"] != data:
             raise ConfigError(
-                f"resume: the data are not those of the run in {self.path}; give those, or start a new run"
+                f"resume: the data differ from those that the run in {self.path} began with; restore them, or start a "
+                "new run"
             )
 
     def begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Write config and record; an earlier run goes unless this one goes on with it."""
+        """Write config and record; an earlier run is removed unless this one continues it."""
         if global_rank():
             return
         if self.checkpoint is None and self.path.exists():
@@ -117,43 +117,50 @@ class RunFolder:
                 events.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-        kept = self.record if self.checkpoint is not None else {}
-        self.write({**kept, **provenance(_PACKAGES), "machine": {"platform": platform.platform()}, **facts})
+        earlier = self.record if self.checkpoint is not None else {}
+        self.write({**earlier, **provenance(_PACKAGES), "machine": {"platform": platform.platform()}, **facts})
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json holds; nothing before there is one."""
+        """The content of run.json; empty before there is one."""
         path = self.path / RECORD
         content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return content
 
     def write(self, more: dict[str, Any]) -> None:
-        """Add to run.json, as a whole or not at all."""
+        """Add to run.json; an interruption leaves it as it was."""
         if global_rank():
             return
         write_whole(self.path / RECORD, json.dumps(self.record | more, indent=2) + "\n")
 
-    def report(self, when: str, progress: DevProgress, figures: dict[str, float], solved: list[int]) -> None:
-        """Add figures on dev problems to run.json, and how many samples of each were right; print the figures."""
-        counts = self.record.get("solved", {}) | {"samples": progress.samples, when: solved}
-        self.write({when: figures, "solved": counts})
+    def report(self, when: str, samples: int, metrics: dict[str, float], solved: list[int]) -> None:
+        """Print the metrics on dev problems, and add them to run.json.
+
+        Args:
+            when: ``before`` or ``after``, the key in run.json.
+            samples: answers to each problem.
+            metrics: by name.
+            solved: how many answers to each problem are right, [problems].
+        """
+        counts = self.record.get("solved", {}) | {"samples": samples, when: solved}
+        self.write({when: metrics, "solved": counts})
         if not global_rank():
-            print(f"{when}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}", flush=True)
+            print(f"{when}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}", flush=True)
 
     def save_model(self, trainer: Trainer, title: str) -> Path:
-        """Write ``model``, with tokenizer and a card that quotes record and config, aside and then in its place."""
+        """Write ``model`` with tokenizer and a card that quotes record and config; it appears once it is complete."""
         aside, output = self.path / f".{MODEL}", self.model
         trainer.save_model(str(aside))
         if global_rank():
             return output
-        (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, of what config.yaml says
+        (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
         (aside / "README.md").write_text(_card(title, self.record, (self.path / CONFIG).read_text()))
         put_model_in_place(aside, output)
         return output
 
 
 class RunLog(TrainerCallback):
-    """Write metrics.csv and the seconds of training so far with each checkpoint and at the end.
+    """Write metrics.csv and the seconds trained so far, with each checkpoint and at the end.
 
     The trainer's own state has the log up to each checkpoint, so nothing is written twice after a resume.
     """
@@ -174,9 +181,9 @@ class RunLog(TrainerCallback):
         for name in ("loss", "grad_norm"):
             if name in logs and not math.isfinite(float(logs[name])):
                 raise NonFiniteError(f"step {state.global_step}: {name} is {logs[name]}; lower training.learning_rate")
-        shown = [f"{name} {logs[name]:.4g}" for name in _SHOWN if logs.get(name) is not None]
-        if shown and not global_rank():
-            print(f"step {state.global_step} of {state.max_steps}: {', '.join(shown)}", flush=True)
+        figures = [f"{name} {logs[name]:.4g}" for name in _PRINTED if logs.get(name) is not None]
+        if figures and not global_rank():
+            print(f"step {state.global_step} of {state.max_steps}: {', '.join(figures)}", flush=True)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._write(state)
@@ -199,15 +206,15 @@ class RunLog(TrainerCallback):
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """The whole checkpoint of the most steps; one that a kill left half-written is passed over."""
-    whole = [path for path in directory.glob("checkpoint-*") if path.name[11:].isdigit() and _is_whole(path)]
-    return max(whole, key=lambda path: int(path.name[11:]), default=None)
+    """The complete checkpoint with the most steps; one that a kill left half-written is skipped."""
+    complete = [path for path in directory.glob("checkpoint-*") if _steps(path).isdigit() and _is_complete(path)]
+    return max(complete, key=lambda path: int(_steps(path)), default=None)
 
 
 def resolved(value: Any) -> Any:
-    """Settings as plain data for YAML: dataclasses by field, other classes as class_path and init_args.
+    """A field's value as plain data for YAML: groups of fields by name, components as class_path and init_args.
 
-    A class counts by the arguments of its constructor that it keeps under their own names.
+    A component is described by the arguments of its constructor that it keeps under their own names.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -215,7 +222,7 @@ def resolved(value: Any) -> Any:
         return [resolved(item) for item in value]
     if isinstance(value, dict):
         return {name: resolved(item) for name, item in value.items()}
-    if is_dataclass(value):
+    if _is_field_group(type(value)):
         return {entry.name: resolved(getattr(value, entry.name)) for entry in fields(value)}
     kind = type(value)
     names = [name for name in inspect.signature(kind).parameters if hasattr(value, name)]
@@ -223,7 +230,16 @@ def resolved(value: Any) -> Any:
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_field_group(kind: type) -> bool:
+    """Whether ``kind`` is a dataclass without a base class, which a config gives by its fields alone."""
+    return is_dataclass(kind) and kind.__bases__ == (object,)
+
+
+def _steps(checkpoint: Path) -> str:
+    return checkpoint.name.removeprefix("checkpoint-")
+
+
+def _is_complete(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / _STATE).read_text())
     except (OSError, ValueError):
@@ -239,12 +255,12 @@ def _card(title: str, record: dict[str, Any], config: str) -> str:
         **record.get("before", {}),
         **{f"{name} after": value for name, value in record.get("after", {}).items()},
     }
-    figures = "\n".join(f"- {name}: {value:.4f}" for name, value in results.items()) or "None were measured."
+    figures = "\n".join(f"- {name}: {value:.4f}" for name, value in results.items()) or "No dev problems were measured."
     return (
         f"---\nlibrary_name: transformers\ntags: [post-training, remit_lit]\n---\n\n# Post-trained with {title}\n\n"
         f"- start: `{record['model']['path']}`\n"
         f"- data: {data['used']} of {data['examples']} examples, fingerprint `{data['fingerprint']}`\n"
-        f"- left out: {counts}\n\n"
+        f"- examples left out: {counts}\n\n"
         f"## Results before and after\n\n{figures}\n\n"
         f"## Versions\n\n{versions}; git {record['git_revision']}\n\n## Config\n\n```yaml\n{config}```\n"
     )

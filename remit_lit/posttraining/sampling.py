@@ -1,4 +1,4 @@
-"""Completions sampled from a model, without a trace in its mode or in any random state."""
+"""Completions sampled from a model; its mode and the global random states stay as they were."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,13 +27,13 @@ def sample(
         model: any causal language model.
         tokenizer: with a chat template where prompts are messages.
         prompts: text or messages.
-        samples: of each prompt.
-        max_new_tokens: of a completion, its EOS included.
-        temperature: above 0.
+        samples: how many completions of each prompt.
+        max_new_tokens: the longest completion in tokens, its EOS included.
+        temperature: the sampling temperature, above 0.
         batch_size: completions at a time, rounded down to whole prompts, at least one.
-        seed: of the draws, whatever the state of the global generators.
+        seed: the seed of the sampling, whatever the state of the global generators.
     """
-    drawn = draw(
+    batches = draw(
         model,
         tokenizer,
         prompts,
@@ -45,12 +45,12 @@ def sample(
     )
     texts = [
         text
-        for rows in drawn
-        for text in tokenizer.batch_decode([completion for _, completion in rows], skip_special_tokens=True)
+        for drawn in batches
+        for text in tokenizer.batch_decode([completion for _, completion in drawn], skip_special_tokens=True)
     ]
     groups = (texts[start : start + samples] for start in range(0, len(texts), samples))
     return [
-        [text if isinstance(prompt, str) else _answer(text) for text in group]
+        [text if isinstance(prompt, str) else _as_message(text) for text in group]
         for prompt, group in zip(prompts, groups, strict=True)
     ]
 
@@ -66,14 +66,14 @@ def draw(
     batch_size: int,
     seed: int,
 ) -> Iterator[list[tuple[list[int], list[int]]]]:
-    """A batch at a time, the tokens of each prompt with those of a completion, which end with its EOS if it has one.
+    """In batches, the tokens of each prompt with those of a completion, which ends with its EOS if it has one.
 
-    Arguments are those of `sample`; a prompt's samples follow each other.
+    Takes the arguments of `sample`; a prompt's samples follow each other.
     """
     step = max(1, batch_size // samples)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    stops = _stops(model, tokenizer)
-    with _apart(model, seed):
+    stops = _stop_tokens(model, tokenizer)
+    with _sampling(model, seed):
         for start in range(0, len(prompts), step):
             ids = [prompt_ids(tokenizer, prompt) for prompt in prompts[start : start + step]]
             width = max(map(len, ids))
@@ -91,12 +91,12 @@ def draw(
                 pad_token_id=pad,
                 eos_token_id=stops,
             )
-            completions = [_ended(row, stops) for row in generated[:, width:].tolist()]
+            completions = [_cut_after_stop(row, stops) for row in generated[:, width:].tolist()]
             yield [(ids[index // samples], completion) for index, completion in enumerate(completions)]
 
 
-def _ended(completion: list[int], stops: list[int]) -> list[int]:
-    """Up to the first token that ends it, that one included: what follows is padding."""
+def _cut_after_stop(completion: list[int], stops: list[int]) -> list[int]:
+    """The tokens up to the first stop token, inclusive: what follows is padding."""
     end = next((index for index, token in enumerate(completion) if token in stops), len(completion))
     return completion[: end + 1]
 
@@ -109,19 +109,20 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> list[int]:
     return list(encoded["input_ids"])
 
 
-def _answer(text: str) -> list[dict[str, str]]:
+def _as_message(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def _stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Every token that ends a completion: the tokenizer's EOS, and those of the model, e.g. an end of turn."""
-    own: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
-    listed = own if isinstance(own, list) else [own]
-    return sorted({tokenizer.eos_token_id, *(token for token in listed if token is not None)})
+    configured: Any = model.generation_config.eos_token_id if model.generation_config is not None else None
+    tokens = configured if isinstance(configured, list) else [configured]
+    return sorted({tokenizer.eos_token_id, *(token for token in tokens if token is not None)})
 
 
 @contextmanager
-def _apart(model: PreTrainedModel, seed: int) -> Iterator[None]:
+def _sampling(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients, and random numbers from ``seed``; all as before afterwards."""
     training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []

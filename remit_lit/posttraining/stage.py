@@ -1,4 +1,4 @@
-"""A stage of post-training: what the three have in common, and the fields of their optimisation."""
+"""What the three stages of post-training share, and the fields of their optimisation."""
 
 import dataclasses
 import importlib
@@ -20,24 +20,27 @@ class Training:
     """How a stage optimises, with AdamW.
 
     Attributes:
-        learning_rate: peak.
-        batch_size: rows of a device and micro-step: examples (SFT), pairs (DPO), completions (RLVR).
-        epochs: passes over the data.
-        steps: optimizer steps; null: as many as the epochs have.
-        accumulate: micro-steps of an optimizer step.
-        schedule: of the learning rate, by its name in transformers, e.g. linear, constant, cosine_with_min_lr.
-        schedule_options: of that schedule, e.g. ``{min_lr_rate: 0.1}``.
-        warmup: steps with a rising rate; below 1, their share of all.
-        beta2: of AdamW.
-        weight_decay: of AdamW.
-        gradient_clip: largest norm of the gradient; 0: any.
-        precision: 32-true, or bf16-mixed: autocast, with weights and optimizer in the model's dtype.
-        accelerator: auto takes a GPU where there is one; or cpu.
-        activation_checkpointing: compute activations again in the backward pass.
-        save_steps: steps between checkpoints to resume from; null writes none.
-        log_steps: steps between lines of the log.
-        trl: more values of TRL's config by its own names, e.g. ``{use_vllm: true}`` or ``{report_to: [wandb]}``; none
-            that this kit sets.
+        learning_rate: the peak learning rate.
+        batch_size: how many examples (SFT), pairs (DPO) or completions (RLVR) each device processes at a time; lower it
+            when memory runs out.
+        epochs: passes over the data; ignored where steps is given.
+        steps: the number of optimizer steps; null trains for all epochs.
+        accumulate: how many batches are accumulated for each optimizer step; raise it for a larger effective batch in
+            the same memory.
+        schedule: the learning-rate schedule by its name in transformers, e.g. linear, constant, cosine_with_min_lr.
+        schedule_options: options of that schedule, e.g. ``{min_lr_rate: 0.1}``.
+        warmup: the number of warm-up steps; a value below 1 is a share of all steps.
+        beta2: AdamW's decay rate of the squared gradients.
+        weight_decay: AdamW's weight decay.
+        gradient_clip: the norm to which longer gradients are clipped; 0 does not clip.
+        precision: 32-true, or bf16-mixed, which computes in bfloat16 and keeps weights and optimizer states in the
+            model's dtype.
+        accelerator: auto uses a GPU if there is one; cpu does not.
+        activation_checkpointing: recompute activations in the backward pass, which saves memory and costs time.
+        save_steps: optimizer steps between checkpoints to resume from; null writes none.
+        log_steps: optimizer steps between lines of the log.
+        trl: further fields of TRL's config by its own names, e.g. ``{use_vllm: true}`` or ``{report_to: [wandb]}``;
+            fields that this kit sets itself are refused.
     """
 
     learning_rate: float
@@ -72,8 +75,8 @@ class Training:
             if value is not None and value < 1:
                 raise ConfigError(f"training.{name}: got {value}; give at least 1")
 
-    def settings(self, output: Path, seed: int) -> dict[str, Any]:
-        """The values of TRL's config that follow from these fields."""
+    def trl_fields(self, output: Path, seed: int) -> dict[str, Any]:
+        """The fields of TRL's config that follow from these."""
         return {
             "output_dir": str(output),
             "seed": seed,
@@ -102,21 +105,21 @@ class Training:
 
 
 class Prepared(NamedTuple):
-    """Rows for the trainer.
+    """Examples for the trainer.
 
     Attributes:
-        rows: with the columns that the trainer reads.
-        dropped: examples that were left out, by the reason.
-        window: tokens of the longest row that the model reads.
+        examples: with the columns that the trainer reads.
+        dropped: how many examples were left out, by the reason.
+        max_length: the longest example that the model may get, in tokens.
     """
 
-    rows: Dataset
+    examples: Dataset
     dropped: dict[str, int]
-    window: int
+    max_length: int
 
 
 class Stage(ABC):
-    """One of SFT, DPO and RLVR, by the TRL trainer of its name."""
+    """One of SFT, DPO and RLVR, each run by a trainer of TRL."""
 
     trl_config: str  # module:class
 
@@ -132,13 +135,13 @@ class Stage(ABC):
             ConfigError: naming the field; or TRL is not installed.
         """
         training.check()
-        self.config(training, Path(), 0, window=1, messages=False)
+        self.config(training, Path(), 0, max_length=1, messages=False)
 
     @abstractmethod
     def prepare(
         self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
     ) -> Prepared:
-        """Rows of ``examples`` that the model can read, and counts of the others.
+        """The ``examples`` that the model can read, and how many others there were.
 
         Raises:
             ConfigError: the tokenizer lacks what they need.
@@ -146,44 +149,44 @@ class Stage(ABC):
         """
 
     @abstractmethod
-    def settings(self, window: int, messages: bool) -> dict[str, Any]:
-        """The values of TRL's config that this stage decides; ``messages``: the rows are conversations."""
+    def trl_fields(self, max_length: int, messages: bool) -> dict[str, Any]:
+        """The fields of TRL's config that this stage decides; ``messages``: the examples are conversations."""
 
     @abstractmethod
     def trainer(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, config: Any
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Dataset, config: Any
     ) -> Trainer:
-        """TRL's trainer."""
+        """TRL's trainer, ready to train ``model`` in place."""
 
     def results(self) -> dict[str, float]:
-        """Figures of the stage's own, since this process began to train."""
+        """The stage's own figures, counted since this process began to train."""
         return {}
 
-    def config(self, training: Training, output: Path, seed: int, window: int, messages: bool) -> Any:
+    def config(self, training: Training, output: Path, seed: int, max_length: int, messages: bool) -> Any:
         """TRL's config of this stage.
 
         Raises:
-            ConfigError: ``training.trl`` names what is set here, or nothing of TRL's; or TRL refuses the values.
+            ConfigError: ``training.trl`` names a field that is set here, or that TRL lacks; or TRL refuses the values.
         """
         module, name = self.trl_config.split(":")
         try:
-            known = getattr(importlib.import_module(module), name)
+            config_class = getattr(importlib.import_module(module), name)
         except ImportError as error:
             raise ConfigError(f"stage: {error.name} is not installed; pip install 'remit_lit[posttrain]'") from error
-        ours = {**training.settings(output, seed), **self.settings(window, messages)}
+        ours = {**training.trl_fields(output, seed), **self.trl_fields(max_length, messages)}
         if training.trl.get("use_vllm") and importlib.util.find_spec("vllm") is None:
             raise ConfigError(
                 "training.trl.use_vllm: vLLM is not installed; pip install 'remit_lit[vllm]', or give false"
             )
         for option in training.trl:
             if option in ours:
-                raise ConfigError(f"training.trl: {option} is set by this kit's own fields; use those")
-            if option not in {entry.name for entry in dataclasses.fields(known)}:
-                raise ConfigError(f"training.trl: {name} of TRL has no field {option!r}")
+                raise ConfigError(f"training.trl: {option} follows from this kit's own fields; set those instead")
+            if option not in {entry.name for entry in dataclasses.fields(config_class)}:
+                raise ConfigError(f"training.trl: TRL's {name} has no field {option!r}")
         try:
-            return known(**ours, **training.trl)
+            return config_class(**ours, **training.trl)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"training: TRL's {name} refuses it: {error}") from error
+            raise ConfigError(f"training: TRL's {name} refuses these values: {error}") from error
 
 
 def train(
@@ -199,28 +202,29 @@ def train(
     checkpoint: Path | None = None,
     start: dict[str, object] | None = None,
 ) -> Trainer:
-    """Train ``model`` in place; TRL's trainer, finished, with its model in evaluation mode.
+    """Train ``model`` in place; return TRL's trainer, finished, with its model in evaluation mode.
 
     Args:
-        stage: which one.
-        training: how.
-        prepared: by the stage, for this model and tokenizer.
+        stage: how to train.
+        training: how to optimise.
+        prepared: what the stage prepared for this model and tokenizer.
         model: any causal language model.
-        tokenizer: its own; gets a padding token if it has none.
-        output: directory of TRL's checkpoints.
-        seed: of the order of examples and the samples.
+        tokenizer: the model's own; gets a padding token if it has none.
+        output: the directory of TRL's checkpoints.
+        seed: the seed of the order of the examples and of sampling.
         callbacks: added to TRL's own.
-        checkpoint: of TRL, to go on from.
-        start: arguments with which TRL loads the model at the start again, where the stage needs it.
+        checkpoint: a checkpoint of TRL to continue from.
+        start: how TRL loads the starting model again, where the stage needs it as a reference.
 
     Raises:
-        ConfigError: model, tokenizer and settings do not fit each other.
-        DataError: there are too few rows for a step.
+        ConfigError: model, tokenizer and settings do not fit together.
+        DataError: there are too few examples for a step.
     """
-    config = stage.config(training, output, seed, prepared.window, "messages" in prepared.rows.column_names)
+    messages = "messages" in prepared.examples.column_names
+    config = stage.config(training, output, seed, prepared.max_length, messages)
     if start and stage.needs_start:
         config.model_init_kwargs = start
-    trainer = stage.trainer(model, tokenizer, prepared.rows, config)
+    trainer = stage.trainer(model, tokenizer, prepared.examples, config)
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)

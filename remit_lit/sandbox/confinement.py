@@ -1,4 +1,4 @@
-"""What runs in the sandbox's process: give up all rights that a program does not need, then run it.
+"""The sandbox's own process: it gives up every right that a program does not need, then runs the program.
 
 Run as a script, by :mod:`remit_lit.sandbox.programs`. The limits are the kernel's, so nothing that the program does
 to its interpreter lifts them:
@@ -23,7 +23,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
 
-HELD, PASSED = b"h", b"p"  # what is reported: the limits hold; the program ran to its end
+HELD, PASSED = b"h", b"p"  # reports to the parent: the limits hold; the program ran to its end
 PROGRAM = "program.py"
 _FILE_BYTES = 16 * 2**20
 _OPEN_FILES = 256
@@ -49,19 +49,57 @@ set_robust_list 273 99, set_tid_address 218 96, setitimer 38 103, shutdown 48 21
 statfs 137 43, statx 332 291, symlink 88 -, symlinkat 266 36, sysinfo 99 179, time 201 -, times 100 153, umask 95 166,
 uname 63 160, unlink 87 -, unlinkat 263 35, wait4 61 260, waitid 247 95, write 1 64, writev 20 66
 """
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+# linux/audit.h: AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+# linux/sched.h
 _CLONE_THREAD = 0x10000
-_CLONE3 = 435
-_AF_UNIX, _SOCK_STREAM, _FIONBIO = 1, 1, 0x5421
-_WORD = 0xFFFFFFFF
+# linux/net.h: the bits of a socket's type that are not flags
+_SOCK_TYPE_MASK = 0xF
+# sys/socket.h
+_AF_UNIX, _SOCK_STREAM = 1, 1
+# asm-generic/ioctls.h
+_FIONBIO = 0x5421
+# fcntl.h: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW; and F_DUPFD_CLOEXEC
+_HARMLESS_FCNTL = (*range(8), 1030)
+_O_ACCMODE = 0b11
 
-_READ = 1 << 2 | 1 << 3  # LANDLOCK_ACCESS_FS_READ_FILE, _READ_DIR
-_WRITE = 1 << 1 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 14  # _WRITE_FILE, _REMOVE_FILE, _MAKE_REG, _MAKE_SYM, _TRUNCATE
-_OF_FILES = 1 << 1 | 1 << 2 | 1 << 14  # rights that a rule on a single file may name
+# asm-generic/unistd.h: numbers that x86-64 and ARM64 share
+_NR_CLONE3 = 435
+_NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_ADD_RULE, _NR_LANDLOCK_RESTRICT_SELF = 444, 445, 446
+
+# linux/landlock.h
+_LANDLOCK_CREATE_RULESET_VERSION = 1 << 0
+_LANDLOCK_RULE_PATH_BENEATH = 1
+_ACCESS_WRITE_FILE, _ACCESS_READ_FILE, _ACCESS_READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_ACCESS_REMOVE_FILE, _ACCESS_MAKE_REG, _ACCESS_MAKE_SYM, _ACCESS_TRUNCATE = 1 << 5, 1 << 8, 1 << 12, 1 << 14
+_RULESET_ATTRIBUTES = "Q"  # struct landlock_ruleset_attr, as of ABI 1
+_PATH_BENEATH_ATTRIBUTES = "=Qi"  # struct landlock_path_beneath_attr, packed
+_READ = _ACCESS_READ_FILE | _ACCESS_READ_DIR
+_WRITE = _ACCESS_WRITE_FILE | _ACCESS_REMOVE_FILE | _ACCESS_MAKE_REG | _ACCESS_MAKE_SYM | _ACCESS_TRUNCATE
+# Rights that a rule on a single file may name.
+_OF_FILES = _ACCESS_WRITE_FILE | _ACCESS_READ_FILE | _ACCESS_TRUNCATE
+# All rights to files that each version of Landlock knows.
 _RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 38, 22, 2
+# linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+
+# linux/seccomp.h
+_SECCOMP_MODE_FILTER = 2
+_SECCOMP_RET_KILL_PROCESS, _SECCOMP_RET_ERRNO, _SECCOMP_RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+# Bytes from the start of struct seccomp_data: the call's number, its architecture, its six 64-bit arguments.
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
+_WORD_BYTES = 4
+_WHOLE_WORD = 0xFFFFFFFF
+
+# linux/filter.h and linux/bpf_common.h
+_SOCK_FILTER = "HBBI"  # struct sock_filter: code, jump if true, jump if false, constant
+_SOCK_FPROG = "HxxxxxxQ"  # struct sock_fprog: number of instructions, their address
+_BPF_LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_BPF_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_BPF_JUMP_IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_BPF_RETURN = 0x06  # BPF_RET | BPF_K
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Allowed where (argument & mask) is one of the values; the argument as the index of a 32-bit word, two to each.
@@ -90,10 +128,11 @@ def _limit(cpu_seconds: int, memory_bytes: int) -> None:
 
 
 def _confine_files(directory: str) -> None:
-    abi = _call("Landlock (Linux 5.13 or later)", _libc.syscall, _LANDLOCK_CREATE, None, 0, 1)
+    version = (_NR_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
+    abi = _call("Landlock (Linux 5.13 or later)", _libc.syscall, *version)
     handled = _RIGHTS_BY_ABI[min(abi, max(_RIGHTS_BY_ABI))]
-    attributes = struct.pack("Q", handled)
-    ruleset = _call("Landlock ruleset", _libc.syscall, _LANDLOCK_CREATE, attributes, len(attributes), 0)
+    attributes = struct.pack(_RULESET_ATTRIBUTES, handled)
+    ruleset = _call("Landlock ruleset", _libc.syscall, _NR_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
     readable = (
         *sys.path,  # without site-packages: the standard library
         f"{sys.base_prefix}/lib",
@@ -105,29 +144,35 @@ def _confine_files(directory: str) -> None:
         if os.path.exists(path):  # noqa: PTH110  (pathlib would double the time to start)
             handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
             kept = handled & (right if os.path.isdir(path) else right & _OF_FILES)  # noqa: PTH112
-            rule = struct.pack("=Qi", kept, handle)
-            _call(f"Landlock rule for {path}", _libc.syscall, _LANDLOCK_ADD, ruleset, 1, rule, 0)
+            rule = struct.pack(_PATH_BENEATH_ATTRIBUTES, kept, handle)
+            arguments = (ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0)
+            _call(f"Landlock rule for {path}", _libc.syscall, _NR_LANDLOCK_ADD_RULE, *arguments)
             os.close(handle)
-    _call("Landlock", _libc.syscall, _LANDLOCK_RESTRICT, ruleset, 0)
+    _call("Landlock", _libc.syscall, _NR_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 
 
 def _conditions() -> dict[str, list[Rule]]:
     """Calls that are allowed with some arguments only."""
     # Landlock before Linux 6.2 does not see a file that is opened for reading and emptied by that.
-    emptied = [(os.O_TRUNC | 3, [0, 1, 2, 3, os.O_TRUNC | os.O_WRONLY, os.O_TRUNC | os.O_RDWR])]
-    own = (0, _WORD, [os.getpid()])
+    writes = [os.O_TRUNC | os.O_WRONLY, os.O_TRUNC | os.O_RDWR]
+    emptied = (os.O_TRUNC | _O_ACCMODE, [*range(_O_ACCMODE + 1), *writes])
+    own = (0, _WHOLE_WORD, [os.getpid()])
     return {
         "clone 56 220": [(0, _CLONE_THREAD, [_CLONE_THREAD])],
         # F_SETOWN and F_SETSIG would send signals to others.
-        "fcntl 72 25": [(2, _WORD, [*range(8), 1030])],
-        "ioctl 16 29": [(2, _WORD, [_FIONBIO])],  # asyncio's, of its socket pair
+        "fcntl 72 25": [(2, _WHOLE_WORD, _HARMLESS_FCNTL)],
+        "ioctl 16 29": [(2, _WHOLE_WORD, [_FIONBIO])],  # asyncio's, of its socket pair
         "kill 62 129": [own],
-        "open 2 -": [(2, *rule) for rule in emptied],
-        "openat 257 56": [(4, *rule) for rule in emptied],
-        "prlimit64 302 261": [(0, _WORD, [0]), (4, _WORD, [0]), (5, _WORD, [0])],  # reads its own limits
+        "open 2 -": [(2, *emptied)],
+        "openat 257 56": [(4, *emptied)],
+        "prlimit64 302 261": [
+            (0, _WHOLE_WORD, [0]),
+            (4, _WHOLE_WORD, [0]),
+            (5, _WHOLE_WORD, [0]),
+        ],  # reads its own limits
         # Also asyncio's; a pair of datagram sockets could send to an address.
-        "socketpair 53 199": [(0, _WORD, [_AF_UNIX]), (2, 0xF, [_SOCK_STREAM])],
+        "socketpair 53 199": [(0, _WHOLE_WORD, [_AF_UNIX]), (2, _SOCK_TYPE_MASK, [_SOCK_STREAM])],
         "tgkill 234 131": [own],
     }
 
@@ -143,46 +188,54 @@ def _confine_calls() -> None:
     def numbers(entries: Iterable[str]) -> list[str]:
         return [entry.split()[column] for entry in entries]
 
-    allow, refuse = _return(0x7FFF0000), _return(0x00050000 | errno.EACCES)
-    program = [_load(4), _jump(0x15, _ARCHITECTURES[machine], 1, 0), _return(0x80000000), _load(0)]
+    allow, refuse = _return(_SECCOMP_RET_ALLOW), _return(_SECCOMP_RET_ERRNO | errno.EACCES)
+    program = [
+        *(_load(_ARCHITECTURE_OFFSET), _jump_if_equal(_ARCHITECTURES[machine], 1, 0)),
+        *(_return(_SECCOMP_RET_KILL_PROCESS), _load(_NUMBER_OFFSET)),
+    ]
     for number in numbers(_ALLOWED_CALLS.split(",")):
         if number != "-":
-            program += [_jump(0x15, int(number), 0, 1), allow]
+            program += [_jump_if_equal(int(number), 0, 1), allow]
     # Its flags lie in memory, which a filter cannot read; libc falls back to clone.
-    program += [_jump(0x15, _CLONE3, 0, 1), _return(0x00050000 | errno.ENOSYS)]
+    program += [_jump_if_equal(_NR_CLONE3, 0, 1), _return(_SECCOMP_RET_ERRNO | errno.ENOSYS)]
     conditions = _conditions()
     for number, rules in zip(numbers(conditions), conditions.values(), strict=True):
         if number != "-":
             checks = [step for rule in rules for step in _check(rule, refuse)]
-            program += [_jump(0x15, int(number), 0, len(checks) + 1), *checks, allow]
+            program += [_jump_if_equal(int(number), 0, len(checks) + 1), *checks, allow]
     program.append(refuse)
     code = ctypes.create_string_buffer(b"".join(program))
-    pointer = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
+    pointer = ctypes.create_string_buffer(struct.pack(_SOCK_FPROG, len(program), ctypes.addressof(code)))
     _call("seccomp", _libc.prctl, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0)
 
 
 def _check(rule: Rule, refuse: bytes) -> list[bytes]:
     word, mask, values = rule
-    tests = [_jump(0x15, value, len(values) - index, 0) for index, value in enumerate(values)]
-    return [_load(16 + 4 * word), struct.pack("HBBI", 0x54, 0, 0, mask), *tests, refuse]
+    tests = [_jump_if_equal(value, len(values) - index, 0) for index, value in enumerate(values)]
+    return [_load(_ARGUMENTS_OFFSET + _WORD_BYTES * word), _instruction(_BPF_AND, mask), *tests, refuse]
 
 
 def _load(offset: int) -> bytes:
-    return struct.pack("HBBI", 0x20, 0, 0, offset)
+    return _instruction(_BPF_LOAD_WORD, offset)
 
 
-def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
-    return struct.pack("HBBI", code, if_true, if_false, value)
+def _jump_if_equal(value: int, if_true: int, if_false: int) -> bytes:
+    """Skip ``if_true`` or ``if_false`` instructions, by whether the loaded word is ``value``."""
+    return _instruction(_BPF_JUMP_IF_EQUAL, value, if_true, if_false)
 
 
 def _return(action: int) -> bytes:
-    return struct.pack("HBBI", 0x06, 0, 0, action)
+    return _instruction(_BPF_RETURN, action)
+
+
+def _instruction(code: int, constant: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack(_SOCK_FILTER, code, if_true, if_false, constant)
 
 
 def _confine(parent: int, cpu_seconds: int, memory_bytes: int) -> None:
     _call("prctl", _libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        raise SystemExit("the process that asked for this program is gone")
+        raise SystemExit("the process that started this program has ended")
     _limit(cpu_seconds, memory_bytes)
     _call("no_new_privs", _libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _confine_files(os.getcwd())  # noqa: PTH109

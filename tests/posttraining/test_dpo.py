@@ -78,7 +78,7 @@ def test_the_reference_is_loaded_as_the_model_was(
     ((path, options),) = loaded
     assert path == str(tiny_policy_dir) and options["revision"] == "main"
     fresh = ModelSpec(config={"model_type": "llama"}, tokenizer=str(tiny_policy_dir))
-    with pytest.raises(ConfigError, match=r"model.path: got a fresh model"):
+    with pytest.raises(ConfigError, match=r"model.path: got none; this stage loads the starting model again"):
         run(model=fresh, stage=DPO(), data=write_examples(*PAIRS), overwrite=True)
 
 
@@ -89,7 +89,7 @@ def test_equal_sides_are_counted_and_dropped(
     long = {"prompt": "Q:1=", "chosen": "1" * 20, "rejected": "2"}
     folder = run(stage=DPO(max_length=12), data=write_examples(*PAIRS, equal, equal, long))
     assert record(folder)["dropped"] == {"equal": 2, "too_long": 1}
-    with pytest.raises(DataError, match=r"in all 2 pairs chosen and rejected are equal"):
+    with pytest.raises(DataError, match=r"chosen and rejected are equal in all 2 pairs"):
         run(stage=DPO(), data=write_examples(equal, equal), overwrite=True)
 
 
@@ -119,7 +119,7 @@ def test_training_on_made_pairs(run: Callable[..., Path]) -> None:
 
 
 def test_prompts_without_contrast_are_refused(run: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="of 4 prompts none has both a right and a wrong answer among 8 samples"):
+    with pytest.raises(DataError, match="none of the 4 prompts got both a right and a wrong answer in 8 samples"):
         run(stage=DPO(MakePairs(f"{HERE}.never", 4)), data=LabProblems(4))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.lab.task import sample_problems
-from remit_lit.posttraining.examples import ExampleFiles, HubExamples, LabProblems, Mixture, fingerprint
+from remit_lit.posttraining.examples import ExampleFiles, HubExamples, LabProblems, Mixture, examples_fingerprint
 from remit_lit.posttraining.held_out import HeldOutExamples, LabHeldOut, check_held_out
 
 QUESTION = "How many  eggs\nare left?"
@@ -19,11 +19,13 @@ def test_columns_are_kept_under_new_names(write_examples: Callable[..., ExampleF
     files = write_examples({"prompt": "a", "ground_truth": "1", "source": "x"}).files
     loaded = ExampleFiles(files, {"prompt": "prompt", "answer": "ground_truth"}).load()
     assert loaded.to_list() == [{"prompt": "a", "answer": "1"}]
-    with pytest.raises(ConfigError, match=r"columns: .* has no \['gold'\]; it has"):
+    with pytest.raises(ConfigError, match=r"columns: .* has no columns \['gold'\]; it has"):
         ExampleFiles(files, {"answer": "gold"}).load()
 
 
-@pytest.mark.parametrize(("line", "why"), [('{"prompt": ', "line 2: not JSON"), ("[1]", "line 2: holds list")])
+@pytest.mark.parametrize(
+    ("line", "why"), [('{"prompt": ', "line 2: not JSON"), ("[1]", "line 2: expected a JSON object, got list")]
+)
 def test_malformed_lines_are_named(line: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"prompt": "a"}}\n{line}\n')
     with pytest.raises(DataError, match=why):
@@ -58,14 +60,14 @@ def test_a_mixture_is_its_parts_in_order(write_examples: Callable[..., ExampleFi
 
 
 def test_fingerprints_tell_examples_apart() -> None:
-    assert fingerprint(LabProblems(5, seed=1).load()) == fingerprint(LabProblems(5, seed=1).load())
-    assert fingerprint(LabProblems(5, seed=1).load()) != fingerprint(LabProblems(5, seed=2).load())
+    first, again, other = (examples_fingerprint(LabProblems(5, seed=seed).load()) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_problems_of_the_labs_held_out_splits_are_found(split: Any) -> None:
     check_held_out(LabProblems(300).load(), [LabHeldOut()])
-    with pytest.raises(DataError, match=rf"data: example 0 asks 'Q:.*held out by the lab's {split} split"):
+    with pytest.raises(DataError, match=rf"data: example 0 has the prompt 'Q:.*held out by the lab's {split} split"):
         check_held_out(LabProblems(3, split=split).load(), [LabHeldOut()])
 
 
@@ -85,5 +87,5 @@ def test_prompts_of_held_out_files_are_found_in_any_form(
     held_out = HeldOutExamples(write_examples({"prompt": QUESTION}, name="test.jsonl"))
     free = write_examples({"prompt": "How many eggs were left?"}, name="free.jsonl").load()
     check_held_out(free, [held_out])
-    with pytest.raises(DataError, match=r"data: example 0 asks .*held out by ExampleFiles .*test\.jsonl"):
+    with pytest.raises(DataError, match=r"data: example 0 has the prompt .*held out by ExampleFiles .*test\.jsonl"):
         check_held_out(write_examples(row).load(), [held_out])

@@ -15,7 +15,7 @@ from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.dev_problems import DevProgress
-from remit_lit.posttraining.examples import ExampleFiles, LabProblems, fingerprint
+from remit_lit.posttraining.examples import ExampleFiles, LabProblems, examples_fingerprint
 from remit_lit.posttraining.held_out import LabHeldOut
 from remit_lit.posttraining.run_folder import newest_checkpoint
 from remit_lit.posttraining.sft import SFT
@@ -35,7 +35,7 @@ def test_a_run_folder_says_where_its_model_comes_from(run: Callable[..., Path], 
     found = record(folder)
     assert found["stage"] == "SFT" and found["seed"] == 5
     assert found["model"]["path"] == str(tiny_policy_dir) and len(found["model"]["fingerprint"]) == 64
-    assert found["data"] == {"examples": 8, "used": 8, "fingerprint": fingerprint(LabProblems(8).load())}
+    assert found["data"] == {"examples": 8, "used": 8, "fingerprint": examples_fingerprint(LabProblems(8).load())}
     assert {"trl", "transformers", "torch", "remit_lit"} <= found["versions"].keys()
     assert found["seconds"] > 0 and found["ended"] and found["command"] and "git_revision" in found
     with open(folder / "metrics.csv", newline="") as stream:
@@ -61,9 +61,9 @@ def test_the_resolved_config_gives_the_same_model_again(run: Callable[..., Path]
 def test_an_earlier_run_is_kept_unless_replaced(run: Callable[..., Path]) -> None:
     folder = run(training=training(steps=3, save_steps=1))
     first = weights(folder)
-    with pytest.raises(ConfigError, match=r"run_dir: .* holds an earlier run; go on with --resume=true"):
+    with pytest.raises(ConfigError, match=r"run_dir: .* holds an earlier run; continue it with --resume=true"):
         run()
-    with pytest.raises(ConfigError, match="resume: got true together with overwrite"):
+    with pytest.raises(ConfigError, match="resume: cannot be true together with overwrite"):
         run(overwrite=True, resume=True)
     (folder / "mine.txt").write_text("notes")
     run(overwrite=True)
@@ -83,7 +83,7 @@ def test_a_finished_run_stays_as_it_is(run: Callable[..., Path]) -> None:
     folder = run()
     finished = weights(folder)
     assert run(resume=True) == folder and furthest(finished, weights(folder)) == 0
-    with pytest.raises(ConfigError, match=r"resume: stage differ"):
+    with pytest.raises(ConfigError, match=r"resume: changed since the run in .* began: stage;"):
         run(resume=True, stage=SFT(packing=True))
     assert furthest(finished, weights(folder)) == 0
 
@@ -106,9 +106,14 @@ def test_dev_problems_that_cannot_be_asked_are_refused_before_training(
 ) -> None:
     asked = [{"role": "user", "content": "Q:1="}]
     for rows, tokens, error, why in (
-        ({"question": "Q:1="}, 4, DataError, "held_out: ExampleFiles has the columns .*'question'.* and no prompts"),
+        ({"question": "Q:1="}, 4, DataError, "held_out: ExampleFiles has the columns .*'question'.* but no prompts"),
         ({"messages": asked}, 4, ConfigError, "chat_template: the data are messages"),
-        ({"prompt": "Q:1="}, 400, DataError, "progress.data: problem 0 with max_new_tokens takes 40. tokens"),
+        (
+            {"prompt": "Q:1="},
+            400,
+            DataError,
+            "progress.data: problem 0 with an answer of max_new_tokens has 40. tokens",
+        ),
     ):
         with pytest.raises(error, match=why):
             run(progress=DevProgress(write_examples(rows), REWARD, tokens))
@@ -150,7 +155,7 @@ def test_a_run_does_not_go_on_as_another(run: Callable[..., Path]) -> None:
         "training": training(save_steps=1, learning_rate=1.0),
     }
     for name, value in changes.items():
-        with pytest.raises(ConfigError, match=rf"resume: .*\b{name}\b.* differ from those of the run"):
+        with pytest.raises(ConfigError, match=rf"resume: changed since the run in .* began: {name};"):
             run(**{"training": training(save_steps=1), name: value}, resume=True)
 
 
@@ -159,7 +164,7 @@ def test_a_run_does_not_go_on_with_other_data_of_the_same_name(
 ) -> None:
     rows = [{"prompt": f"Q:{digit}=", "completion": "1"} for digit in range(4)]
     run(data=write_examples(*rows), training=training(save_steps=1))
-    with pytest.raises(ConfigError, match="the data are not those of the run"):
+    with pytest.raises(ConfigError, match="the data differ from those"):
         run(data=write_examples(*rows[::-1]), training=training(save_steps=1), resume=True)
 
 
@@ -203,10 +208,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(run: Callable[..., Path]) -> Non
         ({"training": training(beta2=2.0)}, "training.beta2"),
         ({"training": training(weight_decay=-1.0)}, "training.weight_decay"),
         ({"training": training(gradient_clip=-1.0)}, "training.gradient_clip"),
-        ({"training": training(schedule="sideways")}, "training: TRL's SFTConfig refuses it: .*sideways"),
-        ({"training": training(trl={"learning_rate": 1.0})}, "training.trl: learning_rate is set by this kit's own"),
-        ({"training": training(trl={"max_length": 5})}, "training.trl: max_length is set by this kit's own"),
-        ({"training": training(trl={"no_such": 5})}, "training.trl: SFTConfig of TRL has no field 'no_such'"),
+        ({"training": training(schedule="sideways")}, "training: TRL's SFTConfig refuses these values: .*sideways"),
+        ({"training": training(trl={"learning_rate": 1.0})}, "training.trl: learning_rate follows from this kit's own"),
+        ({"training": training(trl={"max_length": 5})}, "training.trl: max_length follows from this kit's own"),
+        ({"training": training(trl={"no_such": 5})}, "training.trl: TRL's SFTConfig has no field 'no_such'"),
         ({"model": ModelSpec("no/such/model")}, "model.path"),
         ({"data": ExampleFiles("no_such.jsonl")}, "nothing matches 'no_such.jsonl'"),
         ({"chat_template": "no_such.jinja"}, "chat_template: no file 'no_such.jinja'"),
@@ -226,7 +231,7 @@ def test_wrong_settings_are_refused_before_a_model_is_loaded(
         ({"samples": 0}, "give at least 1"),
         ({"k": [9]}, "progress.k"),
         ({"k": []}, "progress.k"),
-        ({"temperature": 0}, ""),
+        ({"temperature": 0}, "progress.temperature"),
     ],
 )
 def test_wrong_numbers_of_the_progress_are_refused(changes: dict[str, Any], why: str) -> None:
@@ -242,7 +247,7 @@ def test_more_of_trls_settings_are_passed_on(run: Callable[..., Path], tmp_path:
 
 def test_more_loggers_are_asked_for_by_name(tmp_path: Path) -> None:
     for trl, loggers in (({}, []), ({"report_to": ["mlflow"]}, ["mlflow"])):
-        config = SFT().config(training(trl=trl), tmp_path, 0, window=1, messages=False)
+        config = SFT().config(training(trl=trl), tmp_path, 0, max_length=1, messages=False)
         assert config.report_to == loggers
 
 

@@ -12,11 +12,11 @@ from remit_lit.posttraining.reward_guard import load_reward
 HERE = "tests.posttraining.rewards"
 FAULTS = {
     "raises": "RuntimeError: broken",
-    "gives_nan": "it gave nan",
-    "gives_infinity": "it gave inf",
-    "gives_two": "it gave 2 rewards for one completion",
+    "gives_nan": "returned nan",
+    "gives_infinity": "returned inf",
+    "gives_two": "returned 2 rewards for one completion",
     "gives_text": "could not convert string to float",
-    "hangs": "no result in 0.05 s",
+    "hangs": "no result within 0.05 s",
 }
 
 
@@ -80,8 +80,8 @@ def test_the_spread_within_groups_is_logged() -> None:
         ("no_such_module.exact", "No module named"),
         (f"{HERE}.no_such", "no attribute"),
         ("exact", "give module.function"),
-        (f"{HERE}.NOT_A_FUNCTION", "is no plain function"),
-        (f"{HERE}.later", "is no plain function"),
+        (f"{HERE}.NOT_A_FUNCTION", "is not a plain function"),
+        (f"{HERE}.later", "is not a plain function"),
     ],
 )
 def test_what_is_no_reward_is_refused(path: str, why: str) -> None:

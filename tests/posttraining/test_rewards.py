@@ -53,7 +53,7 @@ def test_without_math_verify_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         return None if name == "math_verify" else find(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
-    with pytest.raises(ConfigError, match=r"math_answer cannot work here: .*remit_lit\[math\]"):
+    with pytest.raises(ConfigError, match=r"math_answer cannot be used here: .*remit_lit\[math\]"):
         load_reward(f"{PATH}.math_answer")
 
 
@@ -109,5 +109,5 @@ def test_code_without_an_end_is_wrong_and_no_failure() -> None:
 
 def test_without_a_sandbox_code_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("remit_lit.sandbox.programs.check_sandbox", lambda: "no seccomp")
-    with pytest.raises(ConfigError, match="code_tests cannot work here: no seccomp"):
+    with pytest.raises(ConfigError, match="code_tests cannot be used here: no seccomp"):
         load_reward(f"{PATH}.code_tests")

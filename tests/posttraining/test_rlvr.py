@@ -100,14 +100,15 @@ def test_prompts_without_room_for_an_answer_are_dropped(
 @pytest.mark.parametrize(
     ("stage", "changes", "error", "why"),
     [
-        ({"samples": 1}, {}, ConfigError, "at least 2 and 1"),
+        ({"samples": 1}, {}, ConfigError, "stage.samples: got 1"),
+        ({"max_new_tokens": 0}, {}, ConfigError, "stage.max_new_tokens: got 0"),
         ({"temperature": 0.0}, {}, ConfigError, "stage.temperature"),
         ({"reward": []}, {}, ConfigError, "stage.reward: got none"),
         ({"reward": "no.such"}, {}, ConfigError, "no function 'no.such'"),
         ({"reward_seconds": 0.0}, {}, ConfigError, "reward_seconds"),
         ({"samples": 3}, {}, ConfigError, "must be divisible"),
         ({}, {"trl": {"use_vllm": True}}, ConfigError, r"training.trl.use_vllm: .*remit_lit\[vllm\]"),
-        ({}, {"batch_size": 64}, DataError, "8 prompts are fewer than the 16 of a step"),
+        ({}, {"batch_size": 64}, DataError, "got 8 prompts, but one optimizer step takes 16"),
     ],
 )
 def test_wrong_settings_are_refused(

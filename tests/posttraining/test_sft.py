@@ -33,8 +33,8 @@ def trained_batch(policy: Any, rows: list[dict[str, Any]], tmp_path: Path, **tok
         setattr(tokenizer, name, value)
     model, stage = AutoModelForCausalLM.from_pretrained(policy), SFT()
     prepared = stage.prepare(Dataset.from_list(rows), model, tokenizer, 0)
-    config = stage.config(training(), tmp_path, 0, prepared.window, "messages" in prepared.rows.column_names)
-    trainer: Any = stage.trainer(model, tokenizer, prepared.rows, config)
+    config = stage.config(training(), tmp_path, 0, prepared.max_length, "messages" in prepared.examples.column_names)
+    trainer: Any = stage.trainer(model, tokenizer, prepared.examples, config)
     return trainer.data_collator([trainer.train_dataset[index] for index in range(len(rows))])
 
 
@@ -106,7 +106,7 @@ def test_examples_beyond_the_window_are_counted_and_dropped(
 def test_examples_beyond_the_window_are_refused(
     rows: list[Any], on_too_long: Any, run: Callable[..., Path], write_examples: Callable[..., ExampleFiles]
 ) -> None:
-    with pytest.raises(DataError, match=r"are longer than 9 tokens, first example \d with 16"):
+    with pytest.raises(DataError, match=r"are longer than 9 tokens \(the first is example \d, with 16\)"):
         run(data=write_examples(*rows), stage=SFT(max_length=9, on_too_long=on_too_long))
 
 
