@@ -17,6 +17,7 @@ from remit_lit.posttraining.examples import Examples
 from remit_lit.posttraining.held_out import HeldOutExamples
 from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import Text, draw, prompt_ids, sample
+from remit_lit.runs.configuration import Configured
 
 
 class DevScores(NamedTuple):
@@ -31,7 +32,7 @@ class DevScores(NamedTuple):
     solved: list[int]
 
 
-class DevProgress:
+class DevProgress(Configured):
     """Answer dev problems by sampling and judge the answers: pass@k by the unbiased estimator.
 
     An answer is right where its reward is at least 1, and not where the reward fails. The problems are held out:

@@ -20,12 +20,13 @@ from remit_lit.posttraining.example_format import (
 from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import prompt_ids, sample
 from remit_lit.posttraining.stage import Prepared, Stage, Training
+from remit_lit.runs.configuration import Configured
 
 # TRL refuses an unknown loss only once it trains; its other losses need more than beta.
 Loss = Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"]
 
 
-class MakePairs:
+class MakePairs(Configured):
     """Make the pairs from the model's own answers: to each prompt, one that is right and one that is wrong.
 
     An answer is right where its reward is at least 1, and wrong where it is lower. The first right and the first wrong

@@ -12,15 +12,16 @@ from datasets import Dataset
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import matching_files
 from remit_lit.lab.task import Split, check_split, correct_completion, sample_problems
+from remit_lit.runs.configuration import Configured
 
 
-class Examples(ABC):
+class Examples(Configured, ABC):
     """Examples in a fixed order, as columns.
 
     A prompt, an answer and both sides of a preference are text, or lists of messages with ``role`` and ``content``.
     """
 
-    def check(self) -> None:  # noqa: B027
+    def check(self) -> None:
         """Refuse examples that are plainly not there, without reading them."""
 
     @abstractmethod

@@ -12,12 +12,13 @@ from datasets import Dataset
 from remit_lit.errors import DataError
 from remit_lit.lab.task import parse_prompt, split_of
 from remit_lit.posttraining.examples import Examples
+from remit_lit.runs.configuration import Configured
 
 
-class HeldOut(ABC):
+class HeldOut(Configured, ABC):
     """A set of prompts that no stage may train on."""
 
-    def check(self) -> None:  # noqa: B027
+    def check(self) -> None:
         """Refuse problems that are plainly not there, without reading them."""
 
     @abstractmethod

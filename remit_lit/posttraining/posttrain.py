@@ -17,9 +17,10 @@ from remit_lit.posttraining.dpo import DPO
 from remit_lit.posttraining.examples import Examples, examples_fingerprint
 from remit_lit.posttraining.held_out import HeldOut, check_held_out
 from remit_lit.posttraining.rlvr import RLVR
-from remit_lit.posttraining.run_folder import RunFolder, RunLog, resolved
+from remit_lit.posttraining.run_folder import RunFolder, RunLog
 from remit_lit.posttraining.sft import SFT
 from remit_lit.posttraining.stage import Prepared, Stage, Training, train
+from remit_lit.runs.configuration import configuration
 from remit_lit.runs.provenance import now
 
 # Configs find the classes by their short names once they are imported.
@@ -70,7 +71,7 @@ def posttrain(
     """
     held_out = held_out or []
     arguments = dict(locals())
-    config = {name: resolved(value) for name, value in arguments.items() if name not in ("overwrite", "resume")}
+    config = {name: configuration(value) for name, value in arguments.items() if name not in ("overwrite", "resume")}
     all_held_out = [*held_out, *([progress.held_out()] if progress else [])]
     _silence_libraries()
     _check_settings(model, stage, data, training, all_held_out, progress)

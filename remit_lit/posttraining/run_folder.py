@@ -1,13 +1,11 @@
 """A run folder: config, record, metrics, checkpoints, and the model as a Hugging Face directory."""
 
 import csv
-import inspect
 import json
 import math
 import platform
 import shutil
 import time
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -209,30 +207,6 @@ def newest_checkpoint(directory: Path) -> Path | None:
     """The complete checkpoint with the most steps; one that a kill left half-written is skipped."""
     complete = [path for path in directory.glob("checkpoint-*") if _steps(path).isdigit() and _is_complete(path)]
     return max(complete, key=lambda path: int(_steps(path)), default=None)
-
-
-def resolved(value: Any) -> Any:
-    """A field's value as plain data for YAML: groups of fields by name, components as class_path and init_args.
-
-    A component is described by the arguments of its constructor that it keeps under their own names.
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [resolved(item) for item in value]
-    if isinstance(value, dict):
-        return {name: resolved(item) for name, item in value.items()}
-    if _is_field_group(type(value)):
-        return {entry.name: resolved(getattr(value, entry.name)) for entry in fields(value)}
-    kind = type(value)
-    names = [name for name in inspect.signature(kind).parameters if hasattr(value, name)]
-    arguments = {name: resolved(getattr(value, name)) for name in names}
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
-
-
-def _is_field_group(kind: type) -> bool:
-    """Whether ``kind`` is a dataclass without a base class, which a config gives by its fields alone."""
-    return is_dataclass(kind) and kind.__bases__ == (object,)
 
 
 def _steps(checkpoint: Path) -> str:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
 from remit_lit.errors import ConfigError, require_range
+from remit_lit.runs.configuration import Configured
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Prepared(NamedTuple):
     max_length: int
 
 
-class Stage(ABC):
+class Stage(Configured, ABC):
     """One of SFT, DPO and RLVR, each run by a trainer of TRL."""
 
     trl_config: str  # module:class

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -15,7 +16,7 @@ from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.dev_problems import DevProgress
-from remit_lit.posttraining.examples import ExampleFiles, LabProblems, examples_fingerprint
+from remit_lit.posttraining.examples import ExampleFiles, Examples, LabProblems, examples_fingerprint
 from remit_lit.posttraining.held_out import LabHeldOut
 from remit_lit.posttraining.run_folder import newest_checkpoint
 from remit_lit.posttraining.sft import SFT
@@ -86,6 +87,24 @@ def test_a_finished_run_stays_as_it_is(run: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=r"resume: changed since the run in .* began: stage;"):
         run(resume=True, stage=SFT(packing=True))
     assert furthest(finished, weights(folder)) == 0
+
+
+class FirstProblems(Examples):
+    """Data of a user's own, which calls its argument something else inside."""
+
+    def __init__(self, count: int, weight: float = 1.0) -> None:
+        self._problems = LabProblems(count)
+
+    def load(self) -> Dataset:
+        return self._problems.load()
+
+
+def test_an_argument_that_a_class_does_not_keep_is_saved_and_compared(run: Callable[..., Path]) -> None:
+    folder = run(data=FirstProblems(8, weight=1.0))
+    saved = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    assert saved["init_args"] == {"count": 8, "weight": 1.0}
+    with pytest.raises(ConfigError, match=r"resume: changed since the run in .* began: data;"):
+        run(data=FirstProblems(8, weight=2.0), resume=True)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
