@@ -1,4 +1,4 @@
-"""Which results a list of task names stands for, found out before a model or any data is loaded."""
+"""The tasks of a list of names, resolved before a model or any data is loaded."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,13 +92,14 @@ class Catalogue:
             for unit in found:
                 if units.setdefault(unit.name, unit) != unit:
                     raise ConfigError(
-                        f"tasks: {unit.name} is asked for in two ways, e.g. with other examples by a group; ask once"
+                        f"tasks: {unit.name} is named twice with different settings, e.g. by itself and in a group "
+                        "with another number of examples; name it once"
                     )
         for unit in units.values():
             for leaf in unit.leaves:
                 if leaf.runs_code and not leaf.is_ours:
                     raise ConfigError(
-                        f"tasks: {leaf.name} would run what the model wrote in this very process; give "
+                        f"tasks: {leaf.name} would run code that the model wrote in this process; give "
                         "offline_humaneval or offline_mbpp, which run it in a sandbox"
                     )
         return list(units.values())
@@ -146,12 +147,12 @@ class Catalogue:
                 yield member, self._entry(member).cfg, changes
         elif isinstance(cfg.get("task"), list):
             shared = {field: value for field, value in cfg.items() if field not in _GROUP_FIELDS}
-            for given in cfg["task"]:
-                member = {"task": given} if isinstance(given, str) else given
+            for entry in cfg["task"]:
+                member = {"task": entry} if isinstance(entry, str) else entry
                 inner = member.get("group") or member["task"]
                 is_inline = isinstance(member.get("task"), list)
                 own = {} if is_inline else {k: v for k, v in member.items() if k not in ("group", "task")}
-                # What is asked for from outside wins, as in the harness; a member wins over its group.
+                # Outer groups win over inner ones, as in the harness; a member wins over its group.
                 yield inner, member if is_inline else self._entry(inner).cfg, {**shared, **changes, **own}
 
 
@@ -166,12 +167,12 @@ def catalogue(offline_folder: Path) -> Catalogue:
     return Catalogue(offline_folder)
 
 
-_SECONDS = 3.0
+_HUB_SECONDS = 3.0
 
 
 @contextmanager
 def short_waits() -> Iterator[None]:
-    """Within, a hub that does not answer in three seconds is taken for absent; what was cached before can be read.
+    """Within, a hub that does not answer in three seconds counts as absent; only cached data can be read then.
 
     Without this, libraries try for half a minute for each data set.
     """
@@ -188,7 +189,7 @@ def short_waits() -> Iterator[None]:
 
 def _answers() -> bool:
     try:
-        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_SECONDS)
+        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
     except Exception:  # each version of the library has errors of its own for a host that is not there
         return False
     return True

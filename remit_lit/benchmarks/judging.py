@@ -1,4 +1,4 @@
-"""How our tasks judge what a model answered: ``process_results`` of their YAML files.
+"""How our tasks judge a model's answers: ``process_results`` of their YAML files.
 
 Each takes the record (see :mod:`remit_lit.benchmarks.offline`) and the results of its requests, and returns the
 outcomes of the item by metric. Bits per byte are given as lm-evaluation-harness has them: log-likelihood in nats, and

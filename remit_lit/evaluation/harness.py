@@ -62,17 +62,17 @@ def run_tasks(
         cache: folder of the offline tasks' data.
 
     Returns:
-        What was found by task, in order; see :meth:`remit_lit.benchmarks.catalogue.Catalogue.plan` for groups.
+        The result of each task, in order; see :meth:`remit_lit.benchmarks.catalogue.Catalogue.plan` for groups.
 
     Raises:
-        ConfigError: a name is unknown, a number is below 1, or the lab is asked of another tokenizer.
+        ConfigError: a name is unknown, a number is below 1, or the lab is given another tokenizer.
         DataError: a file of documents is malformed or empty.
     """
     units = check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
     tasks_of = catalogue(Path(cache, "offline"))
     results: dict[str, TaskResult] = {}
     with isolated(model), _quiet():
-        asked = WindowedModel(model, tokenizer, batch_size, max_length)
+        harness_model = WindowedModel(model, tokenizer, batch_size, max_length)
         obstacles = _Obstacles(allow_code_execution, Path(cache))
         for unit in units:
             start = time.perf_counter()
@@ -80,11 +80,11 @@ def run_tasks(
                 if unit.name == LAB:
                     result = measure_lab(model, tokenizer, limit)
                 elif is_own_text(unit.name):
-                    result = measure_own_text(asked, unit.name, limit)
+                    result = measure_own_text(harness_model, unit.name, limit)
                 elif problem := obstacles.of(unit):
                     result = TaskResult(not_run=problem)
                 else:
-                    result = _measure(asked, tasks_of, unit, limit, seed)
+                    result = _measure(harness_model, tasks_of, unit, limit, seed)
             seconds = {} if result.not_run else {"seconds": round(time.perf_counter() - start, 2)}
             results[unit.name] = replace(result, settings={**result.settings, **seconds})
     return results
@@ -123,9 +123,9 @@ class _Obstacles:
     def of(self, unit: Unit) -> str | None:
         if any(leaf.runs_code for leaf in unit.leaves):
             if not self.allow_code_execution:
-                return "it runs what the model wrote; allow it with --allow_code_execution=true"
+                return "it runs code that the model wrote; allow it with --allow_code_execution=true"
             if problem := check_sandbox():
-                return f"this machine cannot hold generated programs: {problem}"
+                return f"this machine cannot confine generated programs: {problem}"
         return self._no_wheel if any(leaf.is_ours for leaf in unit.leaves) else None
 
     @cached_property
@@ -138,7 +138,7 @@ class _Obstacles:
         return None
 
 
-def _measure(asked: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int | None, seed: int) -> TaskResult:
+def _measure(model: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int | None, seed: int) -> TaskResult:
     tasks: dict[str, Task] = {}
     try:
         with short_waits():
@@ -147,18 +147,18 @@ def _measure(asked: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int |
                 tasks[leaf.name].set_fewshot_seed(seed=seed)
     except Exception as error:  # whatever a task's loader raises: a hub's errors, a missing package, a failed assertion
         return TaskResult(not_run=one_line(error))
-    truncated = asked.truncated
+    truncated = model.truncated
     try:
         # Standard errors are computed from the outcomes, so the harness need not bootstrap its own.
-        found = lm_eval.evaluate(
-            lm=asked, task_dict={"tasks": tasks}, limit=limit, bootstrap_iters=0, confirm_run_unsafe_code=True
+        output = lm_eval.evaluate(
+            lm=model, task_dict={"tasks": tasks}, limit=limit, bootstrap_iters=0, confirm_run_unsafe_code=True
         )
     except DoesNotFit as error:
         return TaskResult(not_run=one_line(error))
-    samples: Mapping[str, Any] = found["samples"]
+    samples: Mapping[str, Any] = output["samples"]
     settings = {
         "tasks": {name: _settings(task) for name, task in tasks.items()},
-        "truncated_contexts": asked.truncated - truncated,
+        "truncated_contexts": model.truncated - truncated,
     }
     parts = [metrics_of(task, samples[name]) for name, task in tasks.items()]
     items = tuple(item for name in tasks for item in item_names(name, samples[name]))
@@ -245,6 +245,6 @@ def _metric(task: Task, name: str, values: Sequence[Any]) -> Metric | None:
 
 def _joined(metrics: Sequence[Metric]) -> Metric:
     weights = [metric.weights for metric in metrics]
-    given = [weight for weight in weights if weight is not None]
+    known = [weight for weight in weights if weight is not None]
     outcomes = np.concatenate([metric.outcomes for metric in metrics])
-    return Metric(outcomes, metrics[0].higher_is_better, np.concatenate(given) if given else None)
+    return Metric(outcomes, metrics[0].higher_is_better, np.concatenate(known) if known else None)

@@ -101,7 +101,7 @@ class Evaluation:
             content: Any = json.loads(path.read_text())
             return cls({name: _task(task) for name, task in content["tasks"].items()}, content["facts"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is no result of `evaluate`, or is damaged ({error})") from error
+            raise DataError(f"{path} is not a result of `evaluate`, or is damaged ({error})") from error
 
 
 def _task(content: Any) -> TaskResult:

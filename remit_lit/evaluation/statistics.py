@@ -23,8 +23,8 @@ class Interval:
     """A mean with its 95 % interval.
 
     Attributes:
-        p_value: two-sided, of the mean being 0; at most 0.05 exactly where the interval leaves 0 out. None where that
-            is not asked, and where nothing spreads and the mean is not 0: then no test can tell.
+        p_value: two-sided, of the mean being 0; at most 0.05 exactly where the interval excludes 0. None where no test
+            is made, and where all values are equal and not 0, which leaves no spread to test against.
     """
 
     mean: float
@@ -82,8 +82,8 @@ def over_items(
     values, by_item = _items("outcomes", outcomes, weights)
     if weights is None and _binary(values):
         solved = int(values.sum())
-        found = stats.binomtest(solved, len(values)).proportion_ci(LEVEL, method="wilson")
-        return Interval(solved / len(values), float(found.low), float(found.high))
+        wilson = stats.binomtest(solved, len(values)).proportion_ci(LEVEL, method="wilson")
+        return Interval(solved / len(values), float(wilson.low), float(wilson.high))
     return replace(_bootstrap(values, by_item, resamples, seed), p_value=None)
 
 
@@ -157,10 +157,10 @@ def _items(name: str, outcomes: Floats, weights: Floats | None) -> tuple[Floats,
     """Outcomes averaged over seeds, and weights, both [items]."""
     values = outcomes.mean(axis=0) if outcomes.ndim == 2 else outcomes
     if values.ndim != 1 or (weights is not None and weights.shape != values.shape):
-        found = f"{name}: got shape {outcomes.shape}" + ("" if weights is None else f", weights of {weights.shape}")
-        raise ValueError(f"{found}; give [items] or [seeds, items], and weights of [items]")
+        shapes = f"{name}: got shape {outcomes.shape}" + ("" if weights is None else f", weights of {weights.shape}")
+        raise ValueError(f"{shapes}; give [items] or [seeds, items], and weights of [items]")
     if len(values) < 2:
-        raise ValueError(f"{name}: got {len(values)} items; other items can be spoken of from 2 on")
+        raise ValueError(f"{name}: got {len(values)} items; an interval needs at least 2")
     if weights is not None and not (weights > 0).all():
         raise ValueError(f"weights: got {weights.min()}; all must be above 0")
     return values, np.ones(len(values)) if weights is None else weights
@@ -171,12 +171,12 @@ def _binary(values: Floats) -> bool:
 
 
 def _matched_pairs(difference: Floats) -> Interval:
-    count, gained, lost = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
-    centre = (gained - lost) / (count + 2)
-    error = math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / (count + 2)) / (count + 2)
+    count, better, worse = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
+    centre = (better - worse) / (count + 2)
+    error = math.sqrt(better + worse + 1 - (better - worse) ** 2 / (count + 2)) / (count + 2)
     half = error * float(stats.norm.ppf((1 + LEVEL) / 2))
     p_value = float(2 * stats.norm.sf(abs(centre) / error))
-    return Interval((gained - lost) / count, max(-1.0, centre - half), min(1.0, centre + half), p_value)
+    return Interval((better - worse) / count, max(-1.0, centre - half), min(1.0, centre + half), p_value)
 
 
 def _bootstrap(values: Floats, weights: Floats, resamples: int, seed: int) -> Interval:

@@ -1,4 +1,4 @@
-"""Generated programs in a process that the kernel holds: a limit each for time, memory and files, and no network."""
+"""Generated programs in a process that the kernel confines: limited time, memory and files, and no network."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ for held in (lambda: os.listdir("/"), os.fork, socket.socket):
         held()
     except PermissionError:
         continue
-    raise SystemExit("the limits were set, but do not hold")
+    raise SystemExit("the limits were set but have no effect")
 """
 
 
@@ -70,18 +70,18 @@ def run_code(program: str, *, seconds: float = 10.0, memory_bytes: int = 2**30) 
         raise ConfigError(f"seconds: got {seconds}; give a positive number")
     if memory_bytes < _LEAST_MEMORY_BYTES:
         raise ConfigError(
-            f"memory_bytes: got {memory_bytes}; give at least {_LEAST_MEMORY_BYTES}, which the interpreter takes"
+            f"memory_bytes: got {memory_bytes}; give at least {_LEAST_MEMORY_BYTES}, which the interpreter itself needs"
         )
     if problem := check_sandbox():
-        raise ConfigError(f"sandbox: this machine cannot hold generated programs: {problem}")
+        raise ConfigError(f"sandbox: this machine cannot confine generated programs: {problem}")
     return _run(program, seconds, memory_bytes)
 
 
 @functools.cache
 def check_sandbox() -> str | None:
-    """Why this machine cannot hold generated programs; None where it can. Found out once, by a program that tries."""
+    """Why this machine cannot confine generated programs; None where it can. A trial program is run once."""
     if sys.platform != "linux":
-        return f"it needs Linux, whose Landlock and seccomp hold them; this is {sys.platform}"
+        return f"the sandbox needs Linux (Landlock and seccomp); this is {sys.platform}"
     try:
         outcome = _run(_CHECK, _CHECK_SECONDS, 2**30)
     except ConfigError as error:

@@ -2,15 +2,13 @@ from pathlib import Path
 
 import lm_eval.tasks
 import pytest
-import torch
 from lm_eval.tasks import TaskManager
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import remit_lit.benchmarks.offline
 from remit_lit.benchmarks.catalogue import TASKS, Catalogue, catalogue
-from tests.byte_level import BYTE_EOS, byte_tokenizer
+from tests.byte_level import byte_tokenizer, save_byte_model
 from tests.evaluation.stand_in import write_wheel
-from tests.helpers import llama_config
 
 HARNESS = Path(lm_eval.tasks.__file__).parent
 
@@ -30,14 +28,7 @@ def cache(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def byte_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama whose tokens are bytes, with a window of 512."""
-    directory = tmp_path_factory.mktemp("byte-model")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        settings = {"vocab_size": 257, "max_position_embeddings": 512, "initializer_range": 0.3}
-        config = llama_config(**settings, bos_token_id=None, eos_token_id=BYTE_EOS, pad_token_id=None)
-        LlamaForCausalLM(config).save_pretrained(directory)
-    byte_tokenizer().save_pretrained(directory)
-    return directory
+    return save_byte_model(tmp_path_factory.mktemp("byte-model"))
 
 
 @pytest.fixture

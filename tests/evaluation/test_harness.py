@@ -140,8 +140,8 @@ def test_every_task_of_the_offline_group_loads(
     assert {name: text.split(";")[0] for name, text in why.items()} == {
         "offline_gsm8k": "DoesNotFit: answers of 512 tokens do not fit in a window of 512",
         "offline_math": "DoesNotFit: answers of 1,024 tokens do not fit in a window of 512",
-        "offline_humaneval": "it runs what the model wrote",
-        "offline_mbpp": "it runs what the model wrote",
+        "offline_humaneval": "it runs code that the model wrote",
+        "offline_mbpp": "it runs code that the model wrote",
     }
     for unit in catalogue(cache / "offline").plan(["remit_offline"]):
         for leaf in unit.leaves:

@@ -82,7 +82,7 @@ def test_it_is_written_once(folder: Path, cache: Path, monkeypatch: pytest.Monke
 def test_a_damaged_file_is_refused_by_name(folder: Path) -> None:
     path = folder / "gsm8k.jsonl"
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(DataError, match=r"gsm8k\.jsonl is missing or damaged .*remove"):
+    with pytest.raises(DataError, match=r"gsm8k\.jsonl is missing or damaged .*delete"):
         read_task("gsm8k", folder=str(folder))
 
 

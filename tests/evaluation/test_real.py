@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from remit_lit.benchmarks import judging as scoring
+from remit_lit.benchmarks import judging
 from remit_lit.benchmarks.fetch import SMOLLM2, FetchError, fetch
 from remit_lit.benchmarks.offline import MATH_SUBJECTS, offline_folder, read_task
 from remit_lit.benchmarks.records import Item, Record
@@ -64,11 +64,11 @@ def test_the_test_sets_are_complete(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "score", "count", "least"),
     [
-        ("gsm8k", scoring.last_number, None, 1317),  # two golds write a negative number as "- 3"
-        ("triviaqa", scoring.any_alias, None, 7980),
-        *[(f"math_{subject}", scoring.math_answer, 100, 100) for subject in MATH_SUBJECTS],
-        ("humaneval", scoring.humaneval, 40, 40),
-        ("mbpp", scoring.mbpp, 40, 40),
+        ("gsm8k", judging.last_number, None, 1317),  # two golds write a negative number as "- 3"
+        ("triviaqa", judging.any_alias, None, 7980),
+        *[(f"math_{subject}", judging.math_answer, 100, 100) for subject in MATH_SUBJECTS],
+        ("humaneval", judging.humaneval, 40, 40),
+        ("mbpp", judging.mbpp, 40, 40),
     ],
 )
 def test_the_gold_answers_are_judged_right(

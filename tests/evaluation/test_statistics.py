@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_resamples():
     [
         (lambda: over_seeds(np.ones(1)), r"got shape \(1,\); give \[seeds\] of at least 2"),
         (lambda: difference_over_seeds(np.ones(3), np.ones(2)), r"got shapes \(3,\), \(2,\)"),
-        (lambda: over_items(np.ones(1)), "outcomes: got 1 items"),
+        (lambda: over_items(np.ones(1)), "outcomes: got 1 items; an interval needs at least 2"),
         (lambda: over_items(np.ones(3), np.ones(2)), r"got shape \(3,\), weights of \(2,\)"),
         (lambda: over_items(np.ones(2), np.array([1.0, 0.0])), r"weights: got 0\.0"),
         (lambda: difference_over_items(np.ones((2, 4)), np.ones((2, 3))), r"got shapes \(2, 4\), \(2, 3\)"),

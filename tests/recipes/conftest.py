@@ -3,12 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from remit_lit.recipes.real_texts import HELD_OUT_TASKS
-from tests.helpers import llama_config
+from tests.byte_level import save_byte_model
 
 PROBLEM_FIELD = {"gsm8k": "question", "codex_humaneval": "prompt", "codex_mbpp": "text"}
 
@@ -16,16 +13,7 @@ PROBLEM_FIELD = {"gsm8k": "question", "codex_humaneval": "prompt", "codex_mbpp":
 @pytest.fixture(scope="session")
 def byte_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama and a tokenizer whose tokens are single bytes."""
-    directory = tmp_path_factory.mktemp("byte-model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)} | {"</s>": 256}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>").save_pretrained(directory)
-    torch.manual_seed(0)
-    changes = {"vocab_size": 257, "max_position_embeddings": 512, "initializer_range": 0.3}
-    LlamaForCausalLM(llama_config(**changes, eos_token_id=256)).save_pretrained(directory)
-    return directory
+    return save_byte_model(tmp_path_factory.mktemp("byte-model"))
 
 
 @pytest.fixture

@@ -387,7 +387,7 @@ def test_a_machine_that_cannot_hold_programs_refuses_them(tmp_path: Path, monkey
         monkeypatch.setattr(sandbox_module, "_CONFINEMENT", unheld)
         check_sandbox.cache_clear()
         mark = tmp_path / "mark"
-        with pytest.raises(ConfigError, match="sandbox: this machine cannot hold generated programs"):
+        with pytest.raises(ConfigError, match="sandbox: this machine cannot confine generated programs"):
             run_code(f"open({str(mark)!r}, 'w')")
         assert not mark.exists()
     unheld.unlink()
