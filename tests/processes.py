@@ -22,11 +22,16 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 180
 
 
-def readme_commands(verb: str) -> list[list[str]]:
-    """The arguments of each command of that verb in the README, the verb first."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    lines = re.findall(rf"-m remit_lit ({verb} .*?)(?:`|$)", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in sorted(set(lines))]
+def documented_commands(verb: str) -> list[list[str]]:
+    """The arguments of each command of that verb on an experiment of the repository, the verb first.
+
+    From the README and all pages but the tutorial, which brings its own files and has a test of its own.
+    """
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text().replace("\\\n", " ") for path in pages if path.name != "tutorial.md"]
+    pattern = re.compile(rf"-m remit_lit ({verb} --config experiments/.*?)(?:`|$)", re.MULTILINE)
+    lines = {line.strip() for text in texts for line in pattern.findall(text)}
+    return [shlex.split(line, comments=True) for line in sorted(lines)]
 
 
 def short_run(rows: Path, policy: Path, steps: int, callbacks: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

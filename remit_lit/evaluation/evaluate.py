@@ -43,8 +43,8 @@ def evaluate(
     Args:
         model: the model to evaluate; its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
         tasks: the tasks or groups to run, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
-            the paper's ten benchmarks, lab is the lab's own test, and all tasks of lm-evaluation-harness work too. A .jsonl
-            file of documents is measured in bits per byte.
+            the paper's ten benchmarks, lab is the lab's own test, and all tasks of lm-evaluation-harness work too. A
+            .jsonl file of documents is measured in bits per byte.
         output: the JSON file to write.
         limit: how many items to take from the start of each task, and of each part of a pooled one; null takes all.
         batch_size: how many sequences are processed at a time; lower it when memory runs out.

@@ -132,6 +132,7 @@ def test_every_verb_explains_its_fields(
     monkeypatch.setenv("COLUMNS", "400")
     text = shown(capsys, verb, "--help")
     expected = {
+        "configs": ["name of the config to print", "directory to copy"],
         "prepare": [
             "sequence_length",
             "tokens in a row",

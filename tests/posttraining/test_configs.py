@@ -18,7 +18,7 @@ from remit_lit.posttraining.examples import ExampleFiles, LabProblems, Mixture
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
 from remit_lit.recipes.lab_budgets import RLVRStage, SFTStage
-from tests.processes import ROOT, readme_commands
+from tests.processes import ROOT, documented_commands
 
 LAB = ["experiments/lab/sft.yaml", "experiments/lab/dpo.yaml", "experiments/lab/rlvr.yaml"]
 PUBLISHED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "posttrain").glob("*.yaml"))
@@ -67,8 +67,10 @@ def test_every_config_stands_alone(name: str, instantiate: Callable[..., dict[st
     built["stage"].check(built["training"])
 
 
-@pytest.mark.parametrize("command", readme_commands("posttrain"), ids=" ".join)
-def test_the_commands_of_the_readme_are_read(command: list[str], instantiate: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize("command", documented_commands("posttrain"), ids=" ".join)
+def test_the_commands_of_the_documentation_are_read(
+    command: list[str], instantiate: Callable[..., dict[str, Any]]
+) -> None:
     _, flag, config, *fields = command
     assert flag == "--config"
     given = dict(zip(fields[::2], fields[1::2], strict=True))

@@ -7,7 +7,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
-from tests.processes import ROOT, readme_commands
+from tests.processes import ROOT, documented_commands
 
 TABLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml"))
 
@@ -17,13 +17,13 @@ def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_we
     monkeypatch.chdir(ROOT)
     main(["table", f"--config={config}", f"--cells={tmp_path}", "--dry_run=true"])
     said = capsys.readouterr().out
-    assert re.search(r"(\d+) cells, \1 to run", said)
+    assert re.search(r"(\d+) jobs, \1 to run", said)
     assert config in (ROOT / config).read_text()  # the command that its comment gives
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [*readme_commands("table"), *readme_commands("flywheel")], ids=" ".join)
-def test_the_commands_of_the_readme_can_be_planned(command, tmp_path, monkeypatch, capsys, no_weights):
+@pytest.mark.parametrize("command", [*documented_commands("table"), *documented_commands("flywheel")], ids=" ".join)
+def test_the_commands_of_the_documentation_can_be_planned(command, tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
     main([*command, f"--cells={tmp_path}", "--dry_run=true"])
     assert " to run: " in capsys.readouterr().out
@@ -37,7 +37,7 @@ def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, caps
     arguments = ["table", f"--config={tmp_path}/c.yaml", f"--cells={tmp_path}/cells", "--dry_run=true"]
     main(arguments)
     # A base, an SFT and a reference; six methods and an evaluation of each.
-    assert "15 cells, 15 to run" in capsys.readouterr().out
+    assert "15 jobs, 15 to run" in capsys.readouterr().out
     (tmp_path / "b.yaml").write_text(f"extends: {tmp_path}/c.yaml\n")
     with pytest.raises(SystemExit):
         main(arguments)
