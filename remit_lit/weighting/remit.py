@@ -17,12 +17,13 @@ class ReMiT(TokenWeighting):
     objective is next-token prediction.
 
     Args:
-        epsilon: half-width of the clip, in (0, 1]. The paper does not publish it: 0.2 is our assumption.
-        slope: factor inside the sigmoid, per nat, > 0. Not published: 1 is our assumption.
-        center: over what the mean is taken. Not published whether a "sequence" is the packed row ("row", our
-            assumption) or the document ("segment"); "none" is the ablation without centring.
+        epsilon: half-width of the clip, in (0, 1]; the paper's is 0.2 (section 5.1). Raise it to weigh more strongly.
+        slope: factor inside the sigmoid, per nat, > 0; the paper's is 1 (eq. 5).
+        center: over what the mean of eq. 4 is taken. The paper does not say whether a "sequence" is the packed row
+            ("row", our assumption) or the document ("segment"); "none" is the ablation without centring.
         clip: False leaves the weights in (0, 2): the ablation without clipping.
-        detach: weights are constants of the loss (our assumption). False is the ablation that differentiates them.
+        detach: weights are constants of the loss, without which the paper's eqs. 14 and 20 do not hold. False is the
+            ablation that differentiates them.
     """
 
     needs_reference: ClassVar[bool] = True
