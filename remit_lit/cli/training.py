@@ -91,16 +91,16 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
             },
             **options,
         )
-    except _DryRun as asked:
-        dry_run(arguments, str(asked))
+    except _DryRun as planned:
+        dry_run(arguments, str(planned))
     except _Ended as run:
         rank_zero_info(f"ckpt_path: the run in {run} has ended; its model is {run}/{MODEL}")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    said = record.getMessage()
+    message = record.getMessage()
     # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
-    return "Tip: For seamless cloud" not in said and "`weights_only` was not set" not in said
+    return "Tip: For seamless cloud" not in message and "`weights_only` was not set" not in message
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
@@ -132,17 +132,23 @@ class _CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--run_dir", type=str, default=self.default_run_dir, help="of this run; runs/ and the configs' names"
+            "--run_dir",
+            type=str,
+            default=self.default_run_dir,
+            help="folder of this run; by default runs/ and the configs' names",
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
         parser.add_argument(
-            "--dry_run", type=bool, default=False, help="a step, a checkpoint, and a step more from it; keep nothing"
+            "--dry_run",
+            type=bool,
+            default=False,
+            help="train one step, write a checkpoint, resume from it for one more step, and keep nothing",
         )
         parser.add_argument(
             "--allow_change",
             type=str | list[str],
             default=[],
-            help="with ckpt_path: fields, or sections of fields, that may differ from those of the first part",
+            help="with ckpt_path: fields, or whole sections, that may differ from the run's earlier config",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(Throughput, "throughput")
@@ -160,15 +166,15 @@ class _CLI(LightningCLI):
         check_precision(config.trainer.precision)
         if config.dry_run:
             raise _DryRun(config.run_dir)
-        earlier, asked = Path(config.run_dir, RECORD).exists(), config.ckpt_path
-        if self.subcommand == "fit" and earlier and asked is None and not config.overwrite:
+        earlier, resume_from = Path(config.run_dir, RECORD).exists(), config.ckpt_path
+        if self.subcommand == "fit" and earlier and resume_from is None and not config.overwrite:
             raise ConfigError(
                 f"run_dir: {config.run_dir} holds an earlier run; go on with --ckpt_path=last, give another --run_dir, "
                 "or --overwrite=true"
             )
-        self.checkpoint = find_checkpoint(asked, config.run_dir) if asked is not None else None
+        self.checkpoint = find_checkpoint(resume_from, config.run_dir) if resume_from is not None else None
         config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
-        ended = self.checkpoint is None and asked is not None and has_ended(Path(config.run_dir))
+        ended = self.checkpoint is None and resume_from is not None and has_ended(Path(config.run_dir))
         if self.subcommand == "fit" and (self.checkpoint is not None or ended):
             allowed = [config.allow_change] if isinstance(config.allow_change, str) else config.allow_change
             dumped = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
@@ -176,7 +182,7 @@ class _CLI(LightningCLI):
             require_same_meaning(earlier_run, dumped, allowed)
         if self.subcommand == "fit" and ended:
             raise _Ended(config.run_dir)
-        if self.checkpoint is None and asked is not None:
+        if self.checkpoint is None and resume_from is not None:
             rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
