@@ -48,9 +48,9 @@ def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
     arguments = ["flywheel", "--config=experiments/lab/flywheel.yaml", f"--cells={tmp_path}", "--dry_run=true"]
     main([*arguments, "--rounds=1"])
-    one = int(re.findall(r"(\d+) cells", capsys.readouterr().out)[0])
+    one = int(re.findall(r"(\d+) jobs", capsys.readouterr().out)[0])
     main([*arguments, "--rounds=3"])
-    three = int(re.findall(r"(\d+) cells", capsys.readouterr().out)[0])
+    three = int(re.findall(r"(\d+) jobs", capsys.readouterr().out)[0])
     # Of 3 seeds: a base; and of each arm and round the run, three stages, and an evaluation of each of the four models.
     assert one == 3 * (1 + 8 * 4) and three == 3 * (1 + 8 * (1 + 3 * 3))
 
