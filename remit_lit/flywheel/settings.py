@@ -35,22 +35,22 @@ class FlywheelSettings:
     round before, and ``{seed}`` and ``{NAME}`` are as in a table.
 
     Attributes:
-        title: of the table.
+        title: what stands above the table.
         experiment: YAML files that every ``fit`` begins with.
-        arms: by name.
-        stages: of post-training, in order; the last makes the next reference.
+        arms: what goes round, by name.
+        stages: the stages of post-training, in order; the last makes the next reference.
         rows: what is measured after mid-training and after each stage.
         first: the arm that makes the first reference, in round 0.
         judged: the arm whose RL-tuned model has to become better.
         judge: the row, of dev problems, that says whether it did.
-        output: directory of the table, figure and lineage.
-        seeds: each arm goes round with each of them.
+        output: directory to write the table, figure and lineage to.
+        seeds: every arm goes round with each of them; more seeds make the intervals narrower.
         vary: as in a table.
         before: as in a table.
-        fields: of every ``fit``.
+        fields: fields that every arm's ``fit`` is given, by dotted name.
         inputs: as of a table's step, for ``fields``.
         evaluate: as in a table.
-        notes: lines below the table.
+        notes: lines to print below the table.
     """
 
     title: str

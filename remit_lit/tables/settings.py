@@ -114,23 +114,23 @@ class TableSettings:
     """A grid of methods and seeds, what is measured of each, and how it is laid out.
 
     Attributes:
-        title: of the table.
-        methods: columns by name, in order.
-        rows: by name, in order.
-        output: directory of the finished table.
+        title: what stands above the table.
+        methods: the table's columns, by name and in order.
+        rows: what is shown of each method, by name and in order.
+        output: directory to write the finished table to.
         experiment: YAML files that every method's ``fit`` begins with.
-        seeds: each method is run with each of them.
+        seeds: every method is run with each of them; more seeds make the intervals narrower.
         vary: further values for strings, by name, one for each seed, e.g. {documents: [1, 3, 5]}.
-        before: steps that methods need, by name.
-        fields: of every ``fit``.
-        inputs: as of a step, for ``fields``.
+        before: steps that methods need, by name, such as a base model that is trained first.
+        fields: fields that every method's ``fit`` is given, by dotted name.
+        inputs: steps and methods whose results ``fields`` name; they are run first.
         stages: post-training that every method's model goes through, in order; ``{model}`` is the model before.
             Tasks and progress get a row for each stage.
         evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}, and ``inputs`` as of a step.
         agreement: the same of ``agreement``; its row's task is agreement.
         baseline: the method that others are compared with.
-        published: figures of others.
-        notes: lines below the table.
+        published: figures of others, shown below ours.
+        notes: lines to print below the table.
     """
 
     title: str

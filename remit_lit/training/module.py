@@ -113,7 +113,7 @@ class MidTrainingModule(pl.LightningModule):
     @property
     def references(self) -> list[Reference]:
         """The frozen models that this run needs; others of the config are never loaded."""
-        return self.frozen.needed(chooses_rows=self.data.subset is None)
+        return self.frozen.needed(chooses_rows=self.weighting.selects_rows and self.data.subset is None)
 
     @property
     def columns(self) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import remit_lit.files
 import remit_lit.reference.score as scoring_module
 from remit_lit.data.columns import ScoreColumn, column_directory, shard_path, write_shard, writing
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
@@ -155,8 +156,9 @@ def test_a_disk_that_fills_up_keeps_the_finished_shards(
 
     def write_to_full_disk(directory: Path, index: int, values: np.ndarray) -> None:
         if index == 3:  # the kernel itself refuses: what is written here goes to a device without room
-            path = shard_path(directory, index)
-            path.with_name(f".{path.name}.{os.getpid()}").symlink_to("/dev/full")
+            full = directory / ".full"
+            full.symlink_to("/dev/full")
+            patch.setattr(remit_lit.files, "_aside", lambda path: full)
         write(directory, index, values)
 
     with monkeypatch.context() as patch:

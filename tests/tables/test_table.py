@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ from tests.processes import short_run
 
 @pytest.fixture
 def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
+    return write_config(tiny_rows, tiny_policy_dir, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_rows: Path, tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The jobs of the table, all run."""
+    place = tmp_path_factory.mktemp("finished")
+    main(["table", f"--config={write_config(tiny_rows, tiny_policy_dir, place)}", f"--cells={place}/cells", "--jobs=2"])
+    return place / "cells"
+
+
+def write_config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
     """Two methods that train for a few steps, one that cannot, and the model before, with two seeds."""
     asked = {"class_path": "InLoopEvaluation", "init_args": {"tasks": ["lab"], "every_n_steps": 2, "limit": 5}}
     run = {**short_run(tiny_rows, tiny_policy_dir, 4, [asked]), "checkpoint": {"at_end": False}}
@@ -107,32 +120,35 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
 
 
-def test_a_damaged_result_is_told_of_and_the_rest_is_shown(config, tmp_path, capsys):
-    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
+def test_a_damaged_result_is_told_of_and_the_rest_is_shown(config, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "cells")
+    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"]
     main(arguments)
     record = json.loads((tmp_path / "table" / "record.json").read_text())
     found = {job["name"]: Path(job["result"]) for job in record["jobs"]}
     (found["evaluate-ntp-0"] / "evaluation.json").write_text('{"facts": {}, "tas')
     (found["evaluate-ntp-1"] / "evaluation.json").unlink()
     (found["slow-1"] / "run.json").unlink()
-    main([*arguments, "--run=false"])
+    main(arguments)
     capsys.readouterr()
     lines = lines_of(tmp_path / "table")
     for row, column in (("accuracy", "ntp"), ("tokens", "slow")):
-        assert "damaged" in lines[row, column]["missing"] and "to make it again" in lines[row, column]["missing"]
+        assert "damaged" in lines[row, column]["missing"] and "and run the table again" in lines[row, column]["missing"]
     assert lines["accuracy", "slow"]["mean"] and lines["tokens", "ntp"]["mean"]
 
 
-def test_what_is_better_up_and_down_has_no_mean(config, tmp_path, capsys):
+def test_what_is_better_up_and_down_has_no_mean(config, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "cells")
     config.write_text(config.read_text().replace("- percent", "- nll"))
     with pytest.raises(SystemExit):
-        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
+        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
     assert "accuracy, nll cannot be averaged" in capsys.readouterr().err
 
 
-def test_a_row_that_no_evaluation_has_is_named(config, tmp_path, capsys):
+def test_a_row_that_no_evaluation_has_is_named(config, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "cells")
     text = config.read_text().replace("metric: accuracy", "metric: acuracy")
     config.write_text(text)
     with pytest.raises(SystemExit):
-        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
+        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
     assert "lab has no metric 'acuracy'; it has accuracy" in capsys.readouterr().err
