@@ -1,17 +1,17 @@
 """What a string in a config stands for: a file's contents, those of a model or of prepared rows, or the user's code."""
 
 import glob
-import hashlib
 import importlib.util
 import re
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import strings
+from remit_lit.models.fingerprint import files_fingerprint
 from remit_lit.models.locations import resolve
 from remit_lit.runs.folder import MODEL
 
@@ -29,7 +29,7 @@ def contents_of(fields: Mapping[str, Any]) -> dict[str, str]:
     for text in [text for text in found if Path(text, _MANIFEST).is_file()]:
         for facts in (*Path(text).glob("*/*/*/column.json"), *Path(text).glob("*/*/*/subset.json")):
             if facts.parent.name in named:
-                found[f"{text}: {facts.parent.name}"] = _digest([facts])
+                found[f"{text}: {facts.parent.name}"] = files_fingerprint([facts])
     return found
 
 
@@ -42,15 +42,15 @@ def fingerprint(text: str) -> str | None:
     try:
         path = Path(resolve(text))
         if (path / _MANIFEST).is_file():
-            return _digest([path / _MANIFEST])
+            return files_fingerprint([path / _MANIFEST])
         for model in (path, path / MODEL):
             if (model / "config.json").is_file():
-                return _digest(sorted(file for file in model.iterdir() if file.is_file()))
+                return files_fingerprint(sorted(file for file in model.iterdir() if file.is_file()))
         files = [file for name in sorted(glob.glob(text)) if (file := Path(name)).is_file()]
     except (ConfigError, OSError, ValueError):  # no embedded model; too long for a path, or with a null character
         return None
     files = files or _code(text)
-    return _digest(files) if files else None
+    return files_fingerprint(files) if files else None
 
 
 _fingerprint = cache(fingerprint)
@@ -68,12 +68,3 @@ def _code(text: str) -> list[Path]:
     if str(origin).startswith(_INSTALLED):
         return []
     return sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
-
-
-def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}:{file.stat().st_size}:".encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
