@@ -49,10 +49,10 @@ def find_config(field: str, name: str) -> str:
     # A bare name is most often mistyped within its last part.
     by_ending = {ending: given for given in shipped for ending in (given, Path(given).stem, given.split("/", 1)[1])}
     near = difflib.get_close_matches(name.removesuffix(".yaml"), by_ending, n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(dict.fromkeys(by_ending[ending] for ending in near))}?" if near else ""
+    hint = f"did you mean {', '.join(dict.fromkeys(by_ending[ending] for ending in near))}? " if near else ""
     raise ConfigError(
-        f"{field}: no file {name!r} from {Path.cwd()}, nor among the package's configs"
-        f"{f'; {hint}' if hint else ''}; `python -m remit_lit configs` lists those"
+        f"{field}: no file {name!r} from {Path.cwd()}, nor among the package's configs; {hint}"
+        "`python -m remit_lit configs` lists those"
     )
 
 
