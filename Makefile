@@ -23,7 +23,7 @@ CPU_TORCH := $(if $(shell command -v nvidia-smi),,--no-deps --retries 0 --index-
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-quickstart: .venv/installed ## mid-train the embedded lab's base model with ReMiT (under 3 minutes)
+quickstart: .venv/installed ## mid-train the embedded lab's base model with ReMiT (under 4 minutes with installation)
 	$(RUN) fit --config experiments/quickstart.yaml --overwrite=true
 
 test: .venv/installed-dev lint ## lint and run the tests
