@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from remit_lit.lab.tokenizer import build_tokenizer
 from tests.byte_level import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
 
-# The models are tiny: threads that wait for each other would take most of the time.
+# The models are tiny: threads that wait for each other would take most of the time, here and in processes of our own.
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 torch.set_num_threads(1)
 
 

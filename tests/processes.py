@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from safetensors.torch import load_file
 from torch import Tensor
+
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 180
@@ -71,15 +72,17 @@ class Run:
         """Give the runs to come another config."""
         self.config.write_text(yaml.safe_dump({**config, "run_dir": str(self.folder)}))
 
-    def start(
-        self, *arguments: str, launcher: Sequence[str] = (sys.executable, "-m"), **variables: str
-    ) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **variables: str) -> WarmProcess:
         """`fit` in a process group of its own; what it prints is added to ``printed``."""
-        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = ["fit", f"--config={self.config}", *arguments]
+        return WarmProcess(command, self.printed, {"PYTHONPATH": str(ROOT), **variables})
+
+    def launch(self, *launcher: str, **variables: str) -> subprocess.Popen[bytes]:
+        """`fit` in a process group of its own by a launcher's command, which brings an interpreter of its own."""
         with open(self.printed, "ab") as printed:
             return subprocess.Popen(
-                [*launcher, "remit_lit", "fit", f"--config={self.config}", *arguments],
-                env={**os.environ, **environment, **variables},
+                [*launcher, "remit_lit", "fit", f"--config={self.config}"],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -104,7 +107,7 @@ class Run:
         self.wait(process, when)
         kill(process)
 
-    def wait(self, process: subprocess.Popen[bytes], when: Callable[[], bool]) -> None:
+    def wait(self, process: subprocess.Popen[bytes] | WarmProcess, when: Callable[[], bool]) -> None:
         """Until ``when``; fails if the process ends before."""
         end = time.monotonic() + SECONDS
         while not when():
@@ -143,7 +146,7 @@ class Run:
 _EXACT = ("train/loss", "train/grad_norm", "train/learning_rate", "weights/mean", "tokens_seen")
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[Any] | WarmProcess) -> None:
     """SIGKILL to a process and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

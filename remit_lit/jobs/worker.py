@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import multiprocessing
 import os
 import resource
 import runpy
@@ -18,6 +19,8 @@ from remit_lit.jobs.job import Job
 
 def work(job: Job) -> None:
     """Run the job's command, unless another process does or did, and record how it ended."""
+    # This process was forked from a server: its data workers are forked from it, as those of a command line are.
+    multiprocessing.set_start_method(None, force=True)
     os.setsid()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
-from tests.processes import ROOT
+from tests.processes import ROOT, SECONDS
+from tests.warm import WarmProcess
 
 STEPS, LOG_EVERY, BATCH, PEAK_FLOPS = 8, 2, 2, 1.0e9
 TOKENS_PER_STEP = BATCH * TIME
@@ -406,13 +406,11 @@ def test_other_verbs_refuse_what_cannot_work(
 
 
 def test_a_mistake_in_a_real_process(base: str, workplace: Path) -> None:
-    command = [sys.executable, "-m", "remit_lit", "fit", "--config", base, "--data.batchsize=4"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert "batchsize" in result.stderr
-    assert "python -m remit_lit fit --help" in result.stderr
+    printed = workplace / "printed.txt"
+    assert WarmProcess(["fit", "--config", base, "--data.batchsize=4"], printed, cwd=workplace).wait(SECONDS) == 2
+    assert "Traceback" not in printed.read_text()
+    assert "batchsize" in printed.read_text()
+    assert "python -m remit_lit fit --help" in printed.read_text()
 
 
 # What a run does and leaves.

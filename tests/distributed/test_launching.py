@@ -55,7 +55,7 @@ def test_ranks_that_a_launcher_starts_train_as_one_process(
             "--module",
         ],
     }[launcher]
-    process = run.start(launcher=command, PATH=f"{BIN}:/usr/bin:/bin", DS_ACCELERATOR="cpu")
+    process = run.launch(*command, PATH=f"{BIN}:/usr/bin:/bin", DS_ACCELERATOR="cpu")
     try:
         assert process.wait(SECONDS) == 0, run.output
     finally:

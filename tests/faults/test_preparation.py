@@ -1,10 +1,7 @@
 """`prepare` that is killed."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
 from tests.processes import ROOT, SECONDS, kill
+from tests.warm import WarmProcess
 
 
 @pytest.mark.fault(
@@ -21,7 +19,7 @@ from tests.processes import ROOT, SECONDS, kill
 )
 @pytest.mark.parametrize("moment", ["at-once", "midway"])
 def test_preparation_that_is_killed_is_done_again(moment: str, tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
-    source = {"class_path": "LabDocuments", "init_args": {"kind": "web", "documents": 40_000}}
+    source = {"class_path": "LabDocuments", "init_args": {"kind": "web", "documents": 10_000}}
     settings: dict[str, Any] = {
         "tokenizer": str(tiny_tokenizer_dir),
         "sequence_length": 132,
@@ -30,17 +28,13 @@ def test_preparation_that_is_killed_is_done_again(moment: str, tiny_tokenizer_di
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(settings))
     whole, cut = tmp_path / "out" / "rows", tmp_path / "cut" / "rows"
     main(["prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={whole}"])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "remit_lit", "prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={cut}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
+    command = ["prepare", f"--config={tmp_path / 'rows.yaml'}", f"--output={cut}"]
+    process = WarmProcess(command, tmp_path / "printed.txt", {"PYTHONPATH": str(ROOT)})
     try:
         end = time.monotonic() + SECONDS
         while not cut.parent.exists() or (moment == "midway" and not any(cut.parent.rglob("*.arrow"))):
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
     finally:
         kill(process)
     assert process.returncode == -signal.SIGKILL

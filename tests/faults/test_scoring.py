@@ -1,11 +1,7 @@
 """`score` that is killed, runs out of disk, shares a directory, or finds its shards damaged."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -24,7 +20,8 @@ from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.score import score
 from tests.columns import shards_of, stored
 from tests.helpers import TIME, save_model
-from tests.processes import ROOT
+from tests.processes import ROOT, SECONDS, kill
+from tests.warm import WarmProcess
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +30,19 @@ def deep_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("deep"), seed=4, num_hidden_layers=24)
 
 
-def start_scoring(rows: Path, model: Path, devices: int) -> subprocess.Popen[str]:
+def start_scoring(rows: Path, model: Path, devices: int, printed: Path) -> WarmProcess:
     """A real `score` of one row a shard into the column `cut`, in a process group of its own."""
     fields = {"rows": rows, "model.path": model, "column": "cut", "rows_per_shard": 1, "batch_tokens": TIME}
-    command = [sys.executable, "-m", "remit_lit", "score", *(f"--{name}={value}" for name, value in fields.items())]
-    return subprocess.Popen(
-        [*command, f"--devices={devices}", "--accelerator=cpu"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = ["score", *(f"--{name}={value}" for name, value in fields.items())]
+    return WarmProcess([*command, f"--devices={devices}", "--accelerator=cpu"], printed, {"PYTHONPATH": str(ROOT)})
 
 
-def kill_after(process: subprocess.Popen[str], directory: Path, shards: int) -> dict[str, int]:
+def kill_after(process: WarmProcess, directory: Path, shards: int, printed: Path) -> dict[str, int]:
     """Send SIGKILL to the whole group as soon as so many shards are there; when each of those was written, in ns."""
     while process.poll() is None and len(list(directory.glob("shard-*.npy"))) < shards:
         time.sleep(0.001)
-    assert process.poll() is None, process.stderr and process.stderr.read()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    assert process.poll() is None, printed.read_text()
+    kill(process)
     return {path.name: path.stat().st_mtime_ns for path in directory.glob("shard-*.npy")}
 
 
@@ -64,13 +53,14 @@ def kill_after(process: subprocess.Popen[str], directory: Path, shards: int) -> 
 )
 @pytest.mark.fault("kill -9 of `score`", "finished shards are kept, and the column ends with the same bytes")
 def test_scoring_goes_on_after_kill_minus_nine(
-    devices: int, kills: list[int], rows: Path, deep_model_dir: Path
+    devices: int, kills: list[int], rows: Path, deep_model_dir: Path, tmp_path: Path
 ) -> None:
     directory = column_directory(rows, "train", "cut")
     kept: dict[str, int] = {}
+    printed = tmp_path / "printed.txt"
     for shards in kills:
-        process = start_scoring(rows, deep_model_dir, devices)
-        there = kill_after(process, directory, shards)
+        process = start_scoring(rows, deep_model_dir, devices, printed)
+        there = kill_after(process, directory, shards, printed)
         assert kept.items() <= there.items(), "a finished shard was written again"
         kept = there
     spec, options = ModelSpec(str(deep_model_dir)), {"rows_per_shard": 1, "batch_tokens": TIME}
@@ -95,12 +85,11 @@ def test_what_a_killed_process_left_half_written_is_removed(rows: Path, tiny_ref
 
 
 @pytest.mark.fault("two `score` processes on one column", "the second is refused, exit code 2")
-def test_a_second_process_on_one_column_is_refused(rows: Path, deep_model_dir: Path) -> None:
-    directory = column_directory(rows, "train", "cut")
+def test_a_second_process_on_one_column_is_refused(rows: Path, deep_model_dir: Path, tmp_path: Path) -> None:
+    directory, printed = column_directory(rows, "train", "cut"), tmp_path / "printed.txt"
     with writing(directory):
-        second = start_scoring(rows, deep_model_dir, devices=1)
-        _, error = second.communicate()
-    assert second.returncode == 2
+        assert start_scoring(rows, deep_model_dir, 1, printed).wait(SECONDS) == 2
+    error = printed.read_text()
     assert "Traceback" not in error
     assert f"error: column: another `score` is writing {directory}" in error
     assert not list(directory.iterdir())

@@ -1,11 +1,13 @@
 """Jobs in real processes: what fails, what is killed, what goes on."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -82,6 +84,24 @@ def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     states.append(job.state)
     assert states == ["interrupted", "done"]
     assert "Restoring states" in job.log.read_text()
+
+
+class StartMethod(pl.Callback):
+    """Writes down how the run's process starts others."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        Path(self.path).write_text(multiprocessing.get_start_method())
+
+
+def test_a_job_starts_data_workers_as_a_command_line_does(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path):
+    written = tmp_path / "method.txt"
+    callback = {"class_path": "tests.jobs.test_scheduler.StartMethod", "init_args": {"path": str(written)}}
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(short_run(tiny_rows, tiny_policy_dir, 1, [callback])))
+    run_jobs([Job("run-0", tmp_path / "jobs", "fit", (str(tmp_path / "fit.yaml"),))], 1, lambda line: None)
+    assert written.read_text() == multiprocessing.get_start_method()
 
 
 def test_jobs_are_counted_in_ones():
