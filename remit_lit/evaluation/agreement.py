@@ -23,7 +23,7 @@ from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
 from remit_lit.models.export import as_model
 from remit_lit.models.loss_head import hidden_states, loss_head
-from remit_lit.models.spec import ModelSpec
+from remit_lit.models.spec import ModelSpec, label
 from remit_lit.reference.reference import LiveReference, check_reads
 from remit_lit.runs.provenance import now, provenance
 
@@ -65,7 +65,7 @@ def agreement(
 
     Args:
         rows: the directory of prepared rows.
-        reference: the frozen model to compare with, e.g. the RL-tuned one.
+        reference: the frozen model to compare with, e.g. the RL-tuned one; of a hub id, revision says which.
         model: the model to measure, before or after mid-training or post-training; its path is a hub id, a local
             directory, a run folder, or a checkpoint of a run.
         output: the JSON file to write, like that of ``evaluate``.
@@ -200,7 +200,7 @@ def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manife
 def _print(result: TaskResult, reference: ModelSpec, model: ModelSpec) -> None:
     console, weights = Console(width=None if sys.stdout.isatty() else 120), result.metrics[KL].weights
     assert weights is not None
-    named, other = (spec.path or "a fresh model" for spec in (model, reference))
+    named, other = (label(spec.path or "a fresh model", spec.revision) for spec in (model, reference))
     console.print(f"model: {named}\nreference: {other}", soft_wrap=True, markup=False)
     table = Table("rows", "tokens", "KL(reference || model), nats/token", "same likeliest token")
     figures = (f"{result.metrics[name].value:.4f}" for name in (KL, TOP1))

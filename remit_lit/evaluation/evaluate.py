@@ -18,7 +18,7 @@ from remit_lit.evaluation.harness import check_tasks, run_tasks
 from remit_lit.evaluation.results import Evaluation, Metric
 from remit_lit.evaluation.statistics import over_items
 from remit_lit.models.export import as_model
-from remit_lit.models.spec import ModelSpec
+from remit_lit.models.spec import ModelSpec, label
 from remit_lit.reference.reference import LiveReference
 from remit_lit.runs.provenance import now, provenance
 
@@ -42,9 +42,10 @@ def evaluate(
 
     Args:
         model: the model to evaluate; its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
+            Of a hub id, revision says which; the default branch of a base may be the model after mid-training.
         tasks: the tasks or groups to run, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
-            the paper's ten benchmarks, lab is the lab's own test, and all tasks of lm-evaluation-harness work too. A
-            .jsonl file of documents is measured in bits per byte.
+            the paper's ten benchmarks and remit_paper_zero_shot the same without examples, lab is the lab's own test,
+            and all tasks of lm-evaluation-harness work too. A .jsonl file of documents is measured in bits per byte.
         output: the JSON file to write.
         limit: how many items to take from the start of each task, and of each part of a pooled one; null takes all.
         batch_size: how many sequences are processed at a time; lower it when memory runs out.
@@ -125,7 +126,9 @@ def standard_error(metric: Metric) -> float:
 
 def table(evaluation: Evaluation) -> Table:
     """A row for each metric of each task that was run."""
-    shown = Table(title=str(evaluation.facts.get("model", {}).get("path", "")), caption=CAPTION, caption_justify="left")
+    model = evaluation.facts.get("model", {})
+    title = label(str(model.get("path", "")), model.get("revision"))
+    shown = Table(title=title, caption=CAPTION, caption_justify="left")
     for title in ("task", "metric"):
         shown.add_column(title, overflow="fold")
     for title in ("items", "value", "standard error", "95 % interval"):

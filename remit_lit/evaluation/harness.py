@@ -200,8 +200,8 @@ def metrics_of(task: Task, samples: Sequence[Mapping[str, Any]]) -> dict[str, Me
     """The metrics of a task that are means over items, by the harness's names.
 
     A name is followed by a comma and the filter's where a task has several (``exact_match,strict-match``). Bits per
-    byte are weighted by bytes. What is no mean over items (F1, BLEU, accuracy by instruction) has no outcome by item
-    and is left out.
+    byte are weighted by bytes, and IFEval's accuracy by instruction by the instructions of a prompt. What is no mean
+    over items (F1, BLEU) has no outcome by item and is left out.
 
     Args:
         task: that was run.
@@ -230,12 +230,19 @@ def pooled(parts: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
     return {name: _joined([part[name] for part in parts]) for name in names}
 
 
+_BY_INSTRUCTION = "agg_inst_level_acc"
+"""How IFEval's tasks name the mean over all instructions, which the harness loads from a file of each task."""
+
+
 def _metric(task: Task, name: str, values: Sequence[Any]) -> Metric | None:
     higher = task.higher_is_better().get(name)
     aggregation = task.aggregation().get(name, harness_metrics.mean)
     if aggregation is harness_metrics.bits_per_byte:
         nats, sizes = np.array(values, dtype=np.float64).T  # each [items]
         return Metric(-nats / math.log(2) / sizes, False, sizes)
+    if getattr(aggregation, "__name__", "") == _BY_INSTRUCTION:
+        solved = np.array([np.mean(followed) for followed in values], dtype=np.float64)  # [prompts]
+        return Metric(solved, higher, np.array([len(followed) for followed in values], dtype=np.float64))
     if aggregation is harness_metrics.mean and all(
         isinstance(value, (bool, int, float, np.number)) for value in values
     ):

@@ -141,3 +141,8 @@ class ModelSpec:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be built ({error})") from error
         _make_loss_head(model, field)
         return model.eval()
+
+
+def label(path: str, revision: str | None) -> str:
+    """What to call a model on the terminal: its path, with the revision where one was given."""
+    return path if revision is None else f"{path} at {revision}"

@@ -45,12 +45,33 @@ def test_the_papers_ten_are_planned_with_the_examples_of_our_file(found: Catalog
         "offline_humaneval": {None},
         "offline_mbpp": {None},
         "triviaqa": {5},
-        "truthfulqa_mc2": {0},
+        "truthfulqa_mc1": {0},
         "arc_challenge": {25},
         "mmlu_pro": {5},
     }
     sizes = {name: len(unit.leaves) for name, unit in units.items() if len(unit.leaves) > 1}
     assert sizes == {"math": 7, "bbh_cot_fewshot": 27, "mmlu_pro": 14}
+
+
+def test_the_papers_ten_are_asked_without_examples_after_post_training(found: Catalogue, few_tasks: None) -> None:
+    units = {unit.name: unit for unit in found.plan(["remit_paper_zero_shot"])}
+    assert list(units) == [
+        "gsm8k",
+        "math",
+        "gpqa_main_zeroshot",
+        "bbh_cot_zeroshot",
+        "ifeval",
+        "offline_humaneval",
+        "offline_mbpp",
+        "truthfulqa_mc1",
+        "triviaqa",
+        "arc_challenge",
+        "mmlu_pro",
+    ]
+    examples = {leaf.changes.get("num_fewshot") for unit in units.values() for leaf in unit.leaves}
+    assert examples == {0}
+    sizes = {name: len(unit.leaves) for name, unit in units.items() if len(unit.leaves) > 1}
+    assert sizes == {"math": 7, "bbh_cot_zeroshot": 27, "mmlu_pro": 14}
 
 
 def test_a_tag_stands_for_its_tasks(found: Catalogue, few_tasks: None) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from lm_eval.api import metrics as harness_metrics
+from lm_eval.tasks.ifeval.utils import agg_inst_level_acc
 
 from remit_lit.evaluation.harness import item_names, metrics_of, pooled
 
@@ -38,6 +39,27 @@ def test_what_is_no_mean_over_items_is_left_out() -> None:
     several = task(acc=harness_metrics.mean, f1=harness_metrics.f1_score, by_instruction=harness_metrics.mean)
     samples = [sample(i, acc=True, f1=(0, 1), by_instruction=[True, False]) for i in range(3)]
     assert list(metrics_of(several, samples)) == ["acc"]
+
+
+def test_ifeval_is_measured_by_instruction_and_its_prompts_are_the_items() -> None:
+    """A prompt of three instructions counts three times as much as one of a single one; they are not independent."""
+    by_instruction = task(
+        prompt_level_strict_acc=harness_metrics.mean,
+        inst_level_strict_acc=agg_inst_level_acc,
+        inst_level_loose_acc=agg_inst_level_acc,
+    )
+    strict: list[list[bool]] = [[True, False, False], [True], [True, True]]
+    samples = [
+        sample(i, prompt_level_strict_acc=all(found), inst_level_strict_acc=found, inst_level_loose_acc=[True])
+        for i, found in enumerate(strict)
+    ]
+    found = metrics_of(by_instruction, samples)
+    assert list(found) == ["prompt_level_strict_acc", "inst_level_strict_acc", "inst_level_loose_acc"]
+    metric = found["inst_level_strict_acc"]
+    assert metric.value == pytest.approx(4 / 6) == pytest.approx(agg_inst_level_acc(strict))
+    assert metric.outcomes.tolist() == pytest.approx([1 / 3, 1, 1]) and metric.higher_is_better
+    assert metric.weights is not None and metric.weights.tolist() == [3, 1, 2]
+    assert found["inst_level_loose_acc"].value == 1
 
 
 def test_bits_per_byte_are_pooled_by_bytes() -> None:
