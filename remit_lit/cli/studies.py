@@ -1,6 +1,7 @@
 """``table`` and ``flywheel`` from a command line: verbs that run many commands and keep what each made."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -15,9 +16,20 @@ from remit_lit.tables.table import make_table
 
 
 def run_table(verb: str, arguments: Sequence[str]) -> None:
-    """Make a table."""
+    """Make a table, or one after another all those that a config lists."""
+    listed = _listed(arguments)
+    if not listed:
+        _make_one_table(verb, arguments)
+    files = config_files(arguments)
+    others = [a for a in arguments if a not in ("--config", *files) and not a.startswith("--config=")]
+    for path in listed:
+        _make_one_table(verb, [f"--config={path}", *others])
+
+
+def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
     parser = _study_parser(verb, TableSettings)
     parser.add_argument("--run", type=bool, default=True, help="false shows the results so far and runs nothing")
+    parser.add_argument("--tables", type=list[str] | None, default=None, help=_TABLES_HELP)
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     settings = settings_of(TableSettings, values)
     output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
@@ -33,6 +45,43 @@ def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     settings = settings_of(FlywheelSettings, values)
     print(f"flywheel: {turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)}")
+
+
+_TABLES_HELP = "in a YAML file of its own: table files to make one after another, each as if it were given"
+_OF_ALL_TABLES = ("run", "cells", "jobs", "dry_run")
+
+
+def _listed(arguments: Sequence[str]) -> list[str]:
+    """The table files that the config lists under ``tables``; none where it is a table itself.
+
+    Raises:
+        ConfigError: there is no such file; or beside the list stands a field that one table alone can have.
+    """
+    contents = {path: _content(path) for path in config_files(arguments)}
+    lists = [path for path, content in contents.items() if "tables" in content]
+    if not lists:
+        return []
+    beside = sorted({name for content in contents.values() for name in content} - {"tables"})
+    if beside or len(contents) > 1:
+        raise ConfigError(
+            f"tables: {lists[0]} lists tables, and {', '.join(contents)} say {', '.join(beside) or 'that more than once'}; "
+            "give the list alone"
+        )
+    for argument in arguments:
+        name = argument.removeprefix("--").split("=")[0]
+        if argument.startswith("--") and name not in ("config", "help", *_OF_ALL_TABLES):
+            shared = ", ".join(_OF_ALL_TABLES)
+            raise ConfigError(f"{name}: {lists[0]} lists several tables, which share {shared} alone; set it in a table")
+    return [find_config("tables", name) for name in contents[lists[0]]["tables"]]
+
+
+def _content(path: str) -> dict[str, Any]:
+    """What a config says; nothing where it cannot be read, which the parser says better."""
+    try:
+        content = OmegaConf.load(path)
+    except (OSError, YAMLError):
+        return {}
+    return {str(name): value for name, value in content.items()} if isinstance(content, DictConfig) else {}
 
 
 def _study_parser(verb: str, settings: type) -> Parser:
@@ -54,11 +103,7 @@ def _bases(path: str, *seen: str) -> list[str]:
     """The files that a config extends, the first one first."""
     if path in seen:
         raise ConfigError(f"extends: {' -> '.join([*seen, path])} extend each other in a circle")
-    try:
-        content = OmegaConf.load(path)
-    except (OSError, YAMLError):  # the parser says so better
-        return []
-    base = content.get("extends") if isinstance(content, DictConfig) else None
+    base = _content(path).get("extends")
     if base is None:
         return []
     found = find_config("extends", base)

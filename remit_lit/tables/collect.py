@@ -17,6 +17,7 @@ from remit_lit.runs.history import read_history
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.curves import Curve, tokens_to_target
 from remit_lit.tables.plan import TRAINED, Plan, Run
+from remit_lit.tables.published import Figures, read_published
 from remit_lit.tables.settings import EVALUATE, RowSettings, TableSettings
 
 
@@ -89,7 +90,9 @@ def learning_curves(plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
 
 
 def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str, seed: int) -> Metric:
-    run = plan[method, seed]
+    run, unavailable = plan[method, seed], settings.methods[method].unavailable
+    if unavailable is not None:
+        raise _Missing(f"not run: {unavailable}")
     if row.mean_of is not None:
         return _mean(settings, plan, row.mean_of, stage, method, seed)
     if (stage or row.progress) and not run.stages:
@@ -203,24 +206,13 @@ def _record(job: Job) -> dict[str, Any]:
     return record
 
 
-def _published(settings: TableSettings) -> tuple[dict[tuple[str, str], float], str]:
+def _published(settings: TableSettings) -> tuple[Figures, str]:
+    """Those that the table has a row and a method for."""
     if settings.published is None:
         return {}, ""
-    path = settings.published.file
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
-        columns, rows, source = content["columns"], content["rows"], content["source"]
-    except (OSError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"published.file: {path} cannot be read; it must have source, columns and rows ({error!r})"
-        ) from error
-    figures = {
-        (row, column): float(value)
-        for row, values in rows.items()
-        for column, value in zip(columns, values, strict=True)
-        if value is not None and row in settings.rows and column in settings.methods
-    }
-    return figures, source
+    figures, source = read_published(settings.published)
+    shown = {(row, column): value for (row, column), value in figures.items() if row in settings.rows}
+    return {place: value for place, value in shown.items() if place[1] in settings.methods}, source
 
 
 def _warnings(settings: TableSettings, plan: Plan) -> list[str]:

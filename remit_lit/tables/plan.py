@@ -22,7 +22,7 @@ class Run:
     """The jobs of one method and seed.
 
     Attributes:
-        fit: the training; None for a model that is there already.
+        fit: the training; None for a model that is there already or nowhere.
         stages: of post-training, in order.
         evaluations: by stage and verb, evaluate or agreement.
     """
@@ -79,20 +79,26 @@ class _Seed:
     def run(self, name: str) -> Run:
         """The jobs of a method."""
         method = self.settings.methods[name]
-        fit = self._get(name) if method.model is None else None
-        # A model's path, and the inputs that it names.
-        models = {TRAINED: (_model_of(name), [name]) if method.model is None else (method.model, method.inputs)}
+        if method.unavailable is not None:
+            return Run(None, {}, {})
+        fit = self._get(name) if method.is_trained else None
+        models = {TRAINED: self._model(name)}
         stages = {stage: self._get(staged_name(name, stage)) for stage in self.settings.stages if method.post_train}
-        models |= {stage: (_model_of(staged_name(name, stage)), [staged_name(name, stage)]) for stage in stages}
+        models |= {stage: _made_by(staged_name(name, stage)) for stage in stages}
         evaluations = {}
         for stage, (model, of_model) in models.items():
             for verb, measuring in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
                 if measuring is not None:
-                    fields = {"model.path": model, **measuring}
+                    fields = {**model, **measuring}
                     inputs = [*of_model, *fields.pop(INPUTS, [])]
                     called = f"{verb}-{staged_name(name, stage)}"
                     evaluations[stage, verb] = self._job(called, verb, [], fields, inputs)
         return Run(fit, stages, evaluations)
+
+    def _model(self, name: str) -> "_Model":
+        """The model of a method before any stage."""
+        method = self.settings.methods[name]
+        return _made_by(name) if method.is_trained else (method.model_fields, method.inputs)
 
     def _get(self, name: str) -> Job:
         """The job of a step, of a method's training, or of a stage after it."""
@@ -118,12 +124,9 @@ class _Seed:
     def _make_stage(self, name: str) -> Job:
         method, stage = next(pair for pair in self._staged() if staged_name(*pair) == name)
         before = list(self.settings.stages)[: list(self.settings.stages).index(stage)]
-        path = self.settings.methods[method].model
-        start = staged_name(method, before[-1]) if before else method
-        trained = before or path is None
-        model, inputs = (_model_of(start), [start]) if trained else (path, self.settings.methods[method].inputs)
+        model, inputs = _made_by(staged_name(method, before[-1])) if before else self._model(method)
         step = self.settings.stages[stage]
-        fields = fill({"model.path": "{model}", **step.fields}, {"model": str(model)})
+        fields = fill({**model, **step.fields}, {"model": model["model.path"]})
         return self._job(name, step.verb, step.configs, fields, [*inputs, *step.inputs])
 
     def _staged(self) -> list[tuple[str, str]]:
@@ -136,7 +139,7 @@ class _Seed:
         if verb == "fit" and "data.rows" not in filled:
             filled["data.rows"], places["rows"] = "{rows}", str(self._rows(configs, filled, inputs))
         # What takes as long: the same configs, or where there are none the same fields, of whatever model.
-        kind = [verb, *(configs or (f"{key}={value}" for key, value in filled.items() if key != "model.path"))]
+        kind = [verb, *(configs or (f"{key}={value}" for key, value in filled.items() if not key.startswith("model.")))]
         return Job(f"{name}-{self.seed}", self.root, verb, tuple(configs), filled, inputs, places, " ".join(kind))
 
     def _input(self, name: str, needed: str) -> Job:
@@ -158,5 +161,10 @@ class _Seed:
         return self.root / "rows" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _model_of(name: str) -> str:
-    return f"{{{name}}}/model"
+_Model = tuple[Mapping[str, Any], Sequence[str]]
+"""The fields of a verb that say which model it takes, and the inputs that they name."""
+
+
+def _made_by(name: str) -> _Model:
+    """The model of a job."""
+    return {"model.path": f"{{{name}}}/model"}, [name]

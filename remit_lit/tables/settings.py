@@ -1,10 +1,11 @@
 """What a table's YAML says."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
+from remit_lit.models.spec import ModelSpec
 from remit_lit.verbs import VERBS
 
 EVALUATE, AGREEMENT, INPUTS = "evaluate", "agreement", "inputs"
@@ -34,14 +35,16 @@ class Step:
 
 @dataclass
 class Method:
-    """A column: a ``fit`` with the experiment's configs and these, or a model that is there already.
+    """A column: a ``fit`` with the experiment's configs and these, a model that is there already, or published figures.
 
     Attributes:
         title: of the column.
         configs: laid over the experiment.
         fields: laid over the table's fields; with ``{seed}`` and ``{NAME}`` as in a step.
         inputs: as of a step, for ``fields`` and ``model``, beside the table's.
-        model: a model to evaluate instead of training one, e.g. ``{base}/model``.
+        model: a model to evaluate instead of training one, e.g. ``{base}/model``; or its path and revision, e.g.
+            {path: allenai/OLMo-2-0425-1B, revision: stage1-step1907359-tokens4001B}, and what else a model has.
+        unavailable: why there is nothing to run, so that its figures are published ones alone.
         post_train: whether its model goes through the table's stages.
     """
 
@@ -49,8 +52,21 @@ class Method:
     configs: list[str] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
-    model: str | None = None
+    model: str | ModelSpec | None = None
+    unavailable: str | None = None
     post_train: bool = True
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the table trains it."""
+        return self.model is None and self.unavailable is None
+
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """The fields of a verb that say which model it takes, where one is there already."""
+        given = ModelSpec(self.model) if isinstance(self.model, str) else self.model or ModelSpec()
+        default = asdict(ModelSpec())
+        return {f"model.{name}": value for name, value in asdict(given).items() if value != default[name]}
 
 
 @dataclass
@@ -103,10 +119,13 @@ class Published:
     """Figures of others, shown below ours and never mixed with them.
 
     Attributes:
-        file: with ``source``, ``columns`` and ``rows``, such as baselines/results.yaml; its names are the table's.
+        file: with ``source``, ``benchmarks`` and ``families``, such as baselines/results.yaml; its names of benchmarks and
+            methods are those of the table's rows and methods.
+        family: of the models that the figures are of, e.g. olmo2_1b.
     """
 
     file: str
+    family: str
 
 
 @dataclass
@@ -177,6 +196,11 @@ class TableSettings:
         odd = [name for name in names if not re.fullmatch(r"\w+", name)]
         if odd:
             raise ConfigError(f"before, methods, stages, vary: got {odd[0]!r}; names are of letters, digits and _")
+        for name, method in self.methods.items():
+            if isinstance(method.model, ModelSpec) and method.model.path is None:
+                raise ConfigError(f"methods.{name}.model.path: missing; give a hub id or directory")
+            if method.model is not None and method.unavailable is not None:
+                raise ConfigError(f"methods.{name}.unavailable: got a reason, and there is a model; give one of the two")
         titles = [method.title for method in self.methods.values()]
         if len(set(titles)) < len(titles):
             raise ConfigError(f"methods: got the titles {titles}; give each method a title of its own")

@@ -83,10 +83,12 @@ def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
     before, arms = dict[str, list[Distance]](), dict[str, dict[str, list[Distance]]]()
     for name, method in settings.methods.items():
         stages = plan[name, settings.seeds[0]].stages
-        if method.model is not None and not stages:
+        if method.unavailable is not None:
+            continue
+        if not method.is_trained and not stages:
             before[method.title] = _distances(settings, plan, name, TRAINED)
         else:
-            first = "mid-training" if method.model is None else method.title
+            first = "mid-training" if method.is_trained else method.title
             arms[method.title] = {
                 stage or first: _distances(settings, plan, name, stage) for stage in (TRAINED, *stages)
             }

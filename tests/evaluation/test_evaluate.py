@@ -204,6 +204,11 @@ def test_the_table_shows_wilsons_interval_where_nothing_was_solved() -> None:
     assert not_run(evaluation) == ["not run: bbh: no hub"]
 
 
+def test_the_table_says_which_revision_it_is_of() -> None:
+    facts = {"model": {"path": "org/base", "revision": "stage1-step10"}}
+    assert table(Evaluation({}, facts)).title == "org/base at stage1-step10"
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     broken = Evaluation({}, {"model": object()})

@@ -55,26 +55,88 @@ def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
     assert one == 3 * (1 + 8 * 4) and three == 3 * (1 + 8 * (1 + 3 * 3))
 
 
-def test_the_papers_table_shows_published_figures_and_that_ours_were_not_run(tmp_path, monkeypatch, capsys, no_weights):
-    monkeypatch.chdir(ROOT)
-    output = tmp_path / "table"
-    main(
-        [
-            "table",
-            "--config=experiments/tables/olmo2_1b.yaml",
-            "--run=false",
-            f"--cells={tmp_path}",
-            f"--output={output}",
-        ]
-    )
-    assert "not run" in capsys.readouterr().out
+FAMILIES = ("olmo2_1b", "smollm3_3b", "youtu_llm_2b")
+
+
+def test_one_command_shows_what_was_published_of_three_families_and_that_ours_were_not_run(
+    tmp_path, monkeypatch, capsys, no_weights
+):
+    """From any directory: the tables and their published figures come with the package."""
+    monkeypatch.chdir(tmp_path)
+    main(["table", "--config=tables/paper", "--run=false"])
+    said = " ".join(capsys.readouterr().out.split())
+    for title in ("OLMo 2 1B", "SmolLM3 3B", "Youtu-LLM 2B"):
+        assert title in said
     published = yaml.safe_load((ROOT / "baselines" / "results.yaml").read_text())
-    with open(output / "cells.csv", newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    assert all(not line["mean"] for line in lines)
-    found = {(line["row"], line["column"]): line["published"] for line in lines}
-    for row, figures in published["rows"].items():
-        for column, figure in zip(published["columns"], figures, strict=True):
-            if column != "mean":
-                assert float(found[row, column]) == figure
-    assert sum(bool(value) for value in found.values()) == 55
+    for family in FAMILIES:
+        with open(tmp_path / "runs" / "tables" / family / "cells.csv", newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        assert lines and all(not line["mean"] for line in lines)
+        assert all(line["missing"] for line in lines)
+        found = {(line["row"], line["column"]): line["published"] for line in lines if line["published"]}
+        figures = {
+            (row, method): value
+            for method, values in published["families"][family].items()
+            for row, value in zip(published["benchmarks"], values, strict=True)
+        }
+        claimed = {
+            (row, method): value
+            for method, values in published["claims"][family].items()
+            for row, value in values.items()
+            if row == "throughput_lost"
+        }
+        assert {place: float(value) for place, value in found.items()} == {**figures, **claimed}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pre_trained_is_the_model_that_mid_training_starts_from(family, monkeypatch):
+    """The main revision of a published base may be the model after mid-training."""
+    monkeypatch.chdir(ROOT)
+    table = yaml.safe_load((ROOT / "experiments" / "tables" / f"{family}.yaml").read_text())
+    policy = yaml.safe_load((ROOT / "experiments" / f"{family}.yaml").read_text())["model"]["policy"]
+    pre_trained = table["methods"]["pre_trained"]
+    if "revision" not in policy:
+        assert "model" not in pre_trained and "not public" in pre_trained["unavailable"]
+    else:
+        named = {name: policy[name] for name in ("path", "revision", "tokenizer") if name in policy}
+        assert pre_trained["model"] == named
+
+
+def test_olmos_pre_trained_column_is_of_the_last_checkpoint_of_stage_1():
+    table = yaml.safe_load((ROOT / "experiments" / "tables" / "olmo2_1b.yaml").read_text())
+    assert table["methods"]["pre_trained"]["model"]["revision"] == "stage1-step1907359-tokens4001B"
+    assert table["seeds"] == [42, 666, 42069]
+
+
+def test_the_papers_rows_are_what_its_figures_are_multiples_of(monkeypatch):
+    """15 figures of each benchmark: TruthfulQA's MC1 has 817 questions, IFEval 834 instructions, GPQA main 448 questions."""
+    rows = yaml.safe_load((ROOT / "experiments" / "tables" / "common" / "paper.yaml").read_text())["rows"]
+    measured = {name: (row["task"], row["metric"]) for name, row in rows.items() if "task" in row}
+    assert measured["truthfulqa"] == ("truthfulqa_mc1", "acc")
+    assert measured["triviaqa"] == ("triviaqa", "exact_match")
+    assert measured["ifeval"] == ("ifeval", "inst_level_strict_acc")
+    assert measured["ifeval_loose"] == ("ifeval", "inst_level_loose_acc")
+    assert measured["gpqa"] == ("gpqa_main_n_shot", "acc")
+    published = yaml.safe_load((ROOT / "baselines" / "results.yaml").read_text())["benchmarks"]
+    assert rows["average"]["mean_of"] == published[:-1] and published[-1] == "average"
+
+
+@pytest.mark.parametrize("change", ["--output=x", "--title=x", "--tables=[a.yaml]"])
+def test_a_list_of_tables_takes_no_field_of_a_single_one(change, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["table", "--config=tables/paper", "--run=false", change])
+    said = capsys.readouterr().err
+    assert change.split("=")[0].removeprefix("--") in said and "tables" in said
+
+
+def test_a_list_of_tables_is_a_file_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "both.yaml").write_text("tables: [tables/lab]\ntitle: x\n")
+    with pytest.raises(SystemExit):
+        main(["table", "--config=both.yaml", "--run=false"])
+    assert "both.yaml" in capsys.readouterr().err
+    (tmp_path / "wrong.yaml").write_text("tables: [tables/lba]\n")
+    with pytest.raises(SystemExit):
+        main(["table", "--config=wrong.yaml", "--run=false"])
+    assert "tables: no file 'tables/lba'" in capsys.readouterr().err

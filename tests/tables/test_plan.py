@@ -7,6 +7,7 @@ import pytest
 
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.job import Job, with_inputs
+from remit_lit.models.spec import ModelSpec
 from remit_lit.tables.plan import Run, make_plan
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 
@@ -70,6 +71,33 @@ def test_every_model_goes_through_the_stages_in_order(tmp_path):
     assert f"--model.path={rlvr.result}/model" in run.evaluations["rlvr", "evaluate"].arguments
     assert "--model.path=lab/base" in plan["base", 0].stages["sft"].arguments
     assert list(run.evaluations) == [("", "evaluate"), ("sft", "evaluate"), ("rlvr", "evaluate")]
+
+
+def test_a_model_that_is_there_already_has_its_revision_wherever_it_is_loaded(tmp_path):
+    """In its evaluation and at the start of its first stage; later stages have models of their own."""
+    given = ModelSpec("allenai/OLMo-2-0425-1B", revision="stage1-step1907359-tokens4001B", tokenizer="org/tokenizer")
+    methods = {"before": Method("Before", model=given), "main": Method("Main", model="allenai/OLMo-2-0425-1B")}
+    stages = {"sft": Step("posttrain", [], {"a": "{model}"}), "rlvr": Step("posttrain")}
+    changes = {"methods": methods, "baseline": None, "stages": stages, "before": {}}
+    plan = make_plan(settings(agreement={"rows": "rows"}, **changes), tmp_path)
+    run = plan["before", 0]
+    named = {
+        "--model.path=allenai/OLMo-2-0425-1B",
+        "--model.revision=stage1-step1907359-tokens4001B",
+        "--model.tokenizer=org/tokenizer",
+    }
+    for job in (run.evaluations["", "evaluate"], run.evaluations["", "agreement"], run.stages["sft"]):
+        assert {argument for argument in job.arguments if argument.startswith("--model.")} == named
+    assert "--a=allenai/OLMo-2-0425-1B" in run.stages["sft"].arguments
+    assert not any("revision" in argument for argument in run.stages["rlvr"].arguments)
+    assert not any("revision" in argument for argument in plan["main", 0].evaluations["", "evaluate"].arguments)
+    assert run.evaluations["", "evaluate"].key != plan["main", 0].evaluations["", "evaluate"].key
+
+
+def test_a_method_that_is_not_to_be_had_has_no_jobs(tmp_path):
+    methods = {**settings().methods, "secret": Method("Secret", unavailable="its weights are not public")}
+    plan = make_plan(settings(methods=methods, stages={"sft": Step("posttrain")}), tmp_path)
+    assert plan["secret", 0].jobs == [] and plan["ntp", 0].jobs
 
 
 def test_methods_with_the_same_documents_share_their_rows(tmp_path):
@@ -136,6 +164,8 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ),
         ({"rows": {"a": RowSettings("x", cost="tokens", speed_up=True)}}, "rows.a.speed_up: got true without a curve"),
         ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; names are of letters, digits"),
+        ({"methods": {"a": Method("A", model=ModelSpec(revision="x"))}, "baseline": None}, "methods.a.model.path: missing"),
+        ({"methods": {"a": Method("A", model="m", unavailable="x")}, "baseline": None}, "methods.a.unavailable: got a"),
         ({"stages": {"a": Step("fit")}, "before": {"ntp_a": Step("fit")}}, "ntp_a named twice"),
         ({"methods": {"a": Method("A"), "b": Method("A")}, "baseline": "a"}, "a title of its own"),
     ],
