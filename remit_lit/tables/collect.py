@@ -1,9 +1,7 @@
 """The metrics of a table's finished cells, read from their folders."""
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -12,17 +10,14 @@ from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.results import Evaluation, Metric, pass_at_k
 from remit_lit.jobs.job import Job
-from remit_lit.runs.folder import CONFIG, RECORD
+from remit_lit.runs.folder import CONFIG
 from remit_lit.runs.history import read_history
-from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.contents import Contents, Entry, Missing, Row
+from remit_lit.tables.costs import cost_of, record_of
 from remit_lit.tables.curves import Curve, tokens_to_target
 from remit_lit.tables.plan import TRAINED, Plan, Run
 from remit_lit.tables.published import Figures, read_published
-from remit_lit.tables.settings import EVALUATE, RowSettings, TableSettings
-
-
-class _Missing(Exception):  # noqa: N818
-    """Why a figure is missing."""
+from remit_lit.tables.settings import EVALUATE, Cost, RowSettings, TableSettings
 
 
 def collect(settings: TableSettings, plan: Plan) -> Contents:
@@ -42,7 +37,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
             for seed in settings.seeds:
                 try:
                     metrics[seed] = _figure(settings, plan, row, stage, method, seed)
-                except _Missing as reason:
+                except Missing as reason:
                     missing[seed] = str(reason)
             entries[name, method] = Entry(metrics, missing, _is_fixed(settings, plan, row, stage, method))
     published, source = _published(settings)
@@ -92,21 +87,31 @@ def learning_curves(plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
 def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str, seed: int) -> Metric:
     run, unavailable = plan[method, seed], settings.methods[method].unavailable
     if unavailable is not None:
-        raise _Missing(f"not run: {unavailable}")
+        raise Missing(f"not run: {unavailable}")
     if row.mean_of is not None:
         return _mean(settings, plan, row.mean_of, stage, method, seed)
     if (stage or row.progress) and not run.stages:
-        raise _Missing("not post-trained")
+        raise Missing("not post-trained")
     if row.task is not None:
         return _evaluated(run, row, stage)
     if row.progress is not None:
         return _progressed(run, row.progress, stage)
     if run.fit is None:
-        raise _Missing("not trained")
+        raise Missing("not trained")
     _require_done(run.fit)
     if row.cost is not None:
-        return Metric(np.array([_cost(run.fit, row.cost)]), None)
+        return Metric(np.array([cost_of(run.fit, row.cost, _baseline(settings, plan, row.cost, seed))]), None)
     return Metric(np.array([_reached(settings, plan, row, method, seed)]), None)
+
+
+def _baseline(settings: TableSettings, plan: Plan, cost: Cost, seed: int) -> Job | None:
+    """The baseline's training, where a cost is compared with it."""
+    if cost != "throughput_lost" or settings.baseline is None:
+        return None
+    fit = plan[settings.baseline, seed].fit
+    if fit is not None:
+        _require_done(fit)
+    return fit
 
 
 def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str, seed: int) -> float:
@@ -119,13 +124,13 @@ def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str,
         target = baseline[-1][1] if target is None else target
     reached = tokens_to_target(points, target, higher_is_better=row.higher_is_better)
     if reached is None:
-        raise _Missing(f"not reached: the target is {target:.4g}")
+        raise Missing(f"not reached: the target is {target:.4g}")
     if not row.speed_up or baseline is None:
         return reached
     # For both the first time counts, as in `curves.speed_up`.
     slower = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
     if slower is None:
-        raise _Missing(f"not reached by {settings.baseline}: the target is {target:.4g}")
+        raise Missing(f"not reached by {settings.baseline}: the target is {target:.4g}")
     return slower / reached
 
 
@@ -133,7 +138,7 @@ def _curve(plan: Plan, row: RowSettings, method: str, seed: int) -> Curve:
     assert row.curve is not None
     curves = learning_curves({(method, seed): plan[method, seed]}, row.curve)
     if method not in curves:
-        raise _Missing(f"no curve of {method}: InLoopEvaluation did not measure {row.curve}, or it is not finite")
+        raise Missing(f"no curve of {method}: InLoopEvaluation did not measure {row.curve}, or it is not finite")
     return curves[method][seed]
 
 
@@ -150,12 +155,12 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
     """What a stage measured on dev problems after training; before all stages, what the first measured at its start."""
     job = run.stages[stage] if stage else next(iter(run.stages.values()))
     _require_done(job)
-    record, when = _record(job), "after" if stage else "before"
+    record, when = record_of(job), "after" if stage else "before"
     figures: dict[str, float] = record.get(when, {})
     if figure not in figures:
         known = {**record.get("before", {}), **record.get("after", {})}
         if figure in known:
-            raise _Missing("not measured")
+            raise Missing("not measured")
         raise ConfigError(
             f"rows: {job.name} measured no {figure!r} on dev problems; it measured {', '.join(known) or 'nothing'}"
         )
@@ -173,12 +178,12 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     try:
         tasks = Evaluation.read(job.output).tasks
     except DataError as error:
-        raise _Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
+        raise Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
     if row.task not in tasks:
         raise ConfigError(f"rows: {job.name} has no task {row.task!r}; it has {', '.join(tasks)}")
     task = tasks[row.task]
     if task.not_run is not None:
-        raise _Missing(f"not run: {task.not_run}")
+        raise Missing(f"not run: {task.not_run}")
     if row.metric not in task.metrics:
         raise ConfigError(f"rows: {row.task} has no metric {row.metric!r}; it has {', '.join(task.metrics)}")
     return task.metrics[row.metric]
@@ -186,24 +191,9 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
 
 def _require_done(job: Job) -> None:
     if job.state == "failed":
-        raise _Missing(f"failed: {job.name}: {job.outcome['error']}")
+        raise Missing(f"failed: {job.name}: {job.outcome['error']}")
     if job.state != "done":
-        raise _Missing("not run" if job.state == "missing" else "not finished")
-
-
-def _cost(job: Job, cost: str) -> float:
-    costs = _record(job)["cost"]
-    if cost == "flops":
-        return float(costs["policy_flops"] + costs["reference_flops"])
-    return float(costs["policy_flops" if cost == "flops_cached" else cost])
-
-
-def _record(job: Job) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((job.result / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise _Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
-    return record
+        raise Missing("not run" if job.state == "missing" else "not finished")
 
 
 def _published(settings: TableSettings) -> tuple[Figures, str]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from remit_lit.evaluation.results import Metric
 
 
+class Missing(Exception):  # noqa: N818
+    """Why a figure is missing."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One measure, of which every method has a figure.

@@ -12,7 +12,7 @@ EVALUATE, AGREEMENT, INPUTS = "evaluate", "agreement", "inputs"
 _KINDS = ("task", "progress", "mean_of", "cost", "curve")
 KEPT = tuple(name for name, verb in VERBS.items() if verb.output)
 """Verbs that leave a result, which a job can keep."""
-Cost = Literal["tokens", "flops", "flops_cached", "seconds"]
+Cost = Literal["tokens", "flops", "first_run_flops", "further_run_flops", "seconds", "throughput_lost"]
 
 
 @dataclass
@@ -80,7 +80,8 @@ class RowSettings:
         metric: of the task, e.g. accuracy.
         progress: of the dev problems of a stage of post-training, e.g. pass@1.
         mean_of: names of such rows; the mean of their figures as they are shown (the paper's average).
-        cost: tokens; flops (with each live reference's); flops_cached (with scores that are there already); seconds.
+        cost: tokens; flops, of the run as it was; with cached scores, first_run_flops, of the run that has all rows scored,
+            and further_run_flops, of each later one; seconds; throughput_lost, the share of the baseline's tokens a second.
         curve: a figure that ``InLoopEvaluation`` measures in training, e.g. lab/accuracy; shown are the tokens until it
             reaches a value.
         reaches: that value; null: the baseline's last one.
@@ -225,6 +226,8 @@ class TableSettings:
                 raise ConfigError(f"rows.{name}.speed_up: got true without a curve; give one, e.g. lab/accuracy")
             if row.speed_up and self.baseline is None:
                 raise ConfigError(f"rows.{name}.speed_up: got true, and there is no baseline to be faster than")
+            if row.cost == "throughput_lost" and self.baseline is None:
+                raise ConfigError(f"rows.{name}.cost: got throughput_lost, and there is no baseline to be slower than")
             if row.curve is not None and row.reaches is None and self.baseline is None:
                 raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")
 

@@ -26,6 +26,9 @@ class Cost:
         reference_flops: forward passes of live references, in training and for the choice of rows before it.
         scoring_flops: what the cached columns cost once, for all rows of the split and whatever the run's length; None
             where an earlier version wrote a column.
+        first_run_flops: of the policy, of a teacher, whose distribution no column holds, and of scoring all rows of the
+            split once by the other references: with cached scores, what the first run takes. None as ``scoring_flops``.
+        further_run_flops: the same without the scoring, which later runs on these rows need not repeat.
         seconds: of training with its validations, evaluations and checkpoints.
     """
 
@@ -33,6 +36,8 @@ class Cost:
     policy_flops: float
     reference_flops: float
     scoring_flops: float | None
+    first_run_flops: float | None
+    further_run_flops: float
     seconds: float
 
 
@@ -48,14 +53,20 @@ def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens
     """
     manifest, choosing = data.manifest, frozen.choosing if data.subset is None else []
     length, rows = manifest.sequence_length, manifest.counts["train"]["rows"]
-    live = sum(tokens * forward for forward in _live_forwards([*frozen.weighing, *frozen.teaching], length))
-    live += sum(rows * length * forward for forward in _live_forwards(choosing, length))
+    weighing, teaching, scoring_rows = (
+        sum(_live_forwards(references, length)) for references in (frozen.weighing, frozen.teaching, choosing)
+    )
     read = frozen.needed(chooses_rows=bool(choosing))
+    policy_flops = flops_per_token(policy, length) * tokens
+    scoring = _scoring_flops(data, {r.column for r in read if r.column is not None})
+    further = policy_flops + tokens * teaching
     return Cost(
         tokens=tokens,
-        policy_flops=flops_per_token(policy, length) * tokens,
-        reference_flops=live,
-        scoring_flops=_scoring_flops(data, {r.column for r in read if r.column is not None}),
+        policy_flops=policy_flops,
+        reference_flops=tokens * (weighing + teaching) + rows * length * scoring_rows,
+        scoring_flops=scoring,
+        first_run_flops=None if scoring is None else further + scoring + rows * length * (weighing + scoring_rows),
+        further_run_flops=further,
         seconds=seconds,
     )
 

@@ -52,12 +52,18 @@ def live(path: Path) -> LiveReference:
     return LiveReference(ModelSpec(str(path)))
 
 
-def expected(reference_flops: float, scoring_flops: float | None = 0.0) -> dict[str, Any]:
+def expected(
+    reference_flops: float, scoring_flops: float | None = 0.0, *, once: float | None = 0.0, always: float = 0.0
+) -> dict[str, Any]:
+    """``once`` and ``always`` are what the first run with cached scores takes beside the policy, and what every run does."""
+    further = TOKENS * POLICY + always
     return {
         "tokens": TOKENS,
         "policy_flops": TOKENS * POLICY,
         "reference_flops": pytest.approx(reference_flops, rel=1e-12),
         "scoring_flops": scoring_flops if scoring_flops is None else pytest.approx(scoring_flops, rel=1e-12),
+        "first_run_flops": once if once is None else pytest.approx(further + once, rel=1e-12),
+        "further_run_flops": pytest.approx(further, rel=1e-12),
     }
 
 
@@ -77,7 +83,9 @@ def test_a_live_reference_costs_a_forward_pass(
     tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
 ) -> None:
     settings = {"weighting": ReMiT(), "reference": live(small_reference)}
-    assert cost(tiny_rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(TOKENS * REFERENCE / 3)
+    # Cached, the first run scores every row, and a further one none.
+    once = num_rows(tiny_rows) * TIME * REFERENCE / 3
+    assert cost(tiny_rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(TOKENS * REFERENCE / 3, once=once)
 
 
 def test_a_base_costs_another(
@@ -85,17 +93,20 @@ def test_a_base_costs_another(
 ) -> None:
     settings = {"weighting": ReMiT(), "reference": live(small_reference), "base": live(tiny_reference_dir)}
     found = cost(tiny_rows, tiny_policy_dir, tmp_path / "run", **settings)
-    assert found == expected(TOKENS * (REFERENCE + POLICY) / 3)
+    once = num_rows(tiny_rows) * TIME * (REFERENCE + POLICY) / 3
+    assert found == expected(TOKENS * (REFERENCE + POLICY) / 3, once=once)
 
 
 def test_a_teacher_costs_a_forward_pass_and_one_that_weighs_two(
     tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
 ) -> None:
+    """No column holds a teacher's distribution, so every run pays for it."""
     settings = {"reference": live(small_reference), "distillation": Distillation()}
+    forward = TOKENS * REFERENCE / 3
     found = cost(tiny_rows, tiny_policy_dir, tmp_path / "one", **settings)
-    assert found == expected(TOKENS * REFERENCE / 3)
+    assert found == expected(forward, always=forward)
     found = cost(tiny_rows, tiny_policy_dir, tmp_path / "two", weighting=ReMiT(), **settings)
-    assert found == expected(2 * TOKENS * REFERENCE / 3)
+    assert found == expected(2 * forward, always=forward, once=num_rows(tiny_rows) * TIME * REFERENCE / 3)
 
 
 def test_rows_chosen_before_training_are_scored_by_both_models(
@@ -103,7 +114,8 @@ def test_rows_chosen_before_training_are_scored_by_both_models(
 ) -> None:
     settings = {"weighting": MiniPLM(), "reference": live(small_reference)}
     found = cost(tiny_rows, tiny_policy_dir, tmp_path / "run", **settings)
-    assert found == expected(num_rows(tiny_rows) * TIME * (REFERENCE + POLICY) / 3)
+    scoring = num_rows(tiny_rows) * TIME * (REFERENCE + POLICY) / 3
+    assert found == expected(scoring, once=scoring)
 
 
 def test_no_forward_pass_is_missed(
@@ -141,7 +153,7 @@ def test_cached_scores_cost_nothing_in_training(
     score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")
     settings = {"weighting": ReMiT(), "reference": CachedReference("nll_rl")}
     scoring = num_rows(rows) * TIME * REFERENCE / 3
-    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, scoring)
+    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, scoring, once=scoring)
 
 
 def test_a_column_that_does_not_say_its_cost_leaves_it_open(
@@ -153,7 +165,7 @@ def test_a_column_that_does_not_say_its_cost_leaves_it_open(
     del facts["forward_flops"]
     path.write_text(json.dumps(facts))
     settings = {"weighting": ReMiT(), "reference": CachedReference("nll_rl")}
-    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, None)
+    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, None, once=None)
     score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu")  # takes it for the same column
 
 
@@ -168,7 +180,8 @@ def test_a_subset_costs_the_columns_that_it_was_chosen_by(
     run.trainer.fit(run.module, datamodule=data)
     found = json.loads((tmp_path / "run" / "run.json").read_text())["cost"]
     del found["seconds"]
-    assert found == expected(0, num_rows(rows) * TIME * (POLICY + REFERENCE) / 3)
+    scoring = num_rows(rows) * TIME * (POLICY + REFERENCE) / 3
+    assert found == expected(0, scoring, once=scoring)
 
 
 class Slow(pl.Callback):
