@@ -7,7 +7,7 @@ interval over seeds answers "would another run of this method do as well?"; one 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -16,6 +16,8 @@ from remit_lit.evaluation.results import Floats
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+Support = Literal["real", "positive", "share"]
+"""Where a figure can lie: anywhere, above 0, or from 0 to 1. Its interval stays there."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,43 @@ class Interval:
         return Interval(self.mean * factor, self.low * factor, self.high * factor, self.p_value)
 
 
-def over_seeds(values: Floats) -> Interval:
-    """Mean of runs that differ by their seed, with its t interval. ``values`` is [seeds].
+def over_seeds(values: Floats, support: Support = "real") -> Interval:
+    """Mean of runs that differ by their seed, with its t interval, which stays within the support.
+
+    Args:
+        values: [seeds]
+        support: of the values.
 
     Raises:
         ValueError: not [seeds], or fewer than two seeds.
     """
-    return replace(_t_interval(values, np.abs(values).max(initial=0.0)), p_value=None)
+    return _within(replace(_t_interval(values, np.abs(values).max(initial=0.0)), p_value=None), support)
+
+
+def over_seeds_log(values: Floats) -> Interval:
+    """Geometric mean of runs that differ by their seed, with the t interval of their logarithms.
+
+    Args:
+        values: [seeds] above 0.
+
+    Raises:
+        ValueError: not [seeds], fewer than two seeds, or a value that is not above 0.
+    """
+    if not (values > 0).all():
+        raise ValueError(f"values: got {values.min()}; all must be above 0")
+    found = over_seeds(np.log(values))
+    return Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high))
+
+
+def support_of(outcomes: Sequence[Floats], higher_is_better: bool | None) -> Support:
+    """Where a figure can lie, by all its outcomes: shares are from 0 to 1, and what is never negative stays so.
+
+    What is better where it is lower is no share, though a small loss may look like one.
+    """
+    if any((values < 0).any() for values in outcomes):
+        return "real"
+    inside = all((values <= 1).all() for values in outcomes)
+    return "share" if inside and higher_is_better is not False else "positive"
 
 
 def difference_over_seeds(values: Floats, baseline: Floats) -> Interval:
@@ -62,19 +94,25 @@ def difference_over_seeds(values: Floats, baseline: Floats) -> Interval:
 
 
 def over_items(
-    outcomes: Floats, weights: Floats | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+    outcomes: Floats,
+    weights: Floats | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    support: Support = "real",
 ) -> Interval:
     """Weighted mean over items, with an interval for other items of the same kind.
 
     Outcomes of 0 and 1 alone get Wilson's score interval, which is no point where a model solves nothing; all others
-    the symmetric bootstrap-t. With 60 items of lognormal bits per byte it covers 94 % at a standard deviation of the
-    logarithm of 0.5, and 90 % at 1.0.
+    the symmetric bootstrap-t, kept within the support. With 60 items of lognormal bits per byte it covers 94 % at a
+    standard deviation of the logarithm of 0.5, and 90 % at 1.0.
 
     Args:
         outcomes: [items], or [seeds, items], which are averaged over seeds.
         weights: [items] above 0, e.g. bytes, which makes bits per byte pooled; None: all the same.
         resamples: how often the items are redrawn.
         seed: of the redrawing.
+        support: of the outcomes.
 
     Raises:
         ValueError: shapes do not fit, fewer than two items, a weight is not above 0.
@@ -84,7 +122,7 @@ def over_items(
         solved = int(values.sum())
         wilson = stats.binomtest(solved, len(values)).proportion_ci(LEVEL, method="wilson")
         return Interval(solved / len(values), float(wilson.low), float(wilson.high))
-    return replace(_bootstrap(values, by_item, resamples, seed), p_value=None)
+    return _within(replace(_bootstrap(values, by_item, resamples, seed), p_value=None), support)
 
 
 def difference_over_items(
@@ -147,6 +185,22 @@ def _t_interval(values: Floats, magnitude: float) -> Interval:
         return _no_spread(mean, 1e-12 * magnitude)
     half = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     return Interval(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def _within(interval: Interval, support: Support) -> Interval:
+    """A symmetric interval, taken on the scale that has no ends: log odds of a share, the log of what is positive.
+
+    By the delta method, so the mean is the same and lies within, and narrow intervals hardly change.
+    """
+    mean, half = interval.mean, interval.high - interval.mean
+    if support == "real" or half == 0 or mean == 0:
+        return interval
+    slope = 1 / mean if support == "positive" else 1 / (mean * (1 - mean))
+    factor = math.exp(min(half * slope, 600.0))  # beyond, a float64 overflows
+    if support == "positive":
+        return replace(interval, low=mean / factor, high=mean * factor)
+    odds = mean / (1 - mean)
+    return replace(interval, low=odds / factor / (1 + odds / factor), high=odds * factor / (1 + odds * factor))
 
 
 def _no_spread(mean: float, rounding: float) -> Interval:

@@ -11,11 +11,14 @@ from scipy import stats
 from remit_lit.evaluation.results import Floats, Metric
 from remit_lit.evaluation.statistics import (
     Interval,
+    Support,
     difference_over_items,
     difference_over_seeds,
     holm,
     over_items,
     over_seeds,
+    over_seeds_log,
+    support_of,
 )
 
 ITEMS = 60
@@ -27,6 +30,66 @@ def test_the_mean_over_seeds_is_scipys_t_interval():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.mean == pytest.approx(values.mean())
     assert found.p_value is None
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.99, 0.98], [0.001, 0.0, 0.002], [0.999, 1.0, 0.99]])
+def test_the_interval_of_a_share_stays_a_share(values: list[float]):
+    plain, found = over_seeds(np.array(values)), over_seeds(np.array(values), "share")
+    assert plain.low < 0 or plain.high > 1
+    assert 0 < found.low < found.mean == plain.mean < found.high < 1
+    # Symmetric in log odds, with the delta method's width.
+    below, mean, above = (np.log(p / (1 - p)) for p in (found.low, found.mean, found.high))
+    assert above - mean == pytest.approx(mean - below)
+    assert above - mean == pytest.approx((plain.high - plain.mean) / (plain.mean * (1 - plain.mean)))
+
+
+def test_the_interval_of_a_loss_stays_above_zero():
+    values = np.array([0.05, 0.9, 0.1])
+    plain, found = over_seeds(values), over_seeds(values, "positive")
+    assert plain.low < 0 < found.low < found.mean == plain.mean < found.high
+    assert found.high / found.mean == pytest.approx(found.mean / found.low)
+    assert np.log(found.high / found.mean) == pytest.approx((plain.high - plain.mean) / plain.mean)
+
+
+@pytest.mark.parametrize("support", ["share", "positive"])
+def test_far_from_its_ends_a_support_changes_little(support: Support):
+    values = np.array([0.48, 0.50, 0.52])
+    plain, found = over_seeds(values), over_seeds(values, support)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.006)
+    same = over_seeds(np.ones(3), support)
+    assert (same.low, same.high) == (1.0, 1.0)
+
+
+def test_the_interval_over_items_stays_in_its_support_too():
+    outcomes, weights = np.array([0.0] * 18 + [0.9, 1.0]), np.arange(1.0, 21.0)
+    plain = over_items(outcomes, weights, resamples=500)
+    found = over_items(outcomes, weights, resamples=500, support="share")
+    assert plain.low < 0 < found.low < found.mean == plain.mean < found.high < 1
+
+
+def test_the_geometric_mean_has_the_t_interval_of_logarithms():
+    values = np.array([1.5, 2.0, 1.7, 1.9])
+    found, expected = over_seeds_log(values), stats.ttest_1samp(np.log(values), 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx(stats.gmean(values))
+    assert (found.low, found.high) == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
+    with pytest.raises(ValueError, match="above 0"):
+        over_seeds_log(np.array([1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "higher_is_better", "expected"),
+    [
+        ([[0.0, 1.0], [0.3, 0.4]], True, "share"),
+        ([[0.0, 1.0]], None, "share"),
+        ([[0.1, 0.2]], False, "positive"),  # a small loss is no share
+        ([[0.5], [1.2]], True, "positive"),
+        ([[0.5], [-0.1]], True, "real"),
+    ],
+)
+def test_where_a_figure_can_lie_is_told_by_its_outcomes(
+    outcomes: list[list[float]], higher_is_better: bool | None, expected: str
+):
+    assert support_of([np.array(values) for values in outcomes], higher_is_better) == expected
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
