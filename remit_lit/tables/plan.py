@@ -136,7 +136,7 @@ class _Seed:
         filled = fill(dict(fields), self.values)
         inputs = {needed: self._input(name, needed) for needed in dict.fromkeys(declared)}
         places = {}
-        if verb == "fit" and "data.rows" not in filled:
+        if verb == "fit" and "data.rows" not in filled and not _keeps_rows(configs, filled):
             filled["data.rows"], places["rows"] = "{rows}", str(self._rows(configs, filled, inputs))
         # What takes as long: the same configs, or where there are none the same fields, of whatever model.
         kind = [verb, *(configs or (f"{key}={value}" for key, value in filled.items() if not key.startswith("model.")))]
@@ -154,11 +154,17 @@ class _Seed:
         prepare = {name: value for name, value in values.items() if name.startswith("data.prepare.")}
         if not prepare:
             raise ConfigError(
-                f"data.prepare: {', '.join(configs)} do not say how rows are made; set it there, or set data.rows in "
-                "the table's fields"
+                f"data.rows: {', '.join(configs)} say neither where rows are nor how they are made (data.prepare); set "
+                "one of the two there or in the table's fields"
             )
         text = json.dumps([prepare, contents_of(prepare)], sort_keys=True, default=str)
         return self.root / "rows" / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _keeps_rows(configs: list[str], fields: Mapping[str, Any]) -> bool:
+    """Whether the rows lie where the configs say: these are the rows they mean, unless a field makes others of them."""
+    makes_others = any(name == "data.prepare" or name.startswith("data.prepare.") for name in fields)
+    return not makes_others and leaves(configs, {}).get("data.rows") is not None
 
 
 _Model = tuple[Mapping[str, Any], Sequence[str]]
