@@ -31,6 +31,8 @@ def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--run", type=bool, default=True, help="false shows the results so far and runs nothing")
     parser.add_argument("--tables", type=list[str] | None, default=None, help=_TABLES_HELP)
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
+    if values.tables is not None:
+        raise ConfigError("tables: got a list on the command line; give it in a YAML file of its own, by --config")
     settings = settings_of(TableSettings, values)
     output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
     print(f"table: {output}")
@@ -64,8 +66,8 @@ def _listed(arguments: Sequence[str]) -> list[str]:
     beside = sorted({name for content in contents.values() for name in content} - {"tables"})
     if beside or len(contents) > 1:
         raise ConfigError(
-            f"tables: {lists[0]} lists tables, and {', '.join(contents)} say {', '.join(beside) or 'that more than once'}; "
-            "give the list alone"
+            f"tables: {lists[0]} lists tables, but beside them stand {', '.join(beside) or 'other files'}; give the "
+            "list alone, in one file"
         )
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]

@@ -12,10 +12,11 @@ from remit_lit.evaluation.statistics import difference_over_seeds
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
 from remit_lit.jobs.report import print_plan, write_record
 from remit_lit.jobs.scheduler import run_jobs
-from remit_lit.tables.collect import collect, row_name
+from remit_lit.tables.collect import collect
 from remit_lit.tables.contents import Contents, Entry, Row
-from remit_lit.tables.figures import draw_rounds
+from remit_lit.tables.courses import draw_rounds
 from remit_lit.tables.plan import jobs_of, make_plan
+from remit_lit.tables.settings import row_name
 from remit_lit.tables.summary import summarize
 from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,16 +14,19 @@ from remit_lit.jobs.job import Job, lineage, with_inputs
 from remit_lit.jobs.scheduler import estimated_seconds
 from remit_lit.runs.provenance import now, provenance
 
+RECORD = "record.json"
 
-def write_record(output: Path, jobs: Iterable[Job]) -> None:
-    """Write ``record.json``: command, versions, machine, and of each job what decided it and what it took."""
+
+def write_record(output: Path, jobs: Iterable[Job], **facts: Any) -> None:
+    """Write ``record.json``: command, versions, machine, ``facts``, of each job what decided it and what it took."""
     record = {
         **provenance(("torch", "transformers", "lightning", "scipy")),
         "machine": {"platform": platform.platform(), "cores": len(os.sched_getaffinity(0))},
         "ended": now(),
+        **facts,
         "jobs": lineage(jobs),
     }
-    (output / "record.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    (output / RECORD).write_text(json.dumps(record, indent=1, default=str) + "\n")
 
 
 def print_plan(jobs: Iterable[Job], at_once: int, console: Console) -> None:

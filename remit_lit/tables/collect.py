@@ -1,6 +1,5 @@
 """The metrics of a table's finished cells, read from their folders."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.results import Evaluation, Metric, pass_at_k
 from remit_lit.jobs.job import Job
 from remit_lit.runs.folder import CONFIG
-from remit_lit.runs.history import read_history
 from remit_lit.tables.contents import Contents, Entry, Missing, Row
 from remit_lit.tables.costs import cost_of, record_of
-from remit_lit.tables.curves import Curve, tokens_to_target
 from remit_lit.tables.plan import TRAINED, Plan, Run
 from remit_lit.tables.published import Figures, read_published
-from remit_lit.tables.settings import EVALUATE, Cost, RowSettings, TableSettings
+from remit_lit.tables.reaching import reached
+from remit_lit.tables.settings import EVALUATE, Cost, RowSettings, TableSettings, row_name
 
 
 def collect(settings: TableSettings, plan: Plan) -> Contents:
@@ -30,16 +28,26 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
     rows: dict[str, Row] = {}
     for name, row, stage in _rows(settings):
         title = f"{row.title}, after {stage}" if stage else row.title
-        rows[name] = Row(title, row.scale, row.decimals, compared=row.cost is None)
+        scale = row.scale * (_common_scale(settings, row) or 1.0)
+        rows[name] = Row(title, scale, row.decimals, compared=row.of_model, log=row.curve is not None)
         for method in settings.methods:
             metrics: dict[int, Metric] = {}
             missing: dict[int, str] = {}
+            censored: dict[int, str] = {}
             for seed in settings.seeds:
                 try:
-                    metrics[seed] = _figure(settings, plan, row, stage, method, seed)
+                    if row.curve is None:
+                        metrics[seed] = _figure(settings, plan, row, stage, method, seed)
+                        continue
+                    _require_trained(settings, plan, method, seed)
+                    found, target = reached(settings, plan, row, method, seed)
+                    metrics[seed] = Metric(np.array([found.value]), None)
+                    if found.censored:
+                        censored[seed] = f"never reaches {target}"
                 except Missing as reason:
                     missing[seed] = str(reason)
-            entries[name, method] = Entry(metrics, missing, _is_fixed(settings, plan, row, stage, method))
+            fixed = _is_fixed(settings, plan, row, stage, method)
+            entries[name, method] = Entry(metrics, missing, fixed, censored, "at most" if row.speed_up else "at least")
     published, source = _published(settings)
     return Contents(
         settings.title,
@@ -50,18 +58,20 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
         published,
         source,
         (*settings.notes, *_warnings(settings, plan)),
+        settings.primary,
     )
+
+
+def _common_scale(settings: TableSettings, row: RowSettings) -> float | None:
+    """The scale that all the rows of a mean have, if it is one."""
+    scales = {settings.rows[name].scale for name in row.mean_of or []}
+    return scales.pop() if len(scales) == 1 else None
 
 
 def _is_fixed(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str) -> bool:
     """Whether all seeds share one model in this row."""
     jobs = [plan[method, seed].evaluations.get((stage, row.verb)) for seed in settings.seeds]
     return len(jobs) > 1 and row.of_model and len({job.key for job in jobs if job is not None}) == 1
-
-
-def row_name(row: str, stage: str) -> str:
-    """The row of a table for one of its rows' settings and a stage."""
-    return f"{row}/{stage}" if stage else row
 
 
 def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
@@ -73,35 +83,32 @@ def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
     return rows
 
 
-def learning_curves(plan: Plan, curve: str) -> dict[str, dict[int, Curve]]:
-    """A figure over the tokens trained on, by method and seed, of the runs that are done and where it is finite."""
-    curves: dict[str, dict[int, Curve]] = {}
-    for (method, seed), run in plan.items():
-        if run.fit is not None and run.fit.state == "done":
-            points = [(p.tokens, p.figures[curve]) for p in read_history(run.fit.result) if curve in p.figures]
-            if points and all(math.isfinite(value) for _, value in points):
-                curves.setdefault(method, {})[seed] = points
-    return curves
-
-
 def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str, seed: int) -> Metric:
     run, unavailable = plan[method, seed], settings.methods[method].unavailable
     if unavailable is not None:
         raise Missing(f"not run: {unavailable}")
     if row.mean_of is not None:
-        return _mean(settings, plan, row.mean_of, stage, method, seed)
+        return _mean(settings, plan, row, stage, method, seed)
     if (stage or row.progress) and not run.stages:
         raise Missing("not post-trained")
     if row.task is not None:
         return _evaluated(run, row, stage)
     if row.progress is not None:
         return _progressed(run, row.progress, stage)
-    if run.fit is None:
+    assert row.cost is not None
+    fit = _require_trained(settings, plan, method, seed)
+    return Metric(np.array([cost_of(fit, row.cost, _baseline(settings, plan, row.cost, seed))]), None)
+
+
+def _require_trained(settings: TableSettings, plan: Plan, method: str, seed: int) -> Job:
+    """The training of a method, which is done."""
+    fit, unavailable = plan[method, seed].fit, settings.methods[method].unavailable
+    if unavailable is not None:
+        raise Missing(f"not run: {unavailable}")
+    if fit is None:
         raise Missing("not trained")
-    _require_done(run.fit)
-    if row.cost is not None:
-        return Metric(np.array([cost_of(run.fit, row.cost, _baseline(settings, plan, row.cost, seed))]), None)
-    return Metric(np.array([_reached(settings, plan, row, method, seed)]), None)
+    _require_done(fit)
+    return fit
 
 
 def _baseline(settings: TableSettings, plan: Plan, cost: Cost, seed: int) -> Job | None:
@@ -114,40 +121,15 @@ def _baseline(settings: TableSettings, plan: Plan, cost: Cost, seed: int) -> Job
     return fit
 
 
-def _reached(settings: TableSettings, plan: Plan, row: RowSettings, method: str, seed: int) -> float:
-    """The tokens until the curve reaches its target, or the speed-up over the baseline."""
-    points = _curve(plan, row, method, seed)
-    target, baseline = row.reaches, None
-    if target is None or row.speed_up:
-        assert settings.baseline is not None
-        baseline = _curve(plan, row, settings.baseline, seed)
-        target = baseline[-1][1] if target is None else target
-    reached = tokens_to_target(points, target, higher_is_better=row.higher_is_better)
-    if reached is None:
-        raise Missing(f"not reached: the target is {target:.4g}")
-    if not row.speed_up or baseline is None:
-        return reached
-    # For both the first time counts, as in `curves.speed_up`.
-    slower = tokens_to_target(baseline, target, higher_is_better=row.higher_is_better)
-    if slower is None:
-        raise Missing(f"not reached by {settings.baseline}: the target is {target:.4g}")
-    return slower / reached
-
-
-def _curve(plan: Plan, row: RowSettings, method: str, seed: int) -> Curve:
-    assert row.curve is not None
-    curves = learning_curves({(method, seed): plan[method, seed]}, row.curve)
-    if method not in curves:
-        raise Missing(f"no curve of {method}: InLoopEvaluation did not measure {row.curve}, or it is not finite")
-    return curves[method][seed]
-
-
-def _mean(settings: TableSettings, plan: Plan, rows: list[str], stage: str, method: str, seed: int) -> Metric:
+def _mean(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, method: str, seed: int) -> Metric:
+    """Of other rows as they are shown; where all have one scale, in the unit below it, so that shares stay shares."""
+    rows, common = row.mean_of or [], _common_scale(settings, row)
     metrics = [_figure(settings, plan, settings.rows[name], stage, method, seed) for name in rows]
     directions = {metric.higher_is_better for metric in metrics}
     if len(directions) > 1:
         raise ConfigError(f"rows: {', '.join(rows)} cannot be averaged: higher is better for some, but not for all")
-    shown = [settings.rows[name].scale * metric.value for name, metric in zip(rows, metrics, strict=True)]
+    scales = [1.0 if common else settings.rows[name].scale for name in rows]
+    shown = [scale * metric.value for scale, metric in zip(scales, metrics, strict=True)]
     return Metric(np.array([np.mean(shown)]), directions.pop())
 
 

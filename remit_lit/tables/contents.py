@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from remit_lit.evaluation.results import Metric
+from remit_lit.tables.settings import Primary
 
 
 class Missing(Exception):  # noqa: N818
@@ -18,13 +20,16 @@ class Row:
         title: for people, e.g. ``GSM8K, accuracy``.
         scale: figures are shown times this, e.g. 100 for percent.
         decimals: of the shown figures.
-        compared: False for what was set and not measured, such as tokens trained on: no difference is shown.
+        compared: False for what was set and not measured, such as tokens trained on, and for what is a comparison
+            already, such as a speed-up: no difference is shown.
+        log: means are geometric and intervals those of logarithms, as of speed-ups.
     """
 
     title: str
     scale: float = 1.0
     decimals: int = 2
     compared: bool = True
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,15 @@ class Entry:
         metrics: by seed.
         missing: by seed, why there is none, e.g. ``failed: ...`` or ``not run: ...``.
         fixed: all seeds share one model, so its figures do not vary over seeds.
+        censored: by seed, why its metric is only a bound, e.g. ``never reaches 0.7``.
+        bound: on which side the true figure of a censored seed lies.
     """
 
     metrics: Mapping[int, Metric] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
     fixed: bool = False
+    censored: Mapping[int, str] = field(default_factory=dict)
+    bound: Literal["at least", "at most"] = "at least"
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Contents:
         published: figures from the literature by (row, column), in the units shown; never mixed with ours.
         published_source: where they are from.
         notes: lines that stand under the table.
+        primary: the comparison that was registered; None: all are secondary.
     """
 
     title: str
@@ -65,3 +75,4 @@ class Contents:
     published: Mapping[tuple[str, str], float] = field(default_factory=dict)
     published_source: str = ""
     notes: tuple[str, ...] = ()
+    primary: Primary | None = None

@@ -12,7 +12,12 @@ from remit_lit.tables.settings import Cost
 
 
 def cost_of(job: Job, cost: Cost, baseline: Job | None) -> float:
-    """A figure of a ``fit`` that is done; ``baseline`` is the baseline's of the same seed, done too, where it is compared.
+    """A figure of a ``fit`` that is done.
+
+    Args:
+        job: the ``fit``.
+        cost: which figure.
+        baseline: the baseline's ``fit`` of the same seed, done too; needed where the figure is compared with it.
 
     Raises:
         Missing: the run did not record it.

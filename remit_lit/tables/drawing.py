@@ -25,6 +25,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+Style = dict[str, Any]
+"""Colour, marker and line, as matplotlib's ``plot`` takes them."""
+THIN: dict[str, float] = {"linewidth": 0.8}
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Our style within, whatever matplotlib was set to; as it was afterwards.
@@ -49,11 +54,14 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def styles(names: Iterable[str], baseline: str | None = None) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each name; the baseline is black. Beyond seven, colours recur with dashed lines."""
+def styles(names: Iterable[str], baseline: str | None = None) -> dict[str, Style]:
+    """The style of each name; the baseline is black. Beyond seven, colours recur with dashed lines.
+
+    Of all methods of a table, in order, so that each looks the same in every figure.
+    """
     others = [name for name in names if name != baseline]
     count = len(_COLORS)
-    made: dict[str, dict[str, Any]] = {
+    made: dict[str, Style] = {
         name: {
             "color": _COLORS[index % count],
             "marker": _MARKERS[(index + index // count) % count],

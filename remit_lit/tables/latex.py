@@ -19,6 +19,8 @@ _SPECIAL = {
     ">": "$>$",
     "±": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
 }

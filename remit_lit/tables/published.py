@@ -17,8 +17,8 @@ Figures = dict[tuple[str, str], float]
 def read_published(published: Published) -> tuple[Figures, str]:
     """The figures of one family, and where they are from.
 
-    The file has ``source``; ``benchmarks``, a list of rows; ``families``, by family and method a figure for each of these
-    rows; and perhaps ``claims``, by family, method and row.
+    The file has ``source``; ``benchmarks``, a list of rows; ``families``, by family and method a figure for each of
+    these rows; and perhaps ``claims``, by family, method and row.
 
     Raises:
         ConfigError: the file cannot be read or is not of this form, or has no such family.

@@ -80,8 +80,9 @@ class RowSettings:
         metric: of the task, e.g. accuracy.
         progress: of the dev problems of a stage of post-training, e.g. pass@1.
         mean_of: names of such rows; the mean of their figures as they are shown (the paper's average).
-        cost: tokens; flops, of the run as it was; with cached scores, first_run_flops, of the run that has all rows scored,
-            and further_run_flops, of each later one; seconds; throughput_lost, the share of the baseline's tokens a second.
+        cost: tokens; flops, of the run as it was; with cached scores, first_run_flops, of the run that has all rows
+            scored, and further_run_flops, of each later one; seconds; throughput_lost, a share of the baseline's tokens
+            a second.
         curve: a figure that ``InLoopEvaluation`` measures in training, e.g. lab/accuracy; shown are the tokens until it
             reaches a value.
         reaches: that value; null: the baseline's last one.
@@ -120,13 +121,32 @@ class Published:
     """Figures of others, shown below ours and never mixed with them.
 
     Attributes:
-        file: with ``source``, ``benchmarks`` and ``families``, such as baselines/results.yaml; its names of benchmarks and
-            methods are those of the table's rows and methods.
+        file: with ``source``, ``benchmarks`` and ``families``, such as baselines/results.yaml; its names of benchmarks
+            and methods are those of the table's rows and methods.
         family: of the models that the figures are of, e.g. olmo2_1b.
     """
 
     file: str
     family: str
+
+
+@dataclass
+class Primary:
+    """The one comparison that a table is made for, fixed before anything is run; all others are secondary.
+
+    Attributes:
+        row: the outcome, e.g. accuracy, or accuracy/RLVR after a stage.
+        method: the method that is compared.
+        control: what it is compared with, the table's baseline.
+        smallest_effect: smallest difference that the table is to find, in the units shown; null: no design is said.
+        sd: standard deviation of the difference over seeds, measured before, in the units shown; null: of the runs.
+    """
+
+    row: str
+    method: str
+    control: str
+    smallest_effect: float | None = None
+    sd: float | None = None
 
 
 @dataclass
@@ -149,6 +169,7 @@ class TableSettings:
         evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}, and ``inputs`` as of a step.
         agreement: the same of ``agreement``; its row's task is agreement.
         baseline: the method that others are compared with.
+        primary: the comparison that the table is made for; without one every comparison is secondary.
         published: figures of others, shown below ours.
         notes: lines to print below the table.
     """
@@ -167,6 +188,7 @@ class TableSettings:
     evaluate: dict[str, Any] | None = None
     agreement: dict[str, Any] | None = None
     baseline: str | None = None
+    primary: Primary | None = None
     published: Published | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -201,7 +223,9 @@ class TableSettings:
             if isinstance(method.model, ModelSpec) and method.model.path is None:
                 raise ConfigError(f"methods.{name}.model.path: missing; give a hub id or directory")
             if method.model is not None and method.unavailable is not None:
-                raise ConfigError(f"methods.{name}.unavailable: got a reason, and there is a model; give one of the two")
+                raise ConfigError(
+                    f"methods.{name}.unavailable: got a reason, and there is a model; give one of the two"
+                )
         titles = [method.title for method in self.methods.values()]
         if len(set(titles)) < len(titles):
             raise ConfigError(f"methods: got the titles {titles}; give each method a title of its own")
@@ -230,6 +254,29 @@ class TableSettings:
                 raise ConfigError(f"rows.{name}.cost: got throughput_lost, and there is no baseline to be slower than")
             if row.curve is not None and row.reaches is None and self.baseline is None:
                 raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")
+        if self.primary is not None:
+            self._check_primary(self.primary)
+
+    def _check_primary(self, primary: Primary) -> None:
+        rows = {row_name(name, stage): row for name, row in self.rows.items() for stage in ("", *self.stages)}
+        known = {
+            "row": [name for name, row in rows.items() if row.of_model],
+            "method": [name for name in self.methods if name != self.baseline],
+            "control": [] if self.baseline is None else [self.baseline],
+        }
+        for name, choices in known.items():
+            if getattr(primary, name) not in choices:
+                given = ", ".join(choices) or "none without a baseline"
+                raise ConfigError(f"primary.{name}: got {getattr(primary, name)!r}; give one of {given}")
+        for name in ("smallest_effect", "sd"):
+            value = getattr(primary, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"primary.{name}: got {value}; give a number above 0")
+
+
+def row_name(row: str, stage: str) -> str:
+    """The row of a table for one of its rows' settings and a stage."""
+    return f"{row}/{stage}" if stage else row
 
 
 def staged_name(method: str, stage: str) -> str:

@@ -12,13 +12,16 @@ from remit_lit.evaluation.results import Floats, Metric
 from remit_lit.evaluation.statistics import (
     RESAMPLES,
     Interval,
+    Support,
     difference_over_items,
     difference_over_seeds,
     holm,
     over_items,
     over_seeds,
+    support_of,
 )
 from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.curves import Reached, log_mean
 
 SIGNIFICANT = 0.05
 
@@ -32,8 +35,10 @@ class Difference:
         n_seeds: number of seeds that both have.
         over_seeds: paired by seed; None with one seed.
         over_items: paired by item, averaged over seeds; None with one item.
-        p_value: of the primary test: over seeds if there are two or more, else over items; None where no test applies.
-        p_holm: the same, adjusted over all tested rows of the column.
+        p_value: over seeds if there are two or more, else over items; None where no test applies.
+        p_holm: of a secondary comparison the same, adjusted over all methods that its row compares; of the primary one,
+            which is a question of its own, the same unadjusted.
+        primary: whether it is the comparison that the table was registered for.
     """
 
     mean: float
@@ -42,6 +47,7 @@ class Difference:
     over_items: Interval | None
     p_value: float | None
     p_holm: float | None = None
+    primary: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Cell:
     Attributes:
         values: by seed.
         missing: by seed, why there is no value.
+        censored: by seed, why its value is only a bound.
+        bound: on which side of the mean the true one lies, where a seed is censored; None where none is.
         n_items: of each seed.
         mean: over seeds; None without any value.
         interval: of the mean; None where there is one seed and one item.
@@ -58,11 +66,13 @@ class Cell:
         difference: from the baseline; None for the baseline itself, where the two share no seed, and in rows that are
             not compared.
         published: the figure from the literature.
-        bold: best in its row, and better than the baseline by the adjusted primary test; both with all their seeds.
+        bold: best in its row, and better than the baseline by the adjusted test; both with all their seeds.
     """
 
     values: Mapping[int, float] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
+    censored: Mapping[int, str] = field(default_factory=dict)
+    bound: Literal["at least", "at most"] | None = None
     n_items: int = 0
     mean: float | None = None
     interval: Interval | None = None
@@ -85,18 +95,21 @@ class Summary:
         contents: what it summarizes.
         cells: by (row, column), one for each.
         higher_is_better: by row; None where neither is, or there is no metric.
+        ranges: by row, the least and the most that a figure can be, in the units shown; infinite where there is no end.
     """
 
     contents: Contents
     cells: Mapping[tuple[str, str], Cell]
     higher_is_better: Mapping[str, bool | None]
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
     """Everything that the table shows, in the units shown.
 
-    Rows in which neither direction is better, e.g. a loss on noise, have differences but no tests, and do not count in
-    Holm's correction.
+    The primary comparison is tested alone. All others are secondary, and Holm's correction is over the methods that a
+    row compares with the baseline. Rows in which neither direction is better, e.g. a loss on noise, have differences
+    but no tests.
 
     Args:
         contents: the figures.
@@ -109,31 +122,43 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
     if contents.baseline is not None and contents.baseline not in contents.columns:
         raise ConfigError(f"baseline: got {contents.baseline!r}; give one of {', '.join(contents.columns)}")
     cells: dict[tuple[str, str], Cell] = {}
-    directions = {}
+    directions, ranges = {}, {}
     for name, row in contents.rows.items():
         entries = {column: _finite(contents.entries.get((name, column), Entry())) for column in contents.columns}
         directions[name] = _direction(name, entries)
+        support = _support(entries, directions[name])
+        ranges[name] = (-math.inf if support == "real" else 0.0, row.scale if support == "share" else math.inf)
         base = entries.get(contents.baseline or "", Entry())
         for column, entry in entries.items():
-            cell = _cell(entry, row, resamples)
+            cell = _cell(entry, row, support, resamples)
             if column != contents.baseline and row.compared:
                 difference = _difference(entry, base, row, resamples)
-                if difference is not None and directions[name] is None:
-                    difference = replace(difference, p_value=None)
+                if difference is not None:
+                    p_value = None if directions[name] is None else difference.p_value
+                    difference = replace(difference, p_value=p_value, primary=_is_primary(contents, name, column))
                 cell = replace(cell, difference=difference)
             cells[name, column] = replace(cell, published=contents.published.get((name, column)))
-    for column in contents.columns:
-        _adjust(cells, [name for name in contents.rows if directions[name] is not None], column)
     for name in contents.rows:
+        if directions[name] is not None:
+            _adjust(cells, name, list(contents.columns))
         _embolden(cells, name, contents, directions[name])
-    return Summary(contents, cells, directions)
+    return Summary(contents, cells, directions, ranges)
 
 
 def _finite(entry: Entry) -> Entry:
     """The entry with NaN and infinite metrics counted as missing, so that no mean hides a seed that diverged."""
     finite = {seed: metric for seed, metric in sorted(entry.metrics.items()) if math.isfinite(metric.value)}
     diverged = {seed: f"not finite: {metric.value}" for seed, metric in entry.metrics.items() if seed not in finite}
-    return Entry(finite, dict(sorted({**entry.missing, **diverged}.items())), entry.fixed)
+    return replace(entry, metrics=finite, missing=dict(sorted({**entry.missing, **diverged}.items())))
+
+
+def _is_primary(contents: Contents, row: str, column: str) -> bool:
+    return contents.primary is not None and (contents.primary.row, contents.primary.method) == (row, column)
+
+
+def _support(entries: Mapping[str, Entry], higher_is_better: bool | None) -> Support:
+    outcomes = [metric.outcomes for entry in entries.values() for metric in entry.metrics.values()]
+    return support_of(outcomes, higher_is_better)
 
 
 def _direction(row: str, entries: Mapping[str, Entry]) -> bool | None:
@@ -172,23 +197,30 @@ def _values(entry: Entry, seeds: list[int]) -> Floats:
     return np.array([entry.metrics[seed].value for seed in seeds])
 
 
-def _cell(entry: Entry, row: Row, resamples: int) -> Cell:
+def _cell(entry: Entry, row: Row, support: Support, resamples: int) -> Cell:
     seeds = list(entry.metrics)[: 1 if entry.fixed else None]
     if not seeds:
         return Cell(missing=entry.missing)
     first = entry.metrics[seeds[0]]
     values = _values(entry, seeds)
-    interval: Interval | None = None
+    mean, interval = float(values.mean()), None
     over: Literal["seeds", "items"] | None = None
-    if len(seeds) > 1:
-        interval, over = over_seeds(values).scaled(row.scale), "seeds"
+    if row.log:
+        reached = [Reached(float(v), seed in entry.censored) for seed, v in zip(seeds, values, strict=True)]
+        mean, interval, *_ = log_mean(reached)
+    elif len(seeds) > 1:
+        interval = over_seeds(values, support)
     elif len(first.outcomes) > 1:
-        interval, over = over_items(first.outcomes, first.weights, resamples=resamples).scaled(row.scale), "items"
+        interval, over = over_items(first.outcomes, first.weights, resamples=resamples, support=support), "items"
+    if interval is not None:
+        interval, over = interval.scaled(row.scale), over or "seeds"
     return Cell(
         values={seed: float(value) * row.scale for seed, value in zip(seeds, values, strict=True)},
         missing=entry.missing,
+        censored=entry.censored,
+        bound=entry.bound if entry.censored else None,
         n_items=len(first.outcomes),
-        mean=float(values.mean()) * row.scale,
+        mean=mean * row.scale,
         interval=interval,
         over=over,
     )
@@ -211,11 +243,13 @@ def _difference(entry: Entry, base: Entry, row: Row, resamples: int) -> Differen
     return Difference(mean, len(seeds), by_seed, by_item, None if primary is None else primary.p_value)
 
 
-def _adjust(cells: dict[tuple[str, str], Cell], rows: list[str], column: str) -> None:
-    """Holm's correction over the rows of a column; a comparison to which no test applies counts as one with p = 1."""
-    compared = {row: difference for row in rows if (difference := cells[row, column].difference) is not None}
-    p_values = [1.0 if difference.p_value is None else difference.p_value for difference in compared.values()]
-    for (row, difference), p_holm in zip(compared.items(), holm(p_values), strict=True):
+def _adjust(cells: dict[tuple[str, str], Cell], row: str, columns: list[str]) -> None:
+    """Holm's correction over the methods of a row; a comparison to which no test applies counts as one with p = 1."""
+    compared = {column: found for column in columns if (found := cells[row, column].difference) is not None}
+    secondary = {column: difference for column, difference in compared.items() if not difference.primary}
+    adjusted = holm([1.0 if difference.p_value is None else difference.p_value for difference in secondary.values()])
+    for column, difference in compared.items():
+        p_holm = difference.p_value if difference.primary else adjusted[list(secondary).index(column)]
         if difference.p_value is not None:
             cells[row, column] = replace(cells[row, column], difference=replace(difference, p_holm=p_holm))
 

@@ -1,6 +1,7 @@
 """``table``: runs what is missing of a table, and shows all results."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,11 +10,15 @@ from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.jobs.report import print_plan, write_record
 from remit_lit.jobs.scheduler import run_jobs
-from remit_lit.tables.collect import collect, learning_curves
-from remit_lit.tables.figures import Distance, draw_dynamics, draw_learning_curves, draw_rows
+from remit_lit.tables.collect import collect
+from remit_lit.tables.courses import Distance, draw_dynamics, draw_learning_curves
+from remit_lit.tables.drawing import Style, styles
+from remit_lit.tables.figures import draw_differences, draw_rows
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
 from remit_lit.tables.plan import TRAINED, Plan, jobs_of, make_plan
+from remit_lit.tables.reaching import learning_curves
+from remit_lit.tables.registration import notes_on, register
 from remit_lit.tables.settings import AGREEMENT, TableSettings
 from remit_lit.tables.summary import Summary, summarize
 from remit_lit.tables.terminal import print_table
@@ -43,13 +48,17 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     if dry_run:
         print_plan(wanted, jobs, console)
         return output
+    registration = register(settings, plan, output)
     if run:
         run_jobs(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
-    summary = summarize(collect(settings, plan))
+    contents = collect(settings, plan)
+    contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
+    summary = summarize(contents)
     write_table(summary, output)
-    write_record(output, wanted)
+    write_record(output, wanted, registration=registration)
     if any(cell.mean is not None for cell in summary.cells.values()):
         draw_rows(summary, output / "rows")
+        draw_differences(summary, output / "differences")
     _draw_curves(settings, plan, output)
     if settings.agreement is not None:
         _draw_dynamics(settings, plan, output)
@@ -72,10 +81,18 @@ def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
             titles,
             baseline,
             output / f"curve-{name}",
+            palette=_palette(settings),
             measured=row.curve,
             higher_is_better=row.higher_is_better,
+            reaches=row.reaches,
             title=settings.title,
         )
+
+
+def _palette(settings: TableSettings) -> dict[str, Style]:
+    """The style of each method's title, in all figures."""
+    titles = {name: method.title for name, method in settings.methods.items()}
+    return styles(titles.values(), titles.get(settings.baseline or ""))
 
 
 def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
@@ -93,7 +110,7 @@ def _draw_dynamics(settings: TableSettings, plan: Plan, output: Path) -> None:
                 stage or first: _distances(settings, plan, name, stage) for stage in (TRAINED, *stages)
             }
     arms = {title: {**before, **of_arm} for title, of_arm in arms.items()}
-    draw_dynamics(arms, output / "dynamics", to="the reference", title=settings.title)
+    draw_dynamics(arms, output / "dynamics", palette=_palette(settings), to="the reference", title=settings.title)
 
 
 def _distances(settings: TableSettings, plan: Plan, method: str, stage: str) -> list[Distance]:

@@ -26,6 +26,7 @@ def seeds_csv(summary: Summary) -> str:
             "value": cell.values.get(seed),
             "n_items": cell.n_items if seed in cell.values else None,
             "missing": cell.missing.get(seed),
+            "censored": cell.censored.get(seed),
         }
         for (row, column), cell in summary.cells.items()
         for seed in sorted({*cell.values, *cell.missing})
@@ -48,6 +49,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "mean": cell.mean,
         **_bounds("", cell.interval),
         "interval_over": cell.over,
+        "bound": cell.bound,
         "n_seeds": len(cell.values),
         "n_seeds_planned": cell.planned,
         "n_items": cell.n_items or None,
@@ -64,6 +66,7 @@ def _difference(difference: Difference | None) -> dict[str, Any]:
         "p_over": None if difference is None or difference.p_value is None else "seeds" if by_seed else "items",
         "p": difference.p_value if difference else None,
         "p_holm": difference.p_holm if difference else None,
+        "comparison": None if difference is None else "primary" if difference.primary else "secondary",
     }
 
 

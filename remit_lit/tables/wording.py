@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from remit_lit.evaluation.design import power, runs_needed
 from remit_lit.evaluation.statistics import Interval
 from remit_lit.tables.contents import Row
 from remit_lit.tables.summary import SIGNIFICANT, Cell, Difference, Summary
@@ -10,7 +13,15 @@ from remit_lit.tables.summary import SIGNIFICANT, Cell, Difference, Summary
 PUBLISHED = "published"
 """The label that stands with every figure that is not ours."""
 
+_BOUNDS = {"at least": "≥", "at most": "≤"}
+
 DIFFERENCE_HEADER = ("row", "difference", "95 % over seeds", "95 % over items", "seeds", "p", "p (Holm)")
+
+
+_SCALES = (
+    "Intervals of shares are of their log odds, those of losses, tokens and speed-ups of their logarithms, so none "
+    "leaves its range."
+)
 
 
 class DifferenceLine(NamedTuple):
@@ -38,13 +49,13 @@ def number(value: float, row: Row, *, sign: bool = False) -> str:
 
 
 def figure(cell: Cell, row: Row) -> str:
-    """Our figure: ``mean ± half-width`` over seeds, ``mean [low, high]`` over items, or in a word why it is missing."""
+    """Our figure: ``mean [low, high]`` where it spreads, a bound where a seed has none, or in a word why it is missing."""
     if cell.mean is None:
         return ", ".join(sorted({reason.split(":")[0] for reason in cell.missing.values()})) or "not run"
-    if cell.interval is None:
+    if cell.bound is not None:
+        return f"{_BOUNDS[cell.bound]} {number(cell.mean, row)}"
+    if cell.interval is None or cell.interval.low == cell.interval.high:
         return number(cell.mean, row)
-    if cell.over == "seeds":
-        return f"{number(cell.mean, row)} ± {number(cell.interval.high - cell.mean, row)}"
     return f"{number(cell.mean, row)} {_interval(cell.interval, row)}"
 
 
@@ -53,6 +64,8 @@ def remarks(cell: Cell) -> list[str]:
     lines = ["items only"] if cell.over == "items" else []
     if cell.values and cell.missing:
         lines.append(f"{len(cell.values)} of {cell.planned} seeds")
+    if cell.censored:
+        lines.append(f"{len(cell.censored)} of {cell.planned} never reach it")
     return lines
 
 
@@ -84,7 +97,7 @@ def _difference_texts(difference: Difference, row: Row) -> tuple[str, ...]:
         *("" if interval is None else _interval(interval, row, sign=True) for interval in intervals),
         str(difference.n_seeds),
         _p_value(difference.p_value),
-        _p_value(difference.p_holm),
+        "primary" if difference.primary else _p_value(difference.p_holm),
     )
 
 
@@ -99,17 +112,42 @@ def legend(summary: Summary, mark: str = "Bold") -> list[str]:
     overs = {cell.over for cell in cells}
     lines = []
     if "seeds" in overs:
-        lines.append("Ours: mean over seeds ± half-width of its 95 % t interval: how much the choice of seeds matters.")
+        lines.append("Ours: mean over seeds [95 % t interval]: how much the choice of seeds matters. " + _SCALES)
     if "items" in overs:
         lines.append(
             "Ours, items only: mean [95 % interval] over the items of one model; it says nothing about other seeds."
         )
     if any(cell.bold for cell in cells):
-        lines.append(f"{mark}: best in its row and better than the baseline (Holm-adjusted p < {SIGNIFICANT}).")
+        lines.append(
+            f"{mark}: best in its row and better than the baseline (p < {SIGNIFICANT}, Holm-adjusted unless primary)."
+        )
     if any(cell.published is not None for cell in cells):
         source = summary.contents.published_source or "their authors"
         lines.append(f"{PUBLISHED.capitalize()}: figures from {source}, not ours, and without intervals.")
-    return [*lines, *_missing(summary), *summary.contents.notes]
+    if any(cell.bound for cell in cells):
+        lines.append("≥, ≤: seeds that never reach the target count with the bound that their last evaluation gives.")
+    return [*lines, *design(summary), *_missing(summary), *summary.contents.notes]
+
+
+def design(summary: Summary) -> list[str]:
+    """What power the runs have for the smallest effect of the primary comparison, where they are too few for it."""
+    primary = summary.contents.primary
+    if primary is None or primary.smallest_effect is None:
+        return []
+    cell, base = (summary.cells[primary.row, column] for column in (primary.method, primary.control))
+    paired = [value - base.values[seed] for seed, value in cell.values.items() if seed in base.values]
+    sd = primary.sd if primary.sd is not None else float(np.std(paired, ddof=1)) if len(paired) > 1 else None
+    if not sd:
+        return []
+    effect, runs = primary.smallest_effect, max(cell.planned, base.planned)
+    needed = runs_needed(effect, sd)
+    if needed is not None and runs >= needed:
+        return []
+    return [
+        f"Too few runs for the design: to find {effect:g} in the primary comparison with a power of 80 %, "
+        f"{needed or 'over 10,000'} are needed at a standard deviation of {sd:.3g} over seeds "
+        f"({'given' if primary.sd else 'of these runs'}); {runs} have a power of {100 * power(effect, sd, runs):.0f} %."
+    ]
 
 
 def differences_legend(summary: Summary) -> list[str]:
@@ -117,9 +155,9 @@ def differences_legend(summary: Summary) -> list[str]:
     baseline = summary.contents.columns[summary.contents.baseline or ""]
     return [
         f"Differences from {baseline}, paired by seed and by item. p: paired t-test over seeds; with one seed, over "
-        "items.",
-        f"p (Holm): adjusted over all tested rows of the method. Bold: p (Holm) < {SIGNIFICANT}. No p: neither "
-        "direction is better, or the differences do not vary and no test applies.",
+        "items. No p: neither direction is better, or the differences do not vary and no test applies.",
+        "p (Holm): of a secondary comparison, adjusted over all methods that its row compares; the primary one is a "
+        f"question of its own. Bold: below {SIGNIFICANT}, of the primary comparison p itself.",
     ]
 
 

@@ -55,6 +55,15 @@ def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
     assert one == 3 * (1 + 8 * 4) and three == 3 * (1 + 8 * (1 + 3 * 3))
 
 
+def test_every_table_that_tests_something_says_beforehand_what_it_is_made_for():
+    for config in TABLES:
+        table = yaml.safe_load((ROOT / config).read_text())
+        compares = table.get("baseline") and "dynamics" not in config  # distances, which are neither better nor worse
+        assert ("primary" in table) == bool(compares), config
+        if compares:
+            assert table["primary"]["control"] == table["baseline"]
+
+
 FAMILIES = ("olmo2_1b", "smollm3_3b", "youtu_llm_2b")
 
 
@@ -109,7 +118,7 @@ def test_olmos_pre_trained_column_is_of_the_last_checkpoint_of_stage_1():
 
 
 def test_the_papers_rows_are_what_its_figures_are_multiples_of(monkeypatch):
-    """15 figures of each benchmark: TruthfulQA's MC1 has 817 questions, IFEval 834 instructions, GPQA main 448 questions."""
+    """TruthfulQA's MC1 has 817 questions, IFEval 834 instructions, GPQA main 448 questions."""
     rows = yaml.safe_load((ROOT / "experiments" / "tables" / "common" / "paper.yaml").read_text())["rows"]
     measured = {name: (row["task"], row["metric"]) for name, row in rows.items() if "task" in row}
     assert measured["truthfulqa"] == ("truthfulqa_mc1", "acc")
@@ -132,6 +141,9 @@ def test_a_list_of_tables_takes_no_field_of_a_single_one(change, tmp_path, monke
 
 def test_a_list_of_tables_is_a_file_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["table", "--config=tables/lab", "--run=false", "--tables=[tables/lab]"])
+    assert "tables: got a list on the command line" in capsys.readouterr().err
     (tmp_path / "both.yaml").write_text("tables: [tables/lab]\ntitle: x\n")
     with pytest.raises(SystemExit):
         main(["table", "--config=both.yaml", "--run=false"])

@@ -27,7 +27,9 @@ def job(root: Path, speeds: list[str] | None = None, **changes: Any) -> Job:
     made.result.mkdir(parents=True)
     (made.result / "run.json").write_text(json.dumps({"cost": {**COST, **changes}}))
     if speeds is not None:
-        (made.result / "metrics.csv").write_text("\n".join(["step,tokens_per_second", *(f"0,{s}" for s in speeds)]) + "\n")
+        (made.result / "metrics.csv").write_text(
+            "\n".join(["step,tokens_per_second", *(f"0,{s}" for s in speeds)]) + "\n"
+        )
     return made
 
 

@@ -9,7 +9,7 @@ from remit_lit.errors import ConfigError
 from remit_lit.jobs.job import Job, with_inputs
 from remit_lit.models.spec import ModelSpec
 from remit_lit.tables.plan import Run, make_plan
-from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
+from remit_lit.tables.settings import Method, Primary, RowSettings, Step, TableSettings
 
 ROWS = {"a": RowSettings("accuracy", task="lab", metric="accuracy")}
 FIT = "experiments/quickstart.yaml"
@@ -109,6 +109,23 @@ def test_methods_with_the_same_documents_share_their_rows(tmp_path):
     assert rows["more", 0] != rows["ntp", 0]
 
 
+def test_rows_lie_where_the_configs_say_unless_a_field_makes_others(tmp_path):
+    """A user's own rows, and the columns of scores beside them, are not made a second time."""
+    more = Method("More", ["baselines/ntp.yaml", "experiments/lab/more_tokens.yaml"])
+    methods = {**settings().methods, "more": more, "remit": Method("ReMiT", ["baselines/remit.yaml"])}
+    changes: dict[str, Any] = {"methods": methods, "before": {}}
+    plan = make_plan(settings(**changes), tmp_path)
+    for name, rows in (("ntp", "rows"), ("remit", "rows"), ("more", "rows-more-tokens")):
+        fit = fit_of(plan[name, 0])
+        assert fit.places == {} and fit.recipe["fields"]["data.rows"] == f".cache/lab/{rows}"
+        assert not any(argument.startswith("--data.rows") for argument in fit.arguments)
+    (tmp_path / "rows.yaml").write_text("data: {rows: my/rows, prepare: null}\n")
+    own = make_plan(settings(**changes, experiment=[FIT, str(tmp_path / "rows.yaml")]), tmp_path)
+    assert fit_of(own["ntp", 0]).recipe["fields"]["data.rows"] == "my/rows"
+    other = make_plan(settings(**changes, fields={"data.prepare.seed": "{seed}"}), tmp_path)
+    assert fit_of(other["ntp", 0]).places["rows"].startswith(str(tmp_path / "rows"))
+
+
 def test_rows_that_depend_on_a_step_are_not_shared_by_seeds(tmp_path):
     base = {"base": Step("fit", [FIT], {"seed_everything": "{seed}"})}
     fields = {"data.prepare.tokenizer": "{base}/model"}
@@ -168,8 +185,15 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ),
         ({"rows": {"a": RowSettings("x", cost="tokens", speed_up=True)}}, "rows.a.speed_up: got true without a curve"),
         ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; names are of letters, digits"),
-        ({"methods": {"a": Method("A", model=ModelSpec(revision="x"))}, "baseline": None}, "methods.a.model.path: missing"),
+        (
+            {"methods": {"a": Method("A", model=ModelSpec(revision="x"))}, "baseline": None},
+            "methods.a.model.path: missing",
+        ),
         ({"methods": {"a": Method("A", model="m", unavailable="x")}, "baseline": None}, "methods.a.unavailable: got a"),
+        ({"primary": Primary("a", "base", "remit")}, "primary.control: got 'remit'; give one of ntp"),
+        ({"primary": Primary("a", "ntp", "ntp")}, "primary.method: got 'ntp'; give one of base, remit"),
+        ({"primary": Primary("b", "remit", "ntp")}, "primary.row: got 'b'; give one of a"),
+        ({"primary": Primary("a", "remit", "ntp", sd=0.0)}, "primary.sd: got 0.0; give a number above 0"),
         ({"stages": {"a": Step("fit")}, "before": {"ntp_a": Step("fit")}}, "ntp_a named twice"),
         ({"methods": {"a": Method("A"), "b": Method("A")}, "baseline": "a"}, "a title of its own"),
     ],
@@ -184,7 +208,7 @@ def test_what_cannot_be_a_table_is_refused_by_name(changes, message):
     [
         ({"inputs": ["bsae"]}, "ntp.inputs: got 'bsae'; give some of rl, base, ntp, remit"),
         ({"inputs": ["rl"]}, "ntp -> rl -> ntp need each other"),
-        ({"experiment": []}, "do not say how rows are made"),
+        ({"experiment": []}, "data.rows: .* say neither where rows are nor how they are made"),
         ({"experiment": ["none.yaml"]}, "none.yaml"),
     ],
 )

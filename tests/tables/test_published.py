@@ -13,7 +13,7 @@ from tests.processes import ROOT
 
 FILE = ROOT / "baselines" / "results.yaml"
 METHODS = ("pre_trained", "ntp", "miniplm", "rho1", "remit")
-# Table 1 of arXiv:2602.03075v1 read column by column, where the file has it line by line: each benchmark's five methods.
+# Table 1 of arXiv:2602.03075v1 read column by column, where the file has it line by line: a benchmark's five methods.
 TRANSCRIBED = {
     "olmo2_1b": """
         gsm8k          3.03 48.14 48.45 50.42 61.64
@@ -74,7 +74,9 @@ def content() -> Any:
 def transcribed(family: str) -> dict[tuple[str, str], float]:
     lines = [line.split() for line in TRANSCRIBED[family].split("\n") if line.strip()]
     return {
-        (name, method): float(figure) for name, *figures in lines for method, figure in zip(METHODS, figures, strict=True)
+        (name, method): float(figure)
+        for name, *figures in lines
+        for method, figure in zip(METHODS, figures, strict=True)
     }
 
 

@@ -6,12 +6,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from remit_lit.evaluation.design import power, runs_needed
 from remit_lit.tables.contents import Entry, Row
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
+from remit_lit.tables.settings import Primary
 from remit_lit.tables.summary import Summary, summarize
 from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table
@@ -46,9 +49,10 @@ def test_markdown_has_every_figure_in_its_cell(summary: Summary):
     figures, differences = markdown_tables(to_markdown(summary))
     assert figures[0] == ["", "NTP (baseline)", "RHO-1", "ReMiT [0.2]"]
     assert figures[1] == ["---", "---:", "---:", "---:"]
-    assert figures[2] == ["GSM8K | accuracy ↑", "41.0 ± 2.5", "42.0 ± 2.5", "**61.7 ± 3.8**"]
+    assert figures[2] == ["GSM8K | accuracy ↑", "41.0 [38.5, 43.5]", "42.0 [39.5, 44.5]", "**61.7 [57.8, 65.4]**"]
     assert figures[3] == ["*published*", "*48.14*", "", "*61.64*"]
-    assert figures[4] == ["bits_per_byte ↓", "0.710 ± 0.025", "0.810 ± 0.127<br>2 of 3 seeds", "not run"]
+    below, above = "0.710 [0.686, 0.735]", "0.810 [0.692, 0.948]<br>2 of 3 seeds"
+    assert figures[4] == ["bits_per_byte ↓", below, above, "not run"]
     assert figures[5] == ["*published*", "", "", "*0.123*"]
     assert len(figures) == 6
     found = summary.cells["gsm8k", "remit"].difference
@@ -69,7 +73,7 @@ def test_markdown_says_how_to_read_it(summary: Summary):
     assert "- bits_per_byte, ReMiT [0.2] (seeds 0, 1, 2): not run: needs a GPU" in text
     assert "- Published: figures from a paper, not ours" in text
     assert "- A note: 100 % toy." in text
-    assert "mean over seeds ± half-width" in text
+    assert "mean over seeds [95 % t interval]" in text
     assert "items only" not in text
 
 
@@ -124,7 +128,7 @@ def test_latex_has_as_many_cells_in_each_line_as_columns(summary: Summary):
         assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(columns)}
     figures = [line for line in tables[0][1].splitlines() if line.endswith(r"\\")]
     assert len(figures) == 1 + 2 + 2  # the header, two rows, published figures below each
-    assert r"\textbf{61.7 $\pm$ 3.8}" in figures[1]
+    assert r"\textbf{61.7 {[}57.8, 65.4{]}}" in figures[1]
     assert figures[2] == r"\quad \textit{published} & \textit{48.14} &  & \textit{61.64} \\"
     for kind in ("table", "tabular"):
         assert text.count(rf"\begin{{{kind}}}") == text.count(rf"\end{{{kind}}}") == 2
@@ -145,8 +149,8 @@ def test_latex_leaves_nothing_special_unescaped(summary: Summary):
 
 def test_the_terminal_shows_ours_above_and_the_published_figure_below(summary: Summary):
     lines = printed(summary).splitlines()
-    [at] = [number for number, line in enumerate(lines) if "GSM8K | accuracy" in line and "±" in line]
-    assert re.search(r"41\.0 ± 2\.5 +42\.0 ± 2\.5 +\* 61\.7 ± 3\.8", lines[at])
+    [at] = [number for number, line in enumerate(lines) if "GSM8K | accuracy" in line and "41.0 [" in line]
+    assert re.search(r"41\.0 \[38\.5, 43\.5\] +42\.0 \[39\.5, 44\.5\] +\* 61\.7 \[57\.8, 65\.4\]", lines[at])
     assert re.fullmatch(r" +published 48\.14 +published 61\.64 *", lines[at + 1])
     text = " ".join(" ".join(lines).split())
     assert "Published: figures from a paper, not ours" in text
@@ -156,8 +160,10 @@ def test_the_terminal_shows_ours_above_and_the_published_figure_below(summary: S
 
 def test_the_terminal_gives_published_figures_a_style_of_their_own(summary: Summary):
     text = printed(summary, color=True)
-    styles = {figure: re.findall(rf"\x1b\[([\d;]+)m[^\x1b]*{figure}", text) for figure in ("published 61.64", "61.7 ±")}
-    assert all(styles.values()) and not set(styles["published 61.64"]) & set(styles["61.7 ±"])
+    styles = {
+        figure: re.findall(rf"\x1b\[([\d;]+)m[^\x1b]*{figure}", text) for figure in ("published 61.64", r"61.7 \[")
+    }
+    assert all(styles.values()) and not set(styles["published 61.64"]) & set(styles[r"61.7 \["])
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -168,7 +174,7 @@ def test_a_wide_table_stays_within_the_terminal(width: int):
     wide = contents(rows=rows, columns=columns, baseline=None, entries=entries, published={}, notes=())
     text = printed(summarize(wide, resamples=50), width)
     assert max(map(len, text.splitlines())) <= width
-    figures = re.findall(r"\d\d\.\d\d ± \d+\.\d\d", text)
+    figures = re.findall(r"\d\d\.\d\d \[\d+\.\d\d, \d+\.\d\d\]", text)
     assert len(figures) == 12  # each whole, on one line
     assert text.count("GSM8K, accuracy") > 1
     for title in columns.values():
@@ -188,6 +194,39 @@ def test_published_figures_stand_in_no_cell_of_ours(summary: Summary):
     assert len(latex) == 2 and all(line.startswith(r"\quad \textit{published}") for line in latex)
     terminal = printed(marked)
     assert terminal.count("77,777.25") == terminal.count("published 77,777.25") == 6
+
+
+def test_the_primary_comparison_is_told_apart_and_the_power_that_is_there_is_said():
+    primary = Primary("gsm8k", "rho1", "ntp", smallest_effect=1.0, sd=2.0)
+    said = to_markdown(summarize(contents(primary=primary), resamples=50))
+    _, differences = markdown_tables(said)
+    last = {(line[0], line[1]): line[-1] for line in differences[2:]}
+    assert last["RHO-1", "GSM8K | accuracy ↑"] == "primary"
+    assert "primary" not in [text for place, text in last.items() if place[0] != "RHO-1"]
+    line = f"{runs_needed(1.0, 2.0)} are needed at a standard deviation of 2 over seeds (given); 3 have a power of "
+    assert line + f"{100 * power(1.0, 2.0, 3):.0f} %." in said
+    own = to_markdown(summarize(contents(primary=replace(primary, sd=None)), resamples=50))
+    differences_of_seeds = np.array([42, 41, 43]) - np.array([40, 42, 41])
+    assert f"standard deviation of {differences_of_seeds.std(ddof=1):.3g} over seeds (of these runs)" in own
+    for enough in (replace(primary, sd=0.1), replace(primary, smallest_effect=None)):
+        assert "are needed" not in to_markdown(summarize(contents(primary=enough), resamples=50))
+    lines = list(csv.DictReader(io.StringIO(cells_csv(summarize(contents(primary=primary), resamples=50)))))
+    found = {(line["row"], line["column"]): line["comparison"] for line in lines}
+    assert (found["gsm8k", "rho1"], found["gsm8k", "remit"], found["gsm8k", "ntp"]) == ("primary", "secondary", "")
+
+
+def test_a_bound_is_shown_as_one():
+    row = Row("speed-up", compared=False, log=True)
+    whole = entry([1.5, 2.0, 3.0], items=1, higher_is_better=None)
+    part = replace(whole, censored={2: "never reaches 0.7"}, bound="at most")
+    entries = {("row", "ntp"): whole, ("row", "rho1"): part, ("row", "remit"): replace(part, bound="at least")}
+    summary = summarize(contents(rows={"row": row}, entries=entries, published={}), resamples=50)
+    figures = markdown_tables(to_markdown(summary))[0][2]
+    assert figures[2:] == ["≤ 2.08<br>1 of 3 never reach it", "≥ 2.08<br>1 of 3 never reach it"]
+    assert "count with the bound that their last evaluation gives" in to_markdown(summary)
+    lines = list(csv.DictReader(io.StringIO(seeds_csv(summary))))
+    assert [line["censored"] for line in lines if line["column"] == "rho1"] == ["", "", "never reaches 0.7"]
+    assert r"$\leq$ 2.08" in to_latex(summary)
 
 
 def test_one_seed_says_items_only_and_shows_no_half_width():

@@ -9,7 +9,9 @@ from scipy import stats
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.results import Metric
+from remit_lit.evaluation.statistics import holm, over_seeds, over_seeds_log
 from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.settings import Primary
 from remit_lit.tables.summary import Summary, summarize
 from tests.tables.made import contents, entry, metric
 
@@ -31,11 +33,36 @@ def bold(summary: Summary) -> list[str]:
 
 def test_seeds_give_a_t_interval_in_the_units_shown():
     cell = summarize(contents(), resamples=200).cells["gsm8k", "ntp"]
-    expected = stats.ttest_1samp([40, 42, 41], 0).confidence_interval(0.95)
+    expected = over_seeds(np.array([0.40, 0.42, 0.41]), "share").scaled(100)
     assert cell.interval is not None and cell.over == "seeds"
     assert (cell.mean, cell.interval.low, cell.interval.high) == pytest.approx((41, expected.low, expected.high))
     assert cell.values == pytest.approx({0: 40, 1: 42, 2: 41})
     assert (cell.n_items, cell.planned) == (40, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "ends"), [([0.2, 0.99, 0.98], True, (0, 1)), ([0.05, 0.9, 0.1], False, (0, np.inf))]
+)
+def test_no_interval_leaves_its_range(values: list[float], higher: bool, ends: tuple[float, float]):
+    made = {"base": entry(values, items=1, higher_is_better=higher)}
+    summary = table(made, row=Row("row", scale=100.0))
+    interval = summary.cells["row", "base"].interval
+    assert interval is not None and 100 * ends[0] < interval.low < interval.high < 100 * ends[1]
+    assert summary.ranges["row"] == (0.0, 100.0 * ends[1])
+
+
+def test_speed_ups_are_taken_on_a_logarithmic_scale_and_bounds_are_kept():
+    row = Row("speed-up", compared=False, log=True)
+    whole = entry([1.5, 2.0, 3.0], items=1, higher_is_better=None)
+    part = replace(whole, censored={2: "never reaches 0.7"}, bound="at most")
+    cells = table({"base": whole, "other": part}, row=row).cells
+    expected = over_seeds_log(np.array([1.5, 2.0, 3.0]))
+    assert cells["row", "base"].mean == pytest.approx(expected.mean) == pytest.approx(stats.gmean([1.5, 2.0, 3.0]))
+    assert cells["row", "base"].interval == expected and cells["row", "base"].bound is None
+    bounded = cells["row", "other"]
+    assert bounded.mean == pytest.approx(expected.mean)
+    assert bounded.interval is None and bounded.bound == "at most"
+    assert list(bounded.values) == [0, 1, 2] and bounded.censored == {2: "never reaches 0.7"}
 
 
 def test_one_seed_gives_an_interval_over_items():
@@ -107,36 +134,52 @@ def test_one_seed_is_tested_over_items():
     assert found.p_value == found.over_items.p_value == 1.0
 
 
-def test_holm_is_over_the_rows_of_a_column():
+def test_holm_is_over_the_methods_of_a_row():
     rng = np.random.default_rng(0)
-    rows = {name: Row(name) for name in "abcd"}
-    directions: dict[str, bool | None] = {"a": True, "b": False, "c": True, "d": None}
+    rows: dict[str, bool | None] = {"a": True, "b": False, "c": None}
+    columns = ("base", "one", "two", "three")
     entries = {
-        (name, column): entry(list(rng.normal(0.5, 0.1, 4)), higher_is_better=directions[name])
-        for name in rows
-        for column in ("base", "one", "two")
+        (name, column): entry(list(rng.normal(0.5, 0.1, 4)), higher_is_better=higher)
+        for name, higher in rows.items()
+        for column in columns
     }
-    summary = summarize(Contents("", rows, {c: c for c in ("base", "one", "two")}, "base", entries), resamples=50)
-    for column in ("one", "two"):
-        found = {name: summary.cells[name, column].difference for name in rows}
-        p_values = [of.p_value for of in found.values() if of is not None and of.p_value is not None]
-        assert len(p_values) == 3  # no test of d, where neither more nor less is better
-        ordered = sorted(p_values)
-        smallest = next(of for of in found.values() if of is not None and of.p_value == ordered[0])
-        assert smallest.p_holm == pytest.approx(min(1, 3 * ordered[0]))
-        assert found["d"] is not None and found["d"].p_holm is None
+    made = Contents("", {name: Row(name) for name in rows}, {c: c for c in columns}, "base", entries)
+    cells = summarize(made, resamples=50).cells
+    for name in ("a", "b"):
+        found = [cells[name, column].difference for column in columns[1:]]
+        p_values = [of.p_value for of in found if of is not None and of.p_value is not None]
+        assert len(p_values) == 3 and not any(of.primary for of in found if of is not None)
+        assert [of.p_holm for of in found if of is not None] == pytest.approx(holm(p_values))
+    # No test where neither more nor less is better.
+    assert all((of := cells["c", column].difference) is not None and of.p_holm is None for column in columns[1:])
+
+
+def test_the_primary_comparison_is_a_question_of_its_own():
+    values = {"base": [0.40, 0.42, 0.41], "one": [0.52, 0.66, 0.60], "two": [0.5, 0.6, 0.65], "three": [0.41, 0.5, 0.6]}
+    entries = {("row", name): entry(of) for name, of in values.items()}
+    made = Contents("", {"row": Row("row")}, {name: name for name in values}, "base", entries)
+    secondary = summarize(made, resamples=50).cells
+    cells = summarize(replace(made, primary=Primary("row", "one", "base")), resamples=50).cells
+    p = {name: found.p_value for name in values if (found := cells["row", name].difference) is not None}
+    first, second, third = (cells["row", name].difference for name in ("one", "two", "three"))
+    assert first is not None and second is not None and third is not None
+    assert (first.primary, second.primary, third.primary) == (True, False, False)
+    assert first.p_holm == first.p_value
+    assert [second.p_holm, third.p_holm] == pytest.approx(holm([p["two"] or 0, p["three"] or 0]))
+    assert secondary["row", "one"].difference != first
+    # Bold follows: alone it is below 0.05, as one of three it is not.
+    assert first.p_value is not None and 0.05 / 3 < first.p_value < 0.05
+    assert cells["row", "one"].bold and not secondary["row", "one"].bold
 
 
 def test_a_test_that_cannot_tell_counts_among_the_questions():
-    rows = {"a": Row("a"), "b": Row("b")}
     entries = {
-        ("a", "base"): entry([0.40, 0.42, 0.41]),
-        ("a", "other"): entry([0.60, 0.63, 0.60]),
-        ("b", "base"): entry([0.1, 0.2, 0.3]),
-        ("b", "other"): entry([0.2, 0.3, 0.4]),
+        "base": entry([0.1, 0.2, 0.3]),
+        "shifted": entry([0.2, 0.3, 0.4]),
+        "other": entry([0.60, 0.73, 0.80]),
     }
-    cells = summarize(Contents("", rows, {"base": "", "other": ""}, "base", entries), resamples=50).cells
-    tested, untold = cells["a", "other"].difference, cells["b", "other"].difference
+    cells = table(entries).cells
+    tested, untold = cells["row", "other"].difference, cells["row", "shifted"].difference
     assert untold is not None and untold.p_value is None and untold.p_holm is None
     assert tested is not None and tested.p_value is not None
     assert tested.p_holm == pytest.approx(2 * tested.p_value)
@@ -174,10 +217,8 @@ def test_holm_takes_a_bold_away():
     found = alone.cells["row", "other"].difference
     assert found is not None and found.p_value is not None and 0.05 / 6 < found.p_value < 0.05
     assert bold(alone) == ["other"]
-    rows = {str(number): Row("") for number in range(6)}
-    entries = {(name, column): of for name in rows for column, of in (("base", base), ("other", other))}
-    many = summarize(Contents("", rows, {"base": "", "other": ""}, "base", entries), resamples=50)
-    assert bold(many) == []
+    more = {f"m{number}": entry([0.40, 0.50, 0.37]) for number in range(5)}
+    assert bold(table({"base": base, "other": other, **more})) == []
 
 
 def test_missing_seeds_keep_their_reasons():

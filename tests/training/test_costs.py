@@ -55,7 +55,7 @@ def live(path: Path) -> LiveReference:
 def expected(
     reference_flops: float, scoring_flops: float | None = 0.0, *, once: float | None = 0.0, always: float = 0.0
 ) -> dict[str, Any]:
-    """``once`` and ``always`` are what the first run with cached scores takes beside the policy, and what every run does."""
+    """``once`` is what the first run with cached scores takes beside the policy, ``always`` what every run does."""
     further = TOKENS * POLICY + always
     return {
         "tokens": TOKENS,
