@@ -170,7 +170,7 @@ def test_the_terminal_gives_published_figures_a_style_of_their_own(summary: Summ
 def test_a_wide_table_stays_within_the_terminal(width: int):
     columns = {f"m{number}": f"method {number}" for number in range(12)}
     rows = {"gsm8k": Row("GSM8K, accuracy", 100.0, 2)}
-    entries = {("gsm8k", name): entry([0.4 + 0.01 * place, 0.45]) for place, name in enumerate(columns)}
+    entries = {("gsm8k", name): entry([0.4 + 0.01 * place, 0.453]) for place, name in enumerate(columns)}
     wide = contents(rows=rows, columns=columns, baseline=None, entries=entries, published={}, notes=())
     text = printed(summarize(wide, resamples=50), width)
     assert max(map(len, text.splitlines())) <= width
