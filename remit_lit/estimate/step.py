@@ -213,7 +213,8 @@ class _Outline(LiveReference):
 
 class _Even(TokenWeighting):
     def __init__(self, strategy: TokenWeighting) -> None:
-        self.scope, self.detach = strategy.scope, strategy.detach
+        # Weights of a whole step are known beforehand, and take the path of those that depend on their own row.
+        self.scope, self.detach = "batch" if strategy.scope == "batch" else "row", strategy.detach
 
     def weights(self, signals: TokenSignals) -> Tensor:
         return signals.mask.float()

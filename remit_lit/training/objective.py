@@ -19,6 +19,19 @@ from remit_lit.weighting import TokenSignals, TokenWeighting
 WeighGlobally = Callable[[TokenWeighting, TokenSignals], Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class WeighedBefore:
+    """One micro-batch of a step that was weighed as a whole.
+
+    Attributes:
+        signals: what the strategy saw of it, each [batch, time].
+        weights: constants of the loss, [batch, time].
+    """
+
+    signals: TokenSignals
+    weights: Tensor
+
+
 @dataclass(frozen=True)
 class WeightedLoss:
     """The loss of one micro-batch before it is divided.
@@ -50,11 +63,13 @@ def weighted_loss(
     distillation: Distillation | None = None,
     teacher: LiveReference | None = None,
     weigh_globally: WeighGlobally | None = None,
+    before: WeighedBefore | None = None,
 ) -> WeightedLoss:
     """Forward pass, weights, and the weighted sum of losses.
 
-    Weights that are constants and depend on their own row only are computed while the row's logits are at hand
-    (``weighted_nll``). All others need every NLL first, and recompute the logits in backward (``token_nll``).
+    Weights that are known before, and those that are constants and depend on their own row only, take one pass, while
+    a row's logits are at hand (``weighted_nll``). All others need every NLL first, and recompute the logits in backward
+    (``token_nll``).
 
     Args:
         model: the policy.
@@ -66,26 +81,26 @@ def weighted_loss(
         z_loss: coefficient of the squared log-normaliser.
         distillation: settings of the distillation term.
         teacher: the live reference that the policy is distilled from.
-        weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
+        weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
+        before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll`` and
+            ``base_nll``.
     """
     targets = batch.targets
     hidden, head = hidden_states(model, batch.inputs), loss_head(model)
-    seen = TokenSignals(
-        policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
-        mask=batch.mask,
-        reference_nll=reference_nll,
-        segment_ids=batch.segment_ids,
-        neutral=torch.isin(targets, neutral_ids),
-    )
+    unknown = torch.zeros_like(targets, dtype=torch.float32)
+    seen = signals_of(batch, unknown if base_nll is None else base_nll, reference_nll, neutral_ids)
+    if before is not None:
+        seen = before.signals
 
     def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
-        return signals if base_nll is not None else replace(signals, policy_nll=nll)
+        return signals if base_nll is not None or before is not None else replace(signals, policy_nll=nll)
 
-    if weighting.scope == "row" and weighting.detach:
+    if before is not None or (weighting.scope == "row" and weighting.detach):
         collected: list[Tensor] = []
 
         def weigh(rows: slice, nll: Tensor) -> Tensor:
-            collected.append(weighting.weights(compared(_rows(seen, rows), nll)))
+            known = None if before is None else before.weights[rows]
+            collected.append(weighting.weights(compared(_rows(seen, rows), nll)) if known is None else known)
             return collected[-1]
 
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
@@ -93,7 +108,7 @@ def weighted_loss(
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
         signals = compared(seen, nll.detach() if weighting.detach else nll)
-        is_global = weigh_globally is not None and weighting.scope == "batch"
+        is_global = weigh_globally is not None and weighting.scope != "row"
         weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
         total = (weights * (nll + z_loss * log_normalizer**2)).sum()
     nll, weights = nll.detach(), weights.detach()
@@ -101,6 +116,17 @@ def weighted_loss(
     if distillation is not None and teacher is not None:
         total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
+
+
+def signals_of(batch: Batch, policy_nll: Tensor, reference_nll: Tensor | None, neutral_ids: Tensor) -> TokenSignals:
+    """What a strategy sees of a batch: NLLs in nats, [batch, time], and ids of tokens that get weight 1, [ids]."""
+    return TokenSignals(
+        policy_nll=policy_nll,
+        mask=batch.mask,
+        reference_nll=reference_nll,
+        segment_ids=batch.segment_ids,
+        neutral=torch.isin(batch.targets, neutral_ids),
+    )
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:

@@ -81,14 +81,17 @@ class TokenWeighting(ABC):
     Attributes:
         needs_reference: ``weights`` reads ``reference_nll``.
         selects_rows: ``select_rows`` chooses rows before training.
-        scope: what a weight depends on. "row" lets the loss be computed in one pass, row by row;
-            "batch" means that all rows of the micro-batch are ranked together.
-        detach: weights are constants of the loss. False sends gradients through them, at the price of a second pass.
+        scope: which rows :meth:`weights` is given at once, and so what a weight may depend on. "row": some rows, each
+            of which must be weighed as if it were alone; the loss then takes one pass. "batch": the rows of one
+            micro-batch of all ranks. "step": the rows of an optimizer step, all ranks and micro-batches of it, in the
+            order of the data; that takes a forward pass before the step. :mod:`remit_lit.weighting.rho1` compares them.
+        detach: weights are constants of the loss. False sends gradients through them, at the price of a second pass;
+            not with scope "step".
     """
 
     needs_reference: ClassVar[bool] = False
     selects_rows: ClassVar[bool] = False
-    scope: Literal["row", "batch"] = "row"
+    scope: Literal["row", "batch", "step"] = "row"
     detach: bool = True
 
     @property

@@ -20,6 +20,7 @@ STRATEGIES: dict[str, TokenWeighting] = {
     "remit": ReMiT(),
     "shuffled": ShuffledReMiT(),
     "rho1": Rho1(),
+    "rho1-step": Rho1(scope="step"),
     "miniplm": MiniPLM(),
     "distillation": NextTokenPrediction(),
 }

@@ -18,7 +18,7 @@ from remit_lit.runs.checkpoint_io import CheckpointFiles
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.run_record import RunRecord
 from remit_lit.training.distillation import Distillation
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT
+from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 from tests.helpers import TIME, build, fit, save_model
 
 STEPS, ROWS_PER_STEP = 3, 2 * 2  # a batch of 2 rows, accumulated twice
@@ -88,6 +88,16 @@ def test_a_base_costs_another(
     assert found == expected(TOKENS * (REFERENCE + POLICY) / 3)
 
 
+def test_a_first_pass_over_the_step_costs_a_forward_pass_of_the_policy_unless_a_base_stands_for_it(
+    tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tiny_reference_dir: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"weighting": Rho1(scope="step"), "reference": live(small_reference)}
+    found = cost(tiny_rows, tiny_policy_dir, tmp_path / "one", **settings)
+    assert found == expected(TOKENS * REFERENCE / 3) | {"policy_flops": pytest.approx(TOKENS * POLICY * 4 / 3)}
+    found = cost(tiny_rows, tiny_policy_dir, tmp_path / "two", base=live(tiny_reference_dir), **settings)
+    assert found == expected(TOKENS * (REFERENCE + POLICY) / 3)
+
+
 def test_a_teacher_costs_a_forward_pass_and_one_that_weighs_two(
     tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +135,7 @@ def test_no_forward_pass_is_missed(
     cases: dict[str, dict[str, Any]] = {
         "remit": {"weighting": ReMiT()},
         "teacher": {"distillation": Distillation()},
+        "step": {"weighting": Rho1(scope="step")},
         "both": {"weighting": ReMiT(), "distillation": Distillation()},
         "rows": {"weighting": MiniPLM(), "base": live(small_reference)},
         "rows and teacher": {"weighting": MiniPLM(), "base": live(small_reference), "distillation": Distillation()},

@@ -18,6 +18,7 @@ COMPARING = {
     "remit-attached": ReMiT(detach=False),
     "rho1": Rho1(),
     "rho1-row": Rho1(scope="row"),
+    "rho1-step": Rho1(scope="step"),
 }
 ALL = COMPARING | {"ntp": NextTokenPrediction(), "miniplm": MiniPLM(), "custom": HardTokens()}
 
