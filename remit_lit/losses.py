@@ -75,13 +75,14 @@ def weighted_nll(
             The weights are constants of the loss.
         bias: of the output embedding, [vocab].
         ignore_index: target of positions that get NLL 0 and no gradient.
-        z_loss: coefficient of ``logsumexp(logits)^2``, added to each token's NLL before weighting (OLMo 2: 1e-5).
+        z_loss: coefficient of ``logsumexp(logits)^2``, which every target counts in once, whatever its weight: it
+            regularises logits (OLMo 2: 1e-5).
         chunk_tokens: tokens whose logits exist at the same time. A row longer than that is computed in chunks, and
             its logits a second time once its weights are known. None: at least a row, while that is under 2 GiB.
 
     Returns:
-        ``sum of weights * (nll + z_loss * log_normalizer^2)``, a scalar with gradient, and the NLL in nats, detached,
-        [batch, time].
+        ``sum of weights * nll + z_loss * sum of log_normalizer^2``, a scalar with gradient, and the NLL in nats,
+        detached, [batch, time].
     """
     if chunk_tokens is None:
         time, small = targets.shape[1], max(1, _CHUNK_LOGITS // len(weight))
@@ -228,9 +229,9 @@ def _weigh_rows(
     squared = torch.where(counted, log_normalizer, 0).view(-1, time) ** 2
     if needs_gradient:
         d_nll = weights.flatten()
-        d_log_normalizer = 2 * z_loss * d_nll * log_normalizer
+        d_log_normalizer = 2 * z_loss * log_normalizer
         for c in chunks:
             local = slice(c.start - start, c.stop - start)
             logits = logits if len(chunks) == 1 else head.logits(c)
             head.add_gradients_(c, logits, log_normalizer[local], d_nll[local], d_log_normalizer[local])
-    return (weights * (nll + z_loss * squared)).sum(), nll
+    return (weights * nll).sum() + z_loss * squared.sum(), nll

@@ -21,7 +21,7 @@ from remit_lit.models.spec import Dtype, ModelSpec
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.objective import weighted_loss
+from remit_lit.training.objective import takes_one_pass, weighted_loss
 from remit_lit.training.optimization import NoDecay, OptimizerCallable, parameter_groups
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
@@ -184,7 +184,7 @@ class _Step:
         loss = weighted_loss(
             self.policy,
             self.batch,
-            _Even(self.settings.weighting),
+            _Even(self.settings.weighting, self.settings.z_loss),
             neutral_ids=torch.zeros(2, dtype=torch.long),
             z_loss=self.settings.z_loss,
             distillation=self.settings.distillation,
@@ -212,9 +212,10 @@ class _Outline(LiveReference):
 
 
 class _Even(TokenWeighting):
-    def __init__(self, strategy: TokenWeighting) -> None:
+    def __init__(self, strategy: TokenWeighting, z_loss: float) -> None:
         # Weights of a whole step are known beforehand, and take the path of those that depend on their own row.
-        self.scope, self.detach = "batch" if strategy.scope == "batch" else "row", strategy.detach
+        is_one_pass = strategy.scope == "step" or takes_one_pass(strategy, z_loss)
+        self.scope, self.detach = "row" if is_one_pass else "batch", strategy.detach
 
     def weights(self, signals: TokenSignals) -> Tensor:
         return signals.mask.float()

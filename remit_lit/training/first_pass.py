@@ -51,8 +51,12 @@ class FirstPass:
         """
         with self._timed(neutral_ids.device), torch.no_grad(), _evaluating(policy):
             signals = [self._signals(policy, batch, neutral_ids) for batch in batches]
-            weights = global_weights(strategy, self.weighting, _joined(signals), len(signals))
-        return [WeighedBefore(*pair) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
+            step = _joined(signals)
+            weights = global_weights(strategy, self.weighting, step, len(signals))
+            sums = torch.stack([self.weighting.normalizer(weights, step.mask).double(), step.mask.sum().double()])
+            normalizer, counted = strategy.reduce(sums, reduce_op="sum")
+        share = normalizer / counted.clamp(min=1)
+        return [WeighedBefore(*pair, share) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
 
     def _signals(self, policy: nn.Module, batch: Batch, neutral_ids: Tensor) -> TokenSignals:
         if self.base is not None:

@@ -67,7 +67,7 @@ class FrozenModels:
 
     @property
     def passes_first(self) -> bool:
-        """Whether the policy scores each step before it is trained on, for a strategy that weighs the step as a whole."""
+        """Whether the policy scores each step before it is trained on, as scope "step" needs."""
         return self.weighting.scope == "step" and (self.base is None or not self.weighting.needs_reference)
 
     def needed(self, *, chooses_rows: bool) -> list[Reference]:

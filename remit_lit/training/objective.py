@@ -26,10 +26,12 @@ class WeighedBefore:
     Attributes:
         signals: what the strategy saw of it, each [batch, time].
         weights: constants of the loss, [batch, time].
+        share: the step's normaliser as a share of its counted tokens, scalar.
     """
 
     signals: TokenSignals
     weights: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class WeightedLoss:
     """The loss of one micro-batch before it is divided.
 
     Attributes:
-        total: weighted sum of token losses in nats, with gradient, scalar.
+        total: weighted sum of token losses in nats and ``normalizer`` times the z-loss, with gradient, scalar.
         normalizer: what the sums of all ranks and accumulated micro-batches are divided by, in tokens, scalar.
         nll: of the policy in nats, detached, [batch, time].
         weights: of the tokens, detached, [batch, time].
@@ -71,6 +73,10 @@ def weighted_loss(
     a row's logits are at hand (``weighted_nll``). All others need every NLL first, and recompute the logits in backward
     (``token_nll``).
 
+    The z-loss is a mean over all counted tokens, which neither weights nor the distillation's alpha touch. Since the
+    total is divided by the normaliser later, it enters times the normaliser's share of the counted tokens: of the step
+    where a first pass found it, of the micro-batch otherwise.
+
     Args:
         model: the policy.
         batch: from the data module.
@@ -78,7 +84,7 @@ def weighted_loss(
         neutral_ids: ids of tokens that get weight 1, int64 [ids].
         reference_nll: of the frozen reference, nats, [batch, time].
         base_nll: stands for the policy's NLL in the strategy's comparison, nats, [batch, time].
-        z_loss: coefficient of the squared log-normaliser.
+        z_loss: coefficient of the mean squared log-normaliser.
         distillation: settings of the distillation term.
         teacher: the live reference that the policy is distilled from.
         weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
@@ -95,26 +101,29 @@ def weighted_loss(
     def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
         return signals if base_nll is not None or before is not None else replace(signals, policy_nll=nll)
 
-    if before is not None or (weighting.scope == "row" and weighting.detach):
+    data_share = 1.0 if distillation is None or teacher is None else 1 - distillation.alpha
+    if before is not None or takes_one_pass(weighting, z_loss):
+        coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
         collected: list[Tensor] = []
 
         def weigh(rows: slice, nll: Tensor) -> Tensor:
             known = None if before is None else before.weights[rows]
             collected.append(weighting.weights(compared(_rows(seen, rows), nll)) if known is None else known)
-            return collected[-1]
+            return data_share * collected[-1]
 
-        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
+        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=coefficient))
         weights = torch.cat(collected)
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
         signals = compared(seen, nll.detach() if weighting.detach else nll)
         is_global = weigh_globally is not None and weighting.scope != "row"
         weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
-        total = (weights * (nll + z_loss * log_normalizer**2)).sum()
+        share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
+        total = data_share * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and teacher is not None:
-        total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
+        total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
 
 
@@ -134,8 +143,13 @@ def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
     return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
-def _distilled(
-    total: Tensor,
+def takes_one_pass(weighting: TokenWeighting, z_loss: float) -> bool:
+    """Whether gradients can be made row by row: neither the weights nor the z-loss's share wait for other rows."""
+    divides_by_counted = type(weighting).normalizer is TokenWeighting.normalizer
+    return weighting.scope == "row" and weighting.detach and (z_loss == 0 or divides_by_counted)
+
+
+def _divergence(
     weights: Tensor,
     hidden: Tensor,
     head: nn.Module,
@@ -147,7 +161,7 @@ def _distilled(
     divergence: Tensor = head(
         hidden, lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, weights, settings)
     )
-    return (1 - settings.alpha) * total + settings.alpha * divergence
+    return divergence
 
 
 @dataclass
