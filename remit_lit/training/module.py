@@ -55,10 +55,10 @@ class MidTrainingModule(pl.LightningModule):
         schedule: how the learning rate anneals; null is linear to zero.
         no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
             the model was pre-trained without decay on.
-        z_loss: coefficient of the squared log-normaliser, which keeps logits from drifting; 0 is off. Give the value of
-            the model's pre-training; OLMo 2 takes 1e-5.
-        neutral_special_tokens: give BOS and EOS weight 1 and leave them out of centring and ranking; false weighs them
-            as any token.
+        z_loss: coefficient of the mean squared log-normaliser over all counted tokens, whatever their weights, which
+            keeps logits from drifting; 0 is off. Give the value of the model's pre-training; OLMo 2 takes 1e-5.
+        neutral_tokens: give BOS, EOS and neutral_token_ids weight 1 and leave them out of centring and ranking. False
+            weighs every token alike, as eq. 4 of the ReMiT paper does, whatever neutral_token_ids says.
         neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
             that do not fit otherwise.
@@ -77,7 +77,7 @@ class MidTrainingModule(pl.LightningModule):
         schedule: Schedule | None = None,
         no_decay: list[NoDecay] | None = None,
         z_loss: float = 0.0,
-        neutral_special_tokens: bool = True,
+        neutral_tokens: bool = True,
         neutral_token_ids: list[int] | None = None,
         activation_checkpointing: bool = False,
         compile: bool = False,
@@ -95,7 +95,7 @@ class MidTrainingModule(pl.LightningModule):
         weighs_steps = self.weighting.scope == "step"
         self.first_pass = FirstPass(self.weighting, self.reference, self.base) if weighs_steps else None
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
-        self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
+        self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
@@ -149,8 +149,8 @@ class MidTrainingModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         self.check(stage)
         self.tokenizer = self.spec.load_tokenizer()
-        special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
-        ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
+        neutral = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.neutral_token_ids]
+        ids = sorted({i for i in neutral if i is not None}) if self.neutral_tokens else []
         self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
         self.means = SourceMeans(self.data.manifest.sources.get("validation", []))
         if stage == "fit":

@@ -14,6 +14,8 @@ COMPARING = {
     "remit": ReMiT(),
     "remit-segment": ReMiT(center="segment"),
     "remit-none": ReMiT(center="none"),
+    "remit-standardized": ReMiT(center="standardized"),
+    "remit-reference": ReMiT(delta="reference"),
     "remit-unclipped": ReMiT(clip=False),
     "remit-attached": ReMiT(detach=False),
     "rho1": Rho1(),
