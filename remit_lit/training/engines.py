@@ -26,6 +26,7 @@ from remit_lit.runs.checkpoint import aside_of, begin, discard, finish
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.convert import UNIVERSAL
 from remit_lit.weighting import TokenSignals, TokenWeighting
+from remit_lit.weighting.checks import checked_weights
 
 # Lightning's values for DeepSpeed: 2e8 elements.
 _BUCKETS = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -224,7 +225,7 @@ def global_weights(
         Weights, [micro_batches * batch, time].
     """
     if not isinstance(strategy, ParallelStrategy):
-        return weighting.weights(signals)
+        return checked_weights(weighting, signals)
 
     def gathered(value: Tensor) -> Tensor:  # [micro_batches * ranks * batch, time]
         whole = value.to(torch.uint8) if value.dtype == torch.bool else value
@@ -233,7 +234,7 @@ def global_weights(
 
     values = {field.name: getattr(signals, field.name) for field in fields(signals)}
     everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
-    weights = weighting.weights(everywhere)
+    weights = checked_weights(weighting, everywhere)
     return weights.unflatten(0, (micro_batches, strategy.world_size, -1))[:, strategy.global_rank].flatten(0, 1)
 
 

@@ -37,6 +37,7 @@ from remit_lit.training.optimization import (
 )
 from remit_lit.training.validation import SourceMeans
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
+from remit_lit.weighting.checks import fault
 
 
 class MidTrainingModule(pl.LightningModule):
@@ -245,9 +246,10 @@ class MidTrainingModule(pl.LightningModule):
             weigh_globally=partial(global_weights, self.trainer.strategy),
             before=before,
         )
-        self._window.add(loss, batch.rows.tolist())
-        if self._window.broken and self.trainer.world_size == 1:
-            stop(self.global_step, "loss", self._window.broken, loss.total)
+        rows = batch.rows.tolist()
+        self._window.add(loss, rows, fault(self.weighting, loss.weights, loss.signals, rows))
+        if self.trainer.world_size == 1:
+            self._window.stop_if_broken(self.global_step, loss.total, is_faulty=self._window.fault is not None)
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
 
@@ -258,9 +260,9 @@ class MidTrainingModule(pl.LightningModule):
         """
         if not self._window.is_full:
             return
-        total, normalizer = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
-        if not torch.isfinite(total):  # on every rank, so that none waits for one that has stopped
-            stop(self.global_step, "loss", self._window.broken, total)
+        total, normalizer, faults = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
+        # On every rank, so that none waits for one that has stopped.
+        self._window.stop_if_broken(self.global_step, total, is_faulty=bool(faults > 0))
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
         scale = (self.tokens_per_step / normalizer).item()
         self.log("train/loss", (total / normalizer).float(), prog_bar=True)

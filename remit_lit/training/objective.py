@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
-from remit_lit.errors import NonFiniteError
+from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
+from remit_lit.weighting.checks import checked_weights
 
 # Weights of this rank's tokens, [batch, time], where a strategy weighs the micro-batches of all ranks as one.
 WeighGlobally = Callable[[TokenWeighting, TokenSignals], Tensor]
@@ -108,7 +109,7 @@ def weighted_loss(
 
         def weigh(rows: slice, nll: Tensor) -> Tensor:
             known = None if before is None else before.weights[rows]
-            collected.append(weighting.weights(compared(_rows(seen, rows), nll)) if known is None else known)
+            collected.append(checked_weights(weighting, compared(_rows(seen, rows), nll)) if known is None else known)
             return data_share * collected[-1]
 
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=coefficient))
@@ -116,8 +117,8 @@ def weighted_loss(
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
         signals = compared(seen, nll.detach() if weighting.detach else nll)
-        is_global = weigh_globally is not None and weighting.scope != "row"
-        weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
+        weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
+        weights = weigh_all(weighting, signals)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
         total = data_share * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
@@ -171,10 +172,11 @@ class Window:
     Attributes:
         num_rows: rows of all micro-batches of a step on this rank.
         device: where losses are.
-        sums: of weighted losses in nats, and of what they are divided by in tokens, float64 [2]. No buffer of a module:
-            half-precision plugins would round it.
+        sums: of weighted losses in nats, of what they are divided by in tokens, and of micro-batches with faulty
+            weights, float64 [3]. No buffer of a module: half-precision plugins would round it.
         rows: numbers of the rows so far.
         broken: those of micro-batches whose loss is not finite.
+        fault: the first found in this rank's weights.
     """
 
     num_rows: int
@@ -182,20 +184,30 @@ class Window:
     sums: Tensor = field(init=False)
     rows: list[int] = field(init=False)
     broken: list[int] = field(init=False)
+    fault: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Begin the next step."""
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.rows, self.broken = [], []
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.rows, self.broken, self.fault = [], [], None
 
-    def add(self, loss: WeightedLoss, rows: list[int]) -> None:
-        """Take in a micro-batch."""
+    def add(self, loss: WeightedLoss, rows: list[int], fault: str | None) -> None:
+        """Take in a micro-batch, and what is wrong with its weights."""
         self.rows += rows
         self.broken += [] if torch.isfinite(loss.total) else rows
-        self.sums += torch.stack([loss.total.detach(), loss.normalizer]).double()
+        self.fault = self.fault or fault
+        faults = loss.total.new_tensor(float(fault is not None))
+        self.sums += torch.stack([loss.total.detach(), loss.normalizer, faults]).double()
+
+    def stop_if_broken(self, step: int, total: Tensor, *, is_faulty: bool) -> None:
+        """Raise ConfigError for faulty weights and NonFiniteError for a total that is not finite."""
+        if is_faulty:
+            raise ConfigError(self.fault or "model.weighting: another rank's weights are faulty; its message says how")
+        if not torch.isfinite(total):
+            stop(step, "loss", self.broken, total)
 
     @property
     def is_full(self) -> bool:
