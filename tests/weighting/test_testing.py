@@ -111,7 +111,12 @@ def test_rows_that_do_not_exist_or_are_out_of_order_are_found_out(choose):
 def test_the_same_batches_are_tried_each_time():
     def record() -> list[TokenSignals]:
         seen: list[TokenSignals] = []
-        check_strategy(Broken(lambda s: [seen.append(replace(s)), s.mask.float()][1]), examples=5)
+
+        def keep(signals: TokenSignals) -> Tensor:
+            seen.append(replace(signals))
+            return signals.mask.float()
+
+        check_strategy(Broken(keep), examples=5)
         return seen
 
     first, second = record(), record()
