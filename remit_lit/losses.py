@@ -2,8 +2,8 @@
 
 ``weighted_nll`` makes gradients while the logits of a few rows are at hand, so it needs the weights at that moment.
 ``token_nll`` leaves the weighting to the caller and recomputes the logits in backward. Both do their arithmetic
-outside autocast with explicit types: matrix products in the type of autocast (or of ``hidden``), the softmax in
-at least float32.
+outside autocast with explicit types: matrix products of operands in the type of autocast (or of ``hidden``), whose
+results and the softmax are at least float32. Logits rounded to bfloat16 would be off by up to 2^-8 of their size.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,13 +75,14 @@ def weighted_nll(
             The weights are constants of the loss.
         bias: of the output embedding, [vocab].
         ignore_index: target of positions that get NLL 0 and no gradient.
-        z_loss: coefficient of ``logsumexp(logits)^2``, added to each token's NLL before weighting (OLMo 2: 1e-5).
+        z_loss: coefficient of ``logsumexp(logits)^2``, which every target counts in once, whatever its weight: it
+            regularises logits (OLMo 2: 1e-5).
         chunk_tokens: tokens whose logits exist at the same time. A row longer than that is computed in chunks, and
             its logits a second time once its weights are known. None: at least a row, while that is under 2 GiB.
 
     Returns:
-        ``sum of weights * (nll + z_loss * log_normalizer^2)``, a scalar with gradient, and the NLL in nats, detached,
-        [batch, time].
+        ``sum of weights * nll + z_loss * sum of log_normalizer^2``, a scalar with gradient, and the NLL in nats,
+        detached, [batch, time].
     """
     if chunk_tokens is None:
         time, small = targets.shape[1], max(1, _CHUNK_LOGITS // len(weight))
@@ -100,6 +101,11 @@ def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
     return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
 
 
+def _keeps_sums(hidden: Tensor) -> bool:
+    """Whether the device gives the float32 sums of a product of half-precision matrices; only CUDA does."""
+    return hidden.is_cuda
+
+
 class _Head:
     """Logits, scores and accumulated gradients of an output embedding, for chunks of flattened tokens."""
 
@@ -110,18 +116,24 @@ class _Head:
         self.shape, self.parameters = hidden.shape, (weight, bias)
         self.weight = weight.to(hidden.dtype)
         self.bias = None if bias is None else bias.to(hidden.dtype)
+        self.logits_type = torch.promote_types(hidden.dtype, torch.float32)
+        # Where the product of halves is rounded to halves, its operands are widened first.
+        self._factor = self.weight if _keeps_sums(hidden) else self.weight.to(self.logits_type)
         self._logits: Tensor | None = None
 
     def logits(self, tokens: slice) -> Tensor:
         """At least float32, [tokens, vocab]; the same memory for every chunk, so the last chunk's are gone."""
         hidden = self.hidden[tokens]
         if self._logits is None or len(self._logits) < len(hidden):
-            self._logits = hidden.new_empty(len(hidden), len(self.weight))
-        out, weight = self._logits[: len(hidden)], self.weight.T
-        logits = (
-            torch.mm(hidden, weight, out=out) if self.bias is None else torch.addmm(self.bias, hidden, weight, out=out)
-        )
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+            self._logits = hidden.new_empty(len(hidden), len(self.weight), dtype=self.logits_type)
+        out, weight = self._logits[: len(hidden)], self._factor.T
+        if weight.dtype != self.logits_type:
+            torch.mm(hidden, weight, self.logits_type, out=out)
+        elif self.bias is not None:
+            return torch.addmm(self.bias.to(self.logits_type), hidden.to(self.logits_type), weight, out=out)
+        else:
+            torch.mm(hidden.to(self.logits_type), weight, out=out)
+        return out if self.bias is None else out.add_(self.bias)
 
     def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         """NLL and log-normaliser, [tokens] each, also where ignored."""
@@ -228,9 +240,9 @@ def _weigh_rows(
     squared = torch.where(counted, log_normalizer, 0).view(-1, time) ** 2
     if needs_gradient:
         d_nll = weights.flatten()
-        d_log_normalizer = 2 * z_loss * d_nll * log_normalizer
+        d_log_normalizer = 2 * z_loss * log_normalizer
         for c in chunks:
             local = slice(c.start - start, c.stop - start)
             logits = logits if len(chunks) == 1 else head.logits(c)
             head.add_gradients_(c, logits, log_normalizer[local], d_nll[local], d_log_normalizer[local])
-    return (weights * (nll + z_loss * squared)).sum(), nll
+    return (weights * nll).sum() + z_loss * squared.sum(), nll

@@ -102,7 +102,7 @@ def test_weighted_nll_equals_full_logits(chunk_tokens, has_bias, z_loss):
         *case[:2], case.targets, constant(case.weights), bias=case.bias, z_loss=z_loss, chunk_tokens=chunk_tokens
     )
     expected_nll, log_normalizer = full_logits(exact)
-    expected = (exact.weights * (expected_nll + z_loss * log_normalizer**2)).sum()
+    expected = (exact.weights * expected_nll).sum() + z_loss * (log_normalizer**2).sum()  # 0 where ignored
     assert_near(nll, expected_nll)
     assert_near(total, expected)
     assert nll.dtype == torch.float32 and not nll.requires_grad
@@ -192,19 +192,22 @@ def test_a_batch_without_targets_has_no_loss_and_no_gradient(chunk_tokens):
 @pytest.mark.parametrize("way", ["autocast", "bfloat16", "float16"])
 @pytest.mark.parametrize("chunk_tokens", [3, TIME, None])
 @with_bias
-def test_half_precision_equals_full_logits_of_the_same_precision(way, chunk_tokens, has_bias):
+def test_half_precision_equals_full_float32_logits_of_the_rounded_operands(way, chunk_tokens, has_bias):
     case = make_case(bias=has_bias)
     if way != "autocast":
         case = case.to(getattr(torch, way))
     weights = case.weights.float()
+    half = torch.float16 if way == "float16" else torch.bfloat16
+    hidden, weight, bias = (None if v is None else v.to(half).float() for v in case[:3])
+    assert hidden is not None and weight is not None
+    expected_nll, log_normalizer = full_logits(case._replace(hidden=hidden, weight=weight, bias=bias))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
-        expected_nll, log_normalizer = full_logits(case)
-        expected = (weights * (expected_nll + 0.1 * log_normalizer**2)).sum()
+        expected = (weights * expected_nll).sum() + 0.1 * (log_normalizer**2).sum()
         options: dict[str, Any] = {"bias": case.bias, "chunk_tokens": chunk_tokens}
         total, nll = weighted_nll(*case[:2], case.targets, constant(weights), z_loss=0.1, **options)
         two_pass_nll, z = token_nll(*case[:2], case.targets, return_log_normalizer=True, **options)
-        two_pass = (weights * (two_pass_nll + 0.1 * z**2)).sum()
-    unit = torch.finfo(torch.float16 if way == "float16" else torch.bfloat16).eps
+        two_pass = (weights * two_pass_nll).sum() + 0.1 * (z**2).sum()
+    unit = torch.finfo(half).eps
     wanted = torch.autograd.grad(expected, case.inputs)
     for loss, scores in ((total, nll), (two_pass, two_pass_nll)):
         assert loss.dtype == scores.dtype == torch.float32
@@ -213,6 +216,26 @@ def test_half_precision_equals_full_logits_of_the_same_precision(way, chunk_toke
         for gradient, other, value in zip(torch.autograd.grad(loss, case.inputs), wanted, case.inputs, strict=True):
             assert gradient.dtype == value.dtype
             assert_near(gradient, other, relative=unit)
+
+
+@pytest.mark.parametrize("way", ["autocast", "bfloat16"])
+@with_bias
+def test_half_precision_gives_nlls_good_to_two_thousandths_of_a_nat(way, has_bias):
+    generator = torch.Generator().manual_seed(0)
+    vocab, dim = 4096, 64
+    hidden, weight, bias = (torch.randn(shape, generator=generator) for shape in ((2, 64, dim), (vocab, dim), (vocab,)))
+    weight *= 0.6  # logits of a standard deviation of 5, as a trained model's
+    exact = [value.bfloat16().double() for value in (hidden, weight, bias)]
+    targets = torch.randint(vocab, (2, 64), generator=generator)
+    logits = torch.nn.functional.linear(exact[0], exact[1], exact[2] if has_bias else None)
+    expected = logits.logsumexp(-1) - logits.gather(-1, targets[..., None])[..., 0]
+    if way == "bfloat16":
+        hidden, weight, bias = (value.bfloat16() for value in (hidden, weight, bias))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
+        options: dict[str, Any] = {"bias": bias if has_bias else None}
+        one_pass = weighted_nll(hidden, weight, targets, lambda rows, nll: torch.ones_like(nll), **options)[1]
+        for nll in (one_pass, token_nll(hidden, weight, targets, **options)):
+            assert (nll.double() - expected).abs().max() <= 0.002
 
 
 def test_small_gradients_of_many_chunks_are_not_lost_in_half_precision():

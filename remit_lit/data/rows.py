@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -196,14 +197,16 @@ class ShuffledBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.num_batches
 
+    def __getitem__(self, batch: int) -> list[int]:
+        """Rows of batch number ``batch``, counted from 0."""
+        first = (batch * self.world_size + self.rank) * self.batch_size
+        places = (divmod(position, self.num_rows) for position in range(first, first + self.batch_size))
+        return [int(_permutation(self.seed, epoch, self.num_rows)[offset]) for epoch, offset in places]
+
     def __iter__(self) -> Iterator[list[int]]:
-        current, order = -1, np.zeros(0, np.int64)
-        for batch in range(self.num_batches):
-            first = (batch * self.world_size + self.rank) * self.batch_size
-            rows = []
-            for position in range(first, first + self.batch_size):
-                epoch, offset = divmod(position, self.num_rows)
-                if epoch != current:
-                    current, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
-                rows.append(int(order[offset]))
-            yield rows
+        return (self[batch] for batch in range(self.num_batches))
+
+
+@lru_cache(maxsize=2)  # a batch may begin in one pass and end in the next
+def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)

@@ -155,8 +155,8 @@ class Sizes:
         parameters: of the policy, shared ones once.
         embeddings: of them, in input and output embeddings.
         trained: of them, with gradients.
-        flops: per token, of the policy's forward and backward and of the forward of the frozen models needed in
-            training.
+        flops: per token, of the policy's forward and backward, of its first pass where a step is weighed as a whole,
+            and of the forward of the frozen models needed in training.
     """
 
     name: str
@@ -178,6 +178,7 @@ def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Size
     with torch.device("meta"):
         model = policy.outline("policy")
         references = [spec_of(reference, policy).outline("reference.model") for reference in needed]
+    passes = [*references, *([model] if frozen.passes_first else [])]
     parameters = list(model.parameters())
     ends: Any = model.get_input_embeddings(), model.get_output_embeddings()
     embeddings = {id(end.weight): end.weight.numel() for end in ends}
@@ -186,5 +187,5 @@ def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Size
         parameters=sum(p.numel() for p in parameters),
         embeddings=sum(embeddings.values()),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
-        flops=flops_per_token(model, sequence_length) + sum(forward_flops(m, sequence_length) for m in references),
+        flops=flops_per_token(model, sequence_length) + sum(forward_flops(m, sequence_length) for m in passes),
     )

@@ -21,7 +21,7 @@ from remit_lit.models.spec import Dtype, ModelSpec
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.objective import weighted_loss
+from remit_lit.training.objective import takes_one_pass, weighted_loss
 from remit_lit.training.optimization import NoDecay, OptimizerCallable, parameter_groups
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
@@ -184,7 +184,7 @@ class _Step:
         loss = weighted_loss(
             self.policy,
             self.batch,
-            _Even(self.settings.weighting),
+            _Even(self.settings.weighting, self.settings.z_loss),
             neutral_ids=torch.zeros(2, dtype=torch.long),
             z_loss=self.settings.z_loss,
             distillation=self.settings.distillation,
@@ -212,8 +212,10 @@ class _Outline(LiveReference):
 
 
 class _Even(TokenWeighting):
-    def __init__(self, strategy: TokenWeighting) -> None:
-        self.scope, self.detach = strategy.scope, strategy.detach
+    def __init__(self, strategy: TokenWeighting, z_loss: float) -> None:
+        # Weights of a whole step are known beforehand, and take the path of those that depend on their own row.
+        is_one_pass = strategy.scope == "step" or takes_one_pass(strategy, z_loss)
+        self.scope, self.detach = "row" if is_one_pass else "batch", strategy.detach
 
     def weights(self, signals: TokenSignals) -> Tensor:
         return signals.mask.float()
@@ -256,6 +258,8 @@ def _without_values(spec: ModelSpec, workload: Workload) -> Iterator[None]:
             # transformers makes a mask wherever it cannot read the positions.
             none = mock.patch.object(masking_utils, "find_packed_sequence_indices", return_value=None)
             stack.enter_context(none)
+        # As on a GPU, whose products of halves are float32 without wider copies of them.
+        stack.enter_context(mock.patch.object(losses, "_keeps_sums", return_value=True))
         # The loss works through a large vocabulary in thousands of pieces too small to count.
         stack.enter_context(mock.patch.object(losses, "_COPIED_LOGITS", sys.maxsize))
         yield

@@ -22,7 +22,7 @@ class Cost:
 
     Attributes:
         tokens: trained on.
-        policy_flops: forward and backward of the policy.
+        policy_flops: forward and backward of the policy, and its first pass where a step is weighed as a whole.
         reference_flops: forward passes of live references, in training and for the choice of rows before it.
         scoring_flops: what the cached columns cost once, for all rows of the split and whatever the run's length; None
             where an earlier version wrote a column.
@@ -57,7 +57,7 @@ def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens
         sum(_live_forwards(references, length)) for references in (frozen.weighing, frozen.teaching, choosing)
     )
     read = frozen.needed(chooses_rows=bool(choosing))
-    policy_flops = flops_per_token(policy, length) * tokens
+    policy_flops = tokens * (flops_per_token(policy, length) + frozen.passes_first * forward_flops(policy, length))
     scoring = _scoring_flops(data, {r.column for r in read if r.column is not None})
     further = policy_flops + tokens * teaching
     return Cost(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
@@ -96,6 +97,7 @@ class PackedData(pl.LightningDataModule):
                 f"data.rows: {rows} does not exist; make it with `python -m remit_lit prepare`, or set data.prepare"
             )
         self.train_rows: PackedRows | None = None
+        self._order: ShuffledBatches | None = None
 
     def prepare_data(self) -> None:
         """Once on each node: make missing rows, and compare the score columns with their checksums."""
@@ -140,7 +142,7 @@ class PackedData(pl.LightningDataModule):
         if self.subset is None:
             self.train_rows.selection = None  # the strategy chooses from all rows
             self.train_rows.selection = self._module.select_rows(self.train_rows)
-        batches = ShuffledBatches(
+        self._order = ShuffledBatches(
             len(self.train_rows),
             self.batch_size,
             self._module.num_steps * self.trainer.accumulate_grad_batches,
@@ -148,7 +150,15 @@ class PackedData(pl.LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return self._loader(self.train_rows, batch_sampler=batches)
+        return self._loader(self.train_rows, batch_sampler=self._order)
+
+    def train_batches(self, first: int, count: int) -> list[Batch]:
+        """This rank's micro-batches of training from number ``first`` on.
+
+        They are read beside the loader, so that its position, which a checkpoint keeps, stays as it is.
+        """
+        assert self.train_rows is not None and self._order is not None
+        return [self.collate(self.train_rows.__getitems__(self._order[first + index])) for index in range(count)]
 
     def val_dataloader(self) -> StatefulDataLoader | list[StatefulDataLoader]:
         """The validation rows in order, every rank its share; no loader where there are none."""

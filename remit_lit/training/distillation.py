@@ -11,9 +11,11 @@ from remit_lit.errors import require_range
 
 @dataclass
 class Distillation:
-    """Each token's loss becomes ``(1 - alpha) * nll + alpha * CE(reference, policy)``, and is weighed as it was.
+    """Each token's loss becomes ``(1 - alpha) * nll + alpha * T^2 * CE(reference, policy)``, and is weighed as it was.
 
-    With next-token prediction this is MiniPLM's baseline (arXiv:2410.17215).
+    ``T`` is the temperature of both softmaxes, whose gradients shrink with ``1 / T^2``; the factor keeps the balance of
+    the two terms whatever it is (Hinton et al., arXiv:1503.02531, section 2). With next-token prediction and ``T = 1``
+    this is MiniPLM's baseline (arXiv:2410.17215).
 
     Attributes:
         alpha: share of the distillation term in the loss, in (0, 1]; 1 leaves out the data's own tokens. MiniPLM's
@@ -40,7 +42,7 @@ def distillation_sum(
     weights: Tensor,
     settings: Distillation,
 ) -> Tensor:
-    """Weighted sum of ``-sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
+    """Weighted sum of ``-T^2 * sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
 
     The logits of a chunk are dropped after use and computed again in backward. Vocabularies padded to different sizes
     are compared over their common ids.
@@ -69,4 +71,4 @@ def distillation_sum(
 
     pieces = zip(*(values.split(settings.chunk_tokens) for values in (student, teacher, weights)), strict=True)
     sums = [checkpoint(chunk, *piece, use_reentrant=False) for piece in pieces]
-    return torch.stack(sums).sum() if sums else hidden.sum() * 0.0
+    return settings.temperature**2 * torch.stack(sums).sum() if sums else hidden.sum() * 0.0

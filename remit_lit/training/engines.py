@@ -1,6 +1,6 @@
 """Engines: DeepSpeed ZeRO under Lightning, and what a step needs to know of all ranks whatever the engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -26,6 +26,7 @@ from remit_lit.runs.checkpoint import aside_of, begin, discard, finish
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.convert import UNIVERSAL
 from remit_lit.weighting import TokenSignals, TokenWeighting
+from remit_lit.weighting.checks import checked_weights
 
 # Lightning's values for DeepSpeed: 2e8 elements.
 _BUCKETS = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -208,25 +209,33 @@ def engine_of(strategy: Strategy) -> str:
     return f"zero{strategy.stage}" if isinstance(strategy, ZeRO) else "torch"
 
 
-def global_weights(strategy: ParallelStrategy) -> Callable[[TokenWeighting, TokenSignals], Tensor]:
-    """How strategies of batch scope weigh over the micro-batches of all ranks, taken as one.
+def global_weights(
+    strategy: Strategy, weighting: TokenWeighting, signals: TokenSignals, micro_batches: int = 1
+) -> Tensor:
+    """This rank's weights by a strategy that weighs the rows of all ranks together.
+
+    Args:
+        strategy: the engine, which gathers the signals.
+        weighting: the strategy.
+        signals: of this rank's rows, [micro_batches * batch, time]. The strategy sees those of all ranks in the order
+            of the data, which is that of one rank with batches as large.
+        micro_batches: how many follow each other in ``signals``.
 
     Returns:
-        A function from a strategy and this rank's signals, [batch, time], to this rank's weights, [batch, time].
+        Weights, [micro_batches * batch, time].
     """
+    if not isinstance(strategy, ParallelStrategy):
+        return checked_weights(weighting, signals)
 
-    def weigh(weighting: TokenWeighting, signals: TokenSignals) -> Tensor:
-        batch, first = len(signals.mask), strategy.global_rank * len(signals.mask)
+    def gathered(value: Tensor) -> Tensor:  # [micro_batches * ranks * batch, time]
+        whole = value.to(torch.uint8) if value.dtype == torch.bool else value
+        by_rank = strategy.all_gather(whole, sync_grads=not weighting.detach)  # [ranks, micro_batches * batch, time]
+        return by_rank.unflatten(1, (micro_batches, -1)).transpose(0, 1).flatten(0, 2).to(value.dtype)
 
-        def gathered(value: Tensor) -> Tensor:  # [ranks * batch, time]
-            whole = value.to(torch.uint8) if value.dtype == torch.bool else value
-            return strategy.all_gather(whole, sync_grads=not weighting.detach).flatten(0, 1).to(value.dtype)
-
-        values = {field.name: getattr(signals, field.name) for field in fields(signals)}
-        everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
-        return weighting.weights(everywhere)[first : first + batch]
-
-    return weigh
+    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
+    weights = checked_weights(weighting, everywhere)
+    return weights.unflatten(0, (micro_batches, strategy.world_size, -1))[:, strategy.global_rank].flatten(0, 1)
 
 
 def check_precision(precision: object) -> None:

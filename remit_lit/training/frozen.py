@@ -19,7 +19,8 @@ class FrozenModels:
         distillation: the distillation term, whose teacher is the reference.
 
     Raises:
-        ConfigError: the strategy or the distillation term needs a reference that is not there.
+        ConfigError: the strategy or the distillation term needs a reference that is not there, or a whole step is to be
+            weighed with gradients.
     """
 
     weighting: TokenWeighting
@@ -28,6 +29,11 @@ class FrozenModels:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
+        if self.weighting.scope == "step" and not self.weighting.detach:
+            raise ConfigError(
+                f"model.weighting: {type(self.weighting).__name__} has scope 'step', whose weights come from a pass "
+                "without gradient, and detach=False; give another scope, or detach=True"
+            )
         if self.reference is None and (self.weighting.needs_reference or self.weighting.selects_rows):
             raise ConfigError(
                 f"model.reference: {type(self.weighting).__name__} compares with a reference, but got none; give a "
@@ -58,6 +64,11 @@ class FrozenModels:
     def choosing(self) -> list[Reference]:
         """Those that score every row before training, where the strategy chooses rows."""
         return self._given(self.reference, self.base) if self.weighting.selects_rows else []
+
+    @property
+    def passes_first(self) -> bool:
+        """Whether the policy scores each step before it is trained on, as scope "step" needs."""
+        return self.weighting.scope == "step" and (self.base is None or not self.weighting.needs_reference)
 
     def needed(self, *, chooses_rows: bool) -> list[Reference]:
         """Those that are needed in training or, with ``chooses_rows``, before it; each once."""

@@ -1,16 +1,15 @@
 """``MidTrainingModule``: the only training step in the project."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
@@ -24,8 +23,9 @@ from remit_lit.reference.reference import InitialPolicy, LiveReference, Referenc
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import ZeRO, check_precision, check_sharded, check_strategy, global_weights
+from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.objective import WeightedLoss, Window, stop, weighted_loss
+from remit_lit.training.objective import WeighedBefore, WeightedLoss, Window, stop, weighted_loss
 from remit_lit.training.optimization import (
     Horizon,
     Linear,
@@ -35,7 +35,9 @@ from remit_lit.training.optimization import (
     check_optimizer,
     parameter_groups,
 )
+from remit_lit.training.validation import SourceMeans
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
+from remit_lit.weighting.checks import fault
 
 
 class MidTrainingModule(pl.LightningModule):
@@ -54,10 +56,10 @@ class MidTrainingModule(pl.LightningModule):
         schedule: how the learning rate anneals; null is linear to zero.
         no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
             the model was pre-trained without decay on.
-        z_loss: coefficient of the squared log-normaliser, which keeps logits from drifting; 0 is off. Give the value of
-            the model's pre-training; OLMo 2 takes 1e-5.
-        neutral_special_tokens: give BOS and EOS weight 1 and leave them out of centring and ranking; false weighs them
-            as any token.
+        z_loss: coefficient of the mean squared log-normaliser over all counted tokens, whatever their weights, which
+            keeps logits from drifting; 0 is off. Give the value of the model's pre-training; OLMo 2 takes 1e-5.
+        neutral_tokens: give BOS, EOS and neutral_token_ids weight 1 and leave them out of centring and ranking. False
+            weighs every token alike, as eq. 4 of the ReMiT paper does, whatever neutral_token_ids says.
         neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
             that do not fit otherwise.
@@ -76,7 +78,7 @@ class MidTrainingModule(pl.LightningModule):
         schedule: Schedule | None = None,
         no_decay: list[NoDecay] | None = None,
         z_loss: float = 0.0,
-        neutral_special_tokens: bool = True,
+        neutral_tokens: bool = True,
         neutral_token_ids: list[int] | None = None,
         activation_checkpointing: bool = False,
         compile: bool = False,
@@ -91,17 +93,20 @@ class MidTrainingModule(pl.LightningModule):
         self.reference, self.distillation = reference, distillation
         self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
         self.frozen = FrozenModels(self.weighting, self.reference, self.base, self.distillation)
+        weighs_steps = self.weighting.scope == "step"
+        self.first_pass = FirstPass(self.weighting, self.reference, self.base) if weighs_steps else None
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
-        self.neutral_special_tokens, self.neutral_token_ids = neutral_special_tokens, neutral_token_ids or []
+        self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
         self.neutral_ids: Tensor
         self.last_loss: WeightedLoss | None = None
-        self.means = nn.ModuleList()
+        self.means = SourceMeans()
         self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
         self._window = Window(0, self.device)
+        self._weighed: list[WeighedBefore] = []
 
     @property
     def data(self) -> PackedData:
@@ -145,11 +150,10 @@ class MidTrainingModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         self.check(stage)
         self.tokenizer = self.spec.load_tokenizer()
-        special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id] if self.neutral_special_tokens else []
-        ids = sorted({i for i in (*special, *self.neutral_token_ids) if i is not None})
+        neutral = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.neutral_token_ids]
+        ids = sorted({i for i in neutral if i is not None}) if self.neutral_tokens else []
         self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
-        names = self.data.manifest.sources.get("validation", [])
-        self.means = nn.ModuleList(MeanMetric() for _ in names)
+        self.means = SourceMeans(self.data.manifest.sources.get("validation", []))
         if stage == "fit":
             self.num_steps = self.horizon.in_steps(self.tokens_per_step)
             if self.trainer.max_steps == -1:
@@ -212,13 +216,23 @@ class MidTrainingModule(pl.LightningModule):
         return nll
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Free the last step's gradients now: Lightning would keep them while the activations are at their peak."""
-        if self.policy is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.policy.zero_grad(set_to_none=True)
+        """At the start of a step, free the last one's gradients and weigh this one's tokens where that is due by step.
+
+        Lightning would keep the gradients while the activations are at their peak.
+        """
+        accumulated = self.trainer.accumulate_grad_batches
+        if self.policy is None or batch_idx % accumulated:
+            return
+        self.policy.zero_grad(set_to_none=True)
+        if self.first_pass is not None:
+            batches = [ahead.to(self.device) for ahead in self.data.train_batches(batch_idx, accumulated)]
+            with self.trainer.precision_plugin.forward_context():
+                self._weighed = self.first_pass(self.policy, batches, self.neutral_ids, self.trainer.strategy)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.policy is not None
-        weighs, strategy = self.weighting.needs_reference, self.trainer.strategy
+        before = self._weighed[batch_idx % self.trainer.accumulate_grad_batches] if self._weighed else None
+        weighs = self.weighting.needs_reference and before is None
         loss = weighted_loss(
             self.policy,
             batch,
@@ -229,11 +243,13 @@ class MidTrainingModule(pl.LightningModule):
             z_loss=self.z_loss,
             distillation=self.distillation,
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
-            weigh_globally=global_weights(strategy) if isinstance(strategy, ParallelStrategy) else None,
+            weigh_globally=partial(global_weights, self.trainer.strategy),
+            before=before,
         )
-        self._window.add(loss, batch.rows.tolist())
-        if self._window.broken and self.trainer.world_size == 1:
-            stop(self.global_step, "loss", self._window.broken, loss.total)
+        rows = batch.rows.tolist()
+        self._window.add(loss, rows, fault(self.weighting, loss.weights, loss.signals, rows))
+        if self.trainer.world_size == 1:
+            self._window.stop_if_broken(self.global_step, loss.total, is_faulty=self._window.fault is not None)
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
 
@@ -244,9 +260,9 @@ class MidTrainingModule(pl.LightningModule):
         """
         if not self._window.is_full:
             return
-        total, normalizer = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
-        if not torch.isfinite(total):  # on every rank, so that none waits for one that has stopped
-            stop(self.global_step, "loss", self._window.broken, total)
+        total, normalizer, faults = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
+        # On every rank, so that none waits for one that has stopped.
+        self._window.stop_if_broken(self.global_step, total, is_faulty=bool(faults > 0))
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
         scale = (self.tokens_per_step / normalizer).item()
         self.log("train/loss", (total / normalizer).float(), prog_bar=True)
@@ -271,28 +287,12 @@ class MidTrainingModule(pl.LightningModule):
         self._window.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        nll, mask = self(batch), batch.mask
-        for source, mean in enumerate(self._means()):
-            mean.update(nll[mask & (batch.source_ids == source)])
+        self.means.update(self(batch), batch)
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        self._log_means("val")
+        self.means.log(self, "val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_means("test")
-
-    def _means(self) -> list[MeanMetric]:
-        return [mean for mean in self.means if isinstance(mean, MeanMetric)]
-
-    def _log_means(self, prefix: str) -> None:
-        names = self.data.manifest.sources.get("validation", [])
-        means = self._means()
-        totals = torch.stack([torch.stack([m.mean_value, m.weight]) for m in means]) if means else None
-        for name, mean in zip(names, means, strict=True):
-            self.log(f"{prefix}/nll/{name}", mean.compute())
-            mean.reset()
-        if totals is not None:
-            sums, counts = self.trainer.strategy.reduce(totals, reduce_op="sum").sum(0)
-            self.log(f"{prefix}/nll", sums / counts, prog_bar=True)
+        self.means.log(self, "test")

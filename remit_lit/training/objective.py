@@ -8,15 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
-from remit_lit.errors import NonFiniteError
+from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
+from remit_lit.weighting.checks import checked_weights
 
 # Weights of this rank's tokens, [batch, time], where a strategy weighs the micro-batches of all ranks as one.
 WeighGlobally = Callable[[TokenWeighting, TokenSignals], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class WeighedBefore:
+    """One micro-batch of a step that was weighed as a whole.
+
+    Attributes:
+        signals: what the strategy saw of it, each [batch, time].
+        weights: constants of the loss, [batch, time].
+        share: the step's normaliser as a share of its counted tokens, scalar.
+    """
+
+    signals: TokenSignals
+    weights: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +40,7 @@ class WeightedLoss:
     """The loss of one micro-batch before it is divided.
 
     Attributes:
-        total: weighted sum of token losses in nats, with gradient, scalar.
+        total: weighted sum of token losses in nats and ``normalizer`` times the z-loss, with gradient, scalar.
         normalizer: what the sums of all ranks and accumulated micro-batches are divided by, in tokens, scalar.
         nll: of the policy in nats, detached, [batch, time].
         weights: of the tokens, detached, [batch, time].
@@ -50,11 +66,17 @@ def weighted_loss(
     distillation: Distillation | None = None,
     teacher: LiveReference | None = None,
     weigh_globally: WeighGlobally | None = None,
+    before: WeighedBefore | None = None,
 ) -> WeightedLoss:
     """Forward pass, weights, and the weighted sum of losses.
 
-    Weights that are constants and depend on their own row only are computed while the row's logits are at hand
-    (``weighted_nll``). All others need every NLL first, and recompute the logits in backward (``token_nll``).
+    Weights that are known before, and those that are constants and depend on their own row only, take one pass, while
+    a row's logits are at hand (``weighted_nll``). All others need every NLL first, and recompute the logits in backward
+    (``token_nll``).
+
+    The z-loss is a mean over all counted tokens, which neither weights nor the distillation's alpha touch. Since the
+    total is divided by the normaliser later, it enters times the normaliser's share of the counted tokens: of the step
+    where a first pass found it, of the micro-batch otherwise.
 
     Args:
         model: the policy.
@@ -63,44 +85,58 @@ def weighted_loss(
         neutral_ids: ids of tokens that get weight 1, int64 [ids].
         reference_nll: of the frozen reference, nats, [batch, time].
         base_nll: stands for the policy's NLL in the strategy's comparison, nats, [batch, time].
-        z_loss: coefficient of the squared log-normaliser.
+        z_loss: coefficient of the mean squared log-normaliser.
         distillation: settings of the distillation term.
         teacher: the live reference that the policy is distilled from.
-        weigh_globally: how strategies of batch scope weigh; None takes this micro-batch alone.
+        weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
+        before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll`` and
+            ``base_nll``.
     """
     targets = batch.targets
     hidden, head = hidden_states(model, batch.inputs), loss_head(model)
-    seen = TokenSignals(
-        policy_nll=torch.zeros_like(targets, dtype=torch.float32) if base_nll is None else base_nll,
-        mask=batch.mask,
-        reference_nll=reference_nll,
-        segment_ids=batch.segment_ids,
-        neutral=torch.isin(targets, neutral_ids),
-    )
+    unknown = torch.zeros_like(targets, dtype=torch.float32)
+    seen = signals_of(batch, unknown if base_nll is None else base_nll, reference_nll, neutral_ids)
+    if before is not None:
+        seen = before.signals
 
     def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
-        return signals if base_nll is not None else replace(signals, policy_nll=nll)
+        return signals if base_nll is not None or before is not None else replace(signals, policy_nll=nll)
 
-    if weighting.scope == "row" and weighting.detach:
+    data_share = 1.0 if distillation is None or teacher is None else 1 - distillation.alpha
+    if before is not None or takes_one_pass(weighting, z_loss):
+        coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
         collected: list[Tensor] = []
 
         def weigh(rows: slice, nll: Tensor) -> Tensor:
-            collected.append(weighting.weights(compared(_rows(seen, rows), nll)))
-            return collected[-1]
+            known = None if before is None else before.weights[rows]
+            collected.append(checked_weights(weighting, compared(_rows(seen, rows), nll)) if known is None else known)
+            return data_share * collected[-1]
 
-        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=z_loss))
+        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=coefficient))
         weights = torch.cat(collected)
     else:
         nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
         signals = compared(seen, nll.detach() if weighting.detach else nll)
-        is_global = weigh_globally is not None and weighting.scope == "batch"
-        weights = weigh_globally(weighting, signals) if is_global else weighting.weights(signals)  # type: ignore[misc]
-        total = (weights * (nll + z_loss * log_normalizer**2)).sum()
+        weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
+        weights = weigh_all(weighting, signals)
+        share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
+        total = data_share * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and teacher is not None:
-        total = _distilled(total, weights, hidden, head, batch, distillation, teacher)
+        total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
+
+
+def signals_of(batch: Batch, policy_nll: Tensor, reference_nll: Tensor | None, neutral_ids: Tensor) -> TokenSignals:
+    """What a strategy sees of a batch: NLLs in nats, [batch, time], and ids of tokens that get weight 1, [ids]."""
+    return TokenSignals(
+        policy_nll=policy_nll,
+        mask=batch.mask,
+        reference_nll=reference_nll,
+        segment_ids=batch.segment_ids,
+        neutral=torch.isin(batch.targets, neutral_ids),
+    )
 
 
 def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
@@ -108,8 +144,13 @@ def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
     return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
-def _distilled(
-    total: Tensor,
+def takes_one_pass(weighting: TokenWeighting, z_loss: float) -> bool:
+    """Whether gradients can be made row by row: neither the weights nor the z-loss's share wait for other rows."""
+    divides_by_counted = type(weighting).normalizer is TokenWeighting.normalizer
+    return weighting.scope == "row" and weighting.detach and (z_loss == 0 or divides_by_counted)
+
+
+def _divergence(
     weights: Tensor,
     hidden: Tensor,
     head: nn.Module,
@@ -121,7 +162,7 @@ def _distilled(
     divergence: Tensor = head(
         hidden, lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, weights, settings)
     )
-    return (1 - settings.alpha) * total + settings.alpha * divergence
+    return divergence
 
 
 @dataclass
@@ -131,10 +172,11 @@ class Window:
     Attributes:
         num_rows: rows of all micro-batches of a step on this rank.
         device: where losses are.
-        sums: of weighted losses in nats, and of what they are divided by in tokens, float64 [2]. No buffer of a module:
-            half-precision plugins would round it.
+        sums: of weighted losses in nats, of what they are divided by in tokens, and of micro-batches with faulty
+            weights, float64 [3]. No buffer of a module: half-precision plugins would round it.
         rows: numbers of the rows so far.
         broken: those of micro-batches whose loss is not finite.
+        fault: the first found in this rank's weights.
     """
 
     num_rows: int
@@ -142,20 +184,30 @@ class Window:
     sums: Tensor = field(init=False)
     rows: list[int] = field(init=False)
     broken: list[int] = field(init=False)
+    fault: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Begin the next step."""
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.rows, self.broken = [], []
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.rows, self.broken, self.fault = [], [], None
 
-    def add(self, loss: WeightedLoss, rows: list[int]) -> None:
-        """Take in a micro-batch."""
+    def add(self, loss: WeightedLoss, rows: list[int], fault: str | None) -> None:
+        """Take in a micro-batch, and what is wrong with its weights."""
         self.rows += rows
         self.broken += [] if torch.isfinite(loss.total) else rows
-        self.sums += torch.stack([loss.total.detach(), loss.normalizer]).double()
+        self.fault = self.fault or fault
+        faults = loss.total.new_tensor(float(fault is not None))
+        self.sums += torch.stack([loss.total.detach(), loss.normalizer, faults]).double()
+
+    def stop_if_broken(self, step: int, total: Tensor, *, is_faulty: bool) -> None:
+        """Raise ConfigError for faulty weights and NonFiniteError for a total that is not finite."""
+        if is_faulty:
+            raise ConfigError(self.fault or "model.weighting: another rank's weights are faulty; its message says how")
+        if not torch.isfinite(total):
+            stop(step, "loss", self.broken, total)
 
     @property
     def is_full(self) -> bool:

@@ -39,6 +39,18 @@ class TokenSignals:
         """``policy_nll - reference_nll`` in nats, at least float32, 0 where ``mask`` is False, [batch, time].
 
         Raises:
+            ConfigError, NonFiniteError: as :meth:`reference_log_likelihood`.
+        """
+        policy_nll = self.policy_nll.detach() if detach else self.policy_nll
+        reference = self.reference_log_likelihood()
+        return torch.where(
+            self.mask, policy_nll.to(torch.promote_types(policy_nll.dtype, torch.float32)) + reference, 0.0
+        )
+
+    def reference_log_likelihood(self) -> Tensor:
+        """``-reference_nll`` in nats, at least float32, 0 where ``mask`` is False, [batch, time].
+
+        Raises:
             ConfigError: there is no reference.
             NonFiniteError: the reference score of a counted token is NaN or infinite; names the rows of the batch.
         """
@@ -48,9 +60,8 @@ class TokenSignals:
         if broken.any():
             rows = broken.any(dim=1).nonzero().flatten().tolist()
             raise NonFiniteError(f"reference_nll: NaN or infinite at counted tokens of row(s) {rows} of the batch")
-        policy_nll = self.policy_nll.detach() if detach else self.policy_nll
-        dtype = torch.promote_types(policy_nll.dtype, torch.float32)
-        return torch.where(self.mask, policy_nll.to(dtype) - self.reference_nll.detach().to(dtype), 0.0)
+        dtype = torch.promote_types(self.reference_nll.dtype, torch.float32)
+        return torch.where(self.mask, -self.reference_nll.detach().to(dtype), 0.0)
 
     def settle(self, weights: Tensor) -> Tensor:
         """Give neutral tokens weight 1 and uncounted tokens weight 0, [batch, time]."""
@@ -81,14 +92,17 @@ class TokenWeighting(ABC):
     Attributes:
         needs_reference: ``weights`` reads ``reference_nll``.
         selects_rows: ``select_rows`` chooses rows before training.
-        scope: what a weight depends on. "row" lets the loss be computed in one pass, row by row;
-            "batch" means that all rows of the micro-batch are ranked together.
-        detach: weights are constants of the loss. False sends gradients through them, at the price of a second pass.
+        scope: which rows :meth:`weights` is given at once, and so what a weight may depend on. "row": some rows, each
+            of which must be weighed as if it were alone; the loss then takes one pass. "batch": the rows of one
+            micro-batch of all ranks. "step": the rows of an optimizer step, all ranks and micro-batches of it, in the
+            order of the data; that takes a forward pass before the step. :mod:`remit_lit.weighting.rho1` compares them.
+        detach: weights are constants of the loss. False sends gradients through them, at the price of a second pass;
+            not with scope "step".
     """
 
     needs_reference: ClassVar[bool] = False
     selects_rows: ClassVar[bool] = False
-    scope: Literal["row", "batch"] = "row"
+    scope: Literal["row", "batch", "step"] = "row"
     detach: bool = True
 
     @property

@@ -1,4 +1,21 @@
-"""RHO-1, selective language modelling (arXiv:2404.07965)."""
+"""RHO-1, selective language modelling (arXiv:2404.07965).
+
+The paper ranks the tokens "within the batch" (its eq. 4). Where an optimizer step is split over devices and accumulated
+micro-batches, that has three readings, which ``scope`` names:
+
+``"step"``
+    The batch is the optimizer step. Which tokens are kept depends on the rows of the step alone, not on how they are
+    split. The weights are known only when every NLL is, so the policy makes a first pass, without gradient or dropout,
+    over all micro-batches of the step: one more forward pass, as a live reference is. The reference is asked once.
+``"batch"``
+    The batch is one micro-batch on all ranks: ``data.batch_size`` x ranks rows. The choice depends on the accumulation:
+    with 8 devices, 4 rows and 16 micro-batches, tokens compete within 32 rows, and an easy micro-batch keeps the same
+    share as a hard one. It costs a second computation of the logits.
+``"row"``
+    Each row by itself, so that the choice depends on neither and costs nothing more; every row keeps the same share.
+
+Two splits of a step round differently, so "the same" is meant up to excess losses that are equal within that rounding.
+"""
 
 from typing import ClassVar, Literal
 
@@ -17,15 +34,17 @@ class Rho1(TokenWeighting):
 
     Args:
         keep: share of ranked tokens kept, in (0, 1]. Paper: 0.6 for its 1.1B model, 0.7 for 7B.
-        scope: tokens are ranked within the micro-batch ("batch", as in the paper) or within each row ("row").
+        scope: which tokens are ranked together: those of an optimizer step ("step"), of a micro-batch on all ranks
+            ("batch"), or of each row ("row"). Only "batch" depends on how a step is split; "step" takes one more
+            forward pass. See :mod:`remit_lit.weighting.rho1`.
     """
 
     needs_reference: ClassVar[bool] = True
 
-    def __init__(self, keep: float = 0.6, scope: Literal["batch", "row"] = "batch") -> None:
+    def __init__(self, keep: float = 0.6, scope: Literal["batch", "row", "step"] = "batch") -> None:
         require_range("Rho1.keep", keep, 0.0, 1.0)
-        if scope not in ("batch", "row"):
-            raise ConfigError(f"Rho1.scope: got {scope!r}; give 'batch' or 'row'")
+        if scope not in ("batch", "row", "step"):
+            raise ConfigError(f"Rho1.scope: got {scope!r}; give 'batch', 'row' or 'step'")
         self.keep, self.scope = keep, scope
 
     def weights(self, signals: TokenSignals) -> Tensor:
@@ -35,7 +54,7 @@ class Rho1(TokenWeighting):
             ConfigError: no reference.
             NonFiniteError: a NaN or infinite reference score, naming the row.
         """
-        shape = (1, -1) if self.scope == "batch" else signals.mask.shape
+        shape = signals.mask.shape if self.scope == "row" else (1, -1)
         ranked = signals.ranked.reshape(shape)
         excess = signals.excess_loss().reshape(shape).masked_fill(~ranked, -torch.inf)
         counts = ranked.sum(1, keepdim=True)

@@ -2,11 +2,14 @@
 
 import statistics
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from remit_lit import losses
 from remit_lit.losses import token_nll, weighted_nll
 from tests.benchmarks.measure import Figure, interleave, peak_extra_bytes, ratio, seconds
 
@@ -57,4 +60,29 @@ def _at(vocab: int, repeats: int) -> list[Figure]:
             ),
             ratio(f"{title} / {at}, time", times[name], times["full"], time_bar, note(times, name, 1, "s")),
         ]
-    return lines
+    return [*lines, _half(vocab, repeats)]
+
+
+def _half(vocab: int, repeats: int) -> Figure:
+    """What it costs that logits of bfloat16 operands are float32, and not rounded to bfloat16."""
+    torch.manual_seed(0)
+    hidden = torch.randn(_BATCH, _TIME, _DIM, dtype=torch.bfloat16, requires_grad=True)
+    weight = (torch.randn(vocab, _DIM) * 0.05).bfloat16().requires_grad_()
+    targets = torch.randint(0, vocab, (_BATCH, _TIME))
+
+    def one_pass() -> None:
+        weighted_nll(hidden, weight, targets, lambda rows, nll: torch.ones_like(nll))[0].backward()
+
+    def rounded() -> None:
+        with mock.patch.object(losses._Head, "logits", _rounded_logits):
+            one_pass()
+
+    found = interleave({"wide": lambda: seconds(one_pass), "rounded": lambda: seconds(rounded)}, repeats)
+    note = f"{statistics.median(found['wide']):.2f} against {statistics.median(found['rounded']):.2f} s"
+    name = f"one-pass loss of bfloat16 with float32 logits / with logits rounded to bfloat16, {vocab:,} tokens, time"
+    return ratio(name, found["wide"], found["rounded"], None, note)
+
+
+def _rounded_logits(head: Any, tokens: slice) -> Tensor:
+    logits: Tensor = linear(head.hidden[tokens], head.weight)
+    return logits.float()

@@ -89,6 +89,7 @@ def test_parameters_are_those_of_the_model(tiny_policy_dir: Path, tiny_reference
     assert sizes.flops == own
     frozen = LiveReference(ModelSpec(str(tiny_reference_dir)))
     assert count_of(module(tiny_policy_dir, weighting=ReMiT(), reference=frozen)).flops == own * 4 / 3
+    assert count_of(module(tiny_policy_dir, weighting=Rho1(scope="step"), reference=frozen)).flops == own * 5 / 3
 
 
 def test_untied_embeddings_count_twice(tmp_path: Path) -> None:

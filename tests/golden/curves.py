@@ -18,8 +18,11 @@ STEPS = 20
 STRATEGIES: dict[str, TokenWeighting] = {
     "ntp": NextTokenPrediction(),
     "remit": ReMiT(),
+    "remit-standardized": ReMiT(center="standardized"),
+    "remit-reference": ReMiT(delta="reference"),
     "shuffled": ShuffledReMiT(),
     "rho1": Rho1(),
+    "rho1-step": Rho1(scope="step"),
     "miniplm": MiniPLM(),
     "distillation": NextTokenPrediction(),
 }

@@ -18,7 +18,7 @@ from remit_lit.runs.checkpoint_io import CheckpointFiles
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.run_record import RunRecord
 from remit_lit.training.distillation import Distillation
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT
+from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 from tests.helpers import TIME, build, fit, save_model
 
 STEPS, ROWS_PER_STEP = 3, 2 * 2  # a batch of 2 rows, accumulated twice
@@ -53,13 +53,18 @@ def live(path: Path) -> LiveReference:
 
 
 def expected(
-    reference_flops: float, scoring_flops: float | None = 0.0, *, once: float | None = 0.0, always: float = 0.0
+    reference_flops: float,
+    scoring_flops: float | None = 0.0,
+    *,
+    policy: float = TOKENS * POLICY,
+    once: float | None = 0.0,
+    always: float = 0.0,
 ) -> dict[str, Any]:
     """``once`` is what the first run with cached scores takes beside the policy, ``always`` what every run does."""
-    further = TOKENS * POLICY + always
+    further = policy + always
     return {
         "tokens": TOKENS,
-        "policy_flops": TOKENS * POLICY,
+        "policy_flops": pytest.approx(policy, rel=1e-12),
         "reference_flops": pytest.approx(reference_flops, rel=1e-12),
         "scoring_flops": scoring_flops if scoring_flops is None else pytest.approx(scoring_flops, rel=1e-12),
         "first_run_flops": once if once is None else pytest.approx(further + once, rel=1e-12),
@@ -93,6 +98,18 @@ def test_a_base_costs_another(
 ) -> None:
     settings = {"weighting": ReMiT(), "reference": live(small_reference), "base": live(tiny_reference_dir)}
     found = cost(tiny_rows, tiny_policy_dir, tmp_path / "run", **settings)
+    once = num_rows(tiny_rows) * TIME * (REFERENCE + POLICY) / 3
+    assert found == expected(TOKENS * (REFERENCE + POLICY) / 3, once=once)
+
+
+def test_a_first_pass_over_the_step_costs_a_forward_pass_of_the_policy_unless_a_base_stands_for_it(
+    tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tiny_reference_dir: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"weighting": Rho1(scope="step"), "reference": live(small_reference)}
+    found = cost(tiny_rows, tiny_policy_dir, tmp_path / "one", **settings)
+    once = num_rows(tiny_rows) * TIME * REFERENCE / 3
+    assert found == expected(TOKENS * REFERENCE / 3, policy=TOKENS * POLICY * 4 / 3, once=once)
+    found = cost(tiny_rows, tiny_policy_dir, tmp_path / "two", base=live(tiny_reference_dir), **settings)
     once = num_rows(tiny_rows) * TIME * (REFERENCE + POLICY) / 3
     assert found == expected(TOKENS * (REFERENCE + POLICY) / 3, once=once)
 
@@ -137,6 +154,7 @@ def test_no_forward_pass_is_missed(
     cases: dict[str, dict[str, Any]] = {
         "remit": {"weighting": ReMiT()},
         "teacher": {"distillation": Distillation()},
+        "step": {"weighting": Rho1(scope="step")},
         "both": {"weighting": ReMiT(), "distillation": Distillation()},
         "rows": {"weighting": MiniPLM(), "base": live(small_reference)},
         "rows and teacher": {"weighting": MiniPLM(), "base": live(small_reference), "distillation": Distillation()},

@@ -29,7 +29,7 @@ def slow_divergence(student: Tensor, teacher: Tensor, weights: Tensor, temperatu
         t_sum = math.fsum(math.exp(value) for value in t)
         divergence = math.fsum(math.exp(b) / t_sum * (s_normalizer - a) for a, b in zip(s, t, strict=True))
         total += weights[tuple(place)].item() * divergence
-    return total
+    return temperature**2 * total
 
 
 class Outputs(NamedTuple):
@@ -81,10 +81,24 @@ def test_value_and_gradient_equal_full_logits(student_vocab, teacher_vocab, temp
     vocab = min(student_vocab, teacher_vocab)
     target = (other[..., :vocab] / temperature).softmax(-1)
     log_probabilities = (logits[..., :vocab] / temperature).log_softmax(-1)
-    expected = -(weights * (target * log_probabilities).sum(-1)).sum()
+    expected = -(temperature**2) * (weights * (target * log_probabilities).sum(-1)).sum()
     gradients = torch.autograd.grad(found, student.inputs)
     for gradient, wanted in zip(gradients, torch.autograd.grad(expected, student.inputs), strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_hot_distribution_is_as_large_as_that_of_matching_logits():
+    """Hinton et al. 2015, section 2.1: for high temperatures it is (student - teacher) / vocab, for centred logits."""
+    vocab = 8
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(1, 1, vocab, generator=generator) for _ in range(2))
+    student, teacher = (v - v.mean() for v in (student, teacher))
+    hidden, identity = student.clone().requires_grad_(), torch.eye(vocab)
+    total = distillation_sum(
+        hidden, (identity, None), teacher, (identity, None), torch.ones(1, 1), Distillation(1, 1e3)
+    )
+    (gradient,) = torch.autograd.grad(total, hidden)
+    torch.testing.assert_close(gradient, (student - teacher) / vocab, rtol=0, atol=1e-3)
 
 
 def test_the_teacher_receives_no_gradient():
@@ -139,6 +153,7 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
         weighting,
         neutral_ids=NO_NEUTRAL,
         reference_nll=teacher.nll(batch),
+        z_loss=0.01,
         distillation=settings,
         teacher=teacher,
     )
@@ -148,7 +163,8 @@ def test_the_objective_mixes_both_losses(tiny_policy_dir, tmp_path, batch, weigh
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
     divergence = -((other / 2).softmax(-1) * (logits / 2).log_softmax(-1)).sum(-1)
     tokens = loss.weights.sum() if isinstance(weighting, Rho1) else (targets != -100).sum()
-    expected = (loss.weights * ((1 - alpha) * nll + alpha * divergence)).sum() / tokens
+    expected = (loss.weights * ((1 - alpha) * nll + alpha * 2.0**2 * divergence)).sum() / tokens
+    expected = expected + 0.01 * logits.logsumexp(-1)[targets != -100].square().mean()
     found = loss.total / loss.normalizer
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     parameters = list(policy.parameters())

@@ -52,7 +52,8 @@ def test_the_loss_equals_full_logits(tiny_rows_split, tiny_reference_dir, tmp_pa
         is_rho1 = isinstance(weighting, Rho1)
         weights = torch.tensor(slow.rho1(signals, scope=weighting.scope) if is_rho1 else slow.ntp(signals))
     normalizer = weights.sum() if isinstance(weighting, Rho1) else mask.sum()
-    expected = (weights * (nll + z_loss * logits_of(plain, batch).logsumexp(-1) ** 2)).sum() / normalizer
+    squared = logits_of(plain, batch).logsumexp(-1)[mask] ** 2
+    expected = (weights * nll).sum() / normalizer + z_loss * squared.mean()
     assert loss.normalizer == normalizer
     torch.testing.assert_close(loss.weights, weights, rtol=0, atol=2e-6)
     torch.testing.assert_close(loss.nll, nll.detach(), rtol=1e-5, atol=1e-6)
@@ -105,3 +106,23 @@ def test_undetached_weights_send_gradients(tiny_rows_split, tiny_policy_dir, tin
         ((torch.where(ranked, weights, 1.0) * nll)[mask].sum() / mask.sum()).backward()
         assert_same(gradients[detach], gradients_of(plain))
     assert max((gradients[True][n] - gradients[False][n]).abs().max() for n in gradients[True]) > 1e-3
+
+
+@pytest.mark.parametrize("scope", ["row", "batch", "step"])
+def test_z_loss_counts_every_target_once_whatever_is_dropped(
+    tiny_rows_split, tiny_policy_dir, tiny_reference_dir, scope
+):
+    """The gradients of keeping a tenth differ from those of keeping all by what the NLLs make of it alone."""
+    batch = get_batch(tiny_rows_split, range(5))
+    reference_nll = live(tiny_reference_dir).nll(batch)
+    found = []
+    for z_loss in (0.0, 0.5):
+        policy = ModelSpec(str(tiny_policy_dir)).load()
+        loss = weighted_loss(
+            policy, batch, Rho1(0.1, scope), neutral_ids=NEUTRAL, reference_nll=reference_nll, z_loss=z_loss
+        )
+        (loss.total / loss.normalizer).backward()
+        found.append(gradients_of(policy))
+    plain = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
+    (0.5 * logits_of(plain, batch).logsumexp(-1)[batch.mask].square().mean()).backward()
+    assert_same({name: found[1][name] - found[0][name] for name in found[0]}, gradients_of(plain), atol=2e-6)

@@ -147,7 +147,9 @@ def test_the_logged_loss_and_norm_are_those_of_the_step(tiny_rows_split, tiny_po
 
 
 @pytest.mark.parametrize("neutral", [True, False])
-def test_special_and_named_tokens_are_neutral(tiny_rows, tiny_policy_dir, tiny_reference_dir, tmp_path, neutral):
+def test_special_and_named_tokens_are_neutral_by_one_switch(
+    tiny_rows, tiny_policy_dir, tiny_reference_dir, tmp_path, neutral
+):
     run = fit(
         tiny_rows,
         tiny_policy_dir,
@@ -155,12 +157,12 @@ def test_special_and_named_tokens_are_neutral(tiny_rows, tiny_policy_dir, tiny_r
         steps=1,
         weighting=ReMiT(),
         reference=live(tiny_reference_dir),
-        neutral_special_tokens=neutral,
+        neutral_tokens=neutral,
         neutral_token_ids=[5, 7],
     )
     targets = get_batch(tiny_rows, run.recorder.rows[0]).targets
     weights = run.recorder.weights[0]
-    for token, expected in {1: neutral, 5: True, 7: True, 6: False, 8: False}.items():
+    for token, expected in {1: neutral, 5: neutral, 7: neutral, 6: False, 8: False}.items():
         chosen = weights[targets == token]
         assert len(chosen) and bool((chosen == 1).all()) is expected
 

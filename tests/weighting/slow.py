@@ -68,9 +68,18 @@ def ntp(signals: TokenSignals) -> Rows:
 
 
 def remit(
-    signals: TokenSignals, *, epsilon: float = 0.2, slope: float = 1.0, center: str = "row", clip: bool = True
+    signals: TokenSignals,
+    *,
+    epsilon: float = 0.2,
+    slope: float = 1.0,
+    center: str = "row",
+    clip: bool = True,
+    delta: str = "excess",
 ) -> Rows:
     ranked, excess = _ranked(signals), _excess(signals)
+    if delta == "reference":
+        assert signals.reference_nll is not None
+        excess = [[-value for value in row] for row in signals.reference_nll.tolist()]
     segments = None if signals.segment_ids is None else signals.segment_ids.tolist()
     weights = {}
     for b, row in enumerate(ranked):
@@ -78,13 +87,16 @@ def remit(
         for t in places:
             if center == "none":
                 mean = 0.0
-            elif center == "row":
+            elif center in ("row", "standardized"):
                 mean = math.fsum(excess[b][s] for s in places) / len(places)
             else:
                 assert segments is not None
                 same = [s for s in places if segments[b][s] == segments[b][t]]
                 mean = math.fsum(excess[b][s] for s in same) / len(same)
-            weight = 2.0 / (1.0 + math.exp(-slope * (excess[b][t] - mean)))
+            centered = excess[b][t] - mean
+            if center == "standardized" and len(places) > 1:
+                centered /= math.sqrt(math.fsum((excess[b][s] - mean) ** 2 for s in places) / len(places))
+            weight = 2.0 / (1.0 + math.exp(-slope * centered))
             weights[b, t] = min(max(weight, 1.0 - epsilon), 1.0 + epsilon) if clip else weight
     return _settled(signals, weights)
 

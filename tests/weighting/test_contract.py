@@ -14,10 +14,13 @@ COMPARING = {
     "remit": ReMiT(),
     "remit-segment": ReMiT(center="segment"),
     "remit-none": ReMiT(center="none"),
+    "remit-standardized": ReMiT(center="standardized"),
+    "remit-reference": ReMiT(delta="reference"),
     "remit-unclipped": ReMiT(clip=False),
     "remit-attached": ReMiT(detach=False),
     "rho1": Rho1(),
     "rho1-row": Rho1(scope="row"),
+    "rho1-step": Rho1(scope="step"),
 }
 ALL = COMPARING | {"ntp": NextTokenPrediction(), "miniplm": MiniPLM(), "custom": HardTokens()}
 

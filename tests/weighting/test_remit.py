@@ -11,7 +11,9 @@ from tests.weighting import slow
 SETTINGS = [
     {"center": center, "clip": clip, "slope": slope, "epsilon": epsilon}
     for center, (clip, epsilon), slope in product(
-        ("row", "segment", "none"), ((True, 0.2), (True, 0.5), (True, 1.0), (False, 0.2)), (0.3, 1.0, 3.0)
+        ("row", "segment", "none", "standardized"),
+        ((True, 0.2), (True, 0.5), (True, 1.0), (False, 0.2)),
+        (0.3, 1.0, 3.0),
     )
 ]
 
@@ -26,6 +28,26 @@ def test_weights_follow_the_formula(settings, dtype):
         torch.testing.assert_close(
             weights.double(), torch.tensor(slow.remit(signals, **settings)).double(), rtol=0, atol=2e-6
         )
+
+
+@pytest.mark.parametrize("center", ["row", "segment", "none", "standardized"])
+def test_the_references_loss_alone_leaves_the_policy_out(center):
+    signals = slow.random_signals(0)
+    weights = ReMiT(center=center, delta="reference").weights(signals)
+    expected = torch.tensor(slow.remit(signals, center=center, delta="reference"))
+    torch.testing.assert_close(weights, expected, rtol=0, atol=2e-6)
+    other = replace(signals, policy_nll=slow.random_signals(1).policy_nll)
+    assert torch.equal(ReMiT(center=center, delta="reference").weights(other), weights)
+    assert not torch.equal(ReMiT(center=center).weights(other), ReMiT(center=center).weights(signals))
+
+
+def test_standardized_weights_do_not_depend_on_the_unit_and_equal_tokens_weigh_one():
+    signals = slow.random_signals(0)
+    doubled = replace(signals, policy_nll=3 * signals.policy_nll, reference_nll=3 * signals.reference_nll)
+    strategy = ReMiT(center="standardized", clip=False)
+    torch.testing.assert_close(strategy.weights(doubled), strategy.weights(signals), rtol=0, atol=2e-6)
+    equal = replace(signals, policy_nll=signals.reference_nll + 0.1)
+    assert torch.equal(strategy.weights(equal), signals.mask.float())
 
 
 @pytest.mark.parametrize("center", ["row", "none"])
@@ -95,6 +117,7 @@ def test_segments_without_documents_are_refused(detached):
         *(("epsilon", value) for value in (0.0, -0.2, 1.01, float("nan"))),
         *(("slope", value) for value in (0.0, -1.0, float("nan"), float("inf"))),
         *(("center", value) for value in ("document", "", None)),
+        *(("delta", value) for value in ("policy", None)),
     ],
 )
 def test_settings_out_of_range_are_refused(field, value):

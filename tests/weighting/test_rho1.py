@@ -8,7 +8,7 @@ from remit_lit.weighting import Rho1, TokenSignals
 from tests.weighting import slow
 
 
-@pytest.mark.parametrize("scope", ["batch", "row"])
+@pytest.mark.parametrize("scope", ["batch", "row", "step"])
 @pytest.mark.parametrize("keep", [0.01, 0.3, 0.6, 0.7, 1.0])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -21,21 +21,26 @@ def test_weights_follow_the_formula(scope, keep, ties, dtype):
 
 
 @pytest.mark.parametrize(
-    ("scope", "kept"), [("batch", [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]), ("row", [[1, 1, 1, 0, 0]] * 2)]
+    ("scope", "kept"),
+    [
+        ("step", [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]),
+        ("batch", [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]),
+        ("row", [[1, 1, 1, 0, 0]] * 2),
+    ],
 )
 def test_of_equal_tokens_the_earlier_are_kept(scope, kept):
     signals = TokenSignals(torch.ones(2, 5), torch.ones(2, 5, dtype=torch.bool), torch.zeros(2, 5))
     assert Rho1(0.6, scope).weights(signals).tolist() == kept
 
 
-@pytest.mark.parametrize("scope", ["batch", "row"])
+@pytest.mark.parametrize("scope", ["batch", "row", "step"])
 def test_a_batch_without_counted_tokens_weighs_nothing(scope):
     signals = replace(slow.random_signals(0), mask=torch.zeros(6, 23, dtype=torch.bool))
     weights = Rho1(scope=scope).weights(signals)
     assert not weights.any() and Rho1().normalizer(weights, signals.mask) == 0
 
 
-@pytest.mark.parametrize("scope", ["batch", "row"])
+@pytest.mark.parametrize("scope", ["batch", "row", "step"])
 def test_needs_no_neutral_tokens(scope):
     signals = replace(slow.random_signals(0), neutral=None)
     assert Rho1(scope=scope).weights(signals).tolist() == slow.rho1(signals, scope=scope)
@@ -50,7 +55,7 @@ def test_rows_are_ranked_together_in_the_batch_and_apart_by_row():
     assert Rho1(scope="batch").weights(easier)[0].sum() == signals.mask[0].sum()
 
 
-@pytest.mark.parametrize("scope", ["batch", "row"])
+@pytest.mark.parametrize("scope", ["batch", "row", "step"])
 def test_divides_by_the_tokens_that_weigh(scope):
     signals = slow.random_signals(1)
     strategy = Rho1(scope=scope)

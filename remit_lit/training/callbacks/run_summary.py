@@ -52,6 +52,8 @@ class RunSummary(pl.Callback):
             console.print(self._table())
         elif "train/loss" in trainer.callback_metrics:
             console.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
+        if module.first_pass is not None:
+            console.print(module.first_pass.summary(self._seconds))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             for line in getattr(callback, "summary", lambda: [])():
                 console.print(line)

@@ -1,0 +1,99 @@
+"""A first pass, without gradient, over an optimizer step, for strategies that weigh the whole step at once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, nn
+
+from remit_lit.data.batch import Batch
+from remit_lit.losses import token_nll
+from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.reference.reference import Reference
+from remit_lit.training.engines import global_weights
+from remit_lit.training.objective import WeighedBefore, signals_of
+from remit_lit.weighting import TokenSignals, TokenWeighting
+
+
+class FirstPass:
+    """Weigh the tokens of an optimizer step before its micro-batches are trained on.
+
+    The policy is in evaluation mode, so that dropout neither moves the weights nor draws the random numbers of
+    training. Each frozen model is asked once: training takes its NLLs from here.
+
+    Args:
+        weighting: a strategy of scope "step".
+        reference: the frozen model that it compares with.
+        base: stands for the policy in that comparison, which then makes no pass.
+
+    Attributes:
+        seconds: that it has taken so far.
+    """
+
+    def __init__(self, weighting: TokenWeighting, reference: Reference | None, base: Reference | None) -> None:
+        self.weighting = weighting
+        self.reference, self.base = (reference, base) if weighting.needs_reference else (None, None)
+        self.seconds = 0.0
+
+    def __call__(
+        self, policy: nn.Module, batches: Sequence[Batch], neutral_ids: Tensor, strategy: Strategy
+    ) -> list[WeighedBefore]:
+        """The micro-batches of a step on this rank, weighed among those of all ranks.
+
+        Args:
+            policy: the model in training.
+            batches: its micro-batches of the step, on its device.
+            neutral_ids: ids of tokens that get weight 1, int64 [ids].
+            strategy: the engine.
+        """
+        with self._timed(neutral_ids.device), torch.no_grad(), _evaluating(policy):
+            signals = [self._signals(policy, batch, neutral_ids) for batch in batches]
+            step = _joined(signals)
+            weights = global_weights(strategy, self.weighting, step, len(signals))
+            sums = torch.stack([self.weighting.normalizer(weights, step.mask).double(), step.mask.sum().double()])
+            normalizer, counted = strategy.reduce(sums, reduce_op="sum")
+        share = normalizer / counted.clamp(min=1)
+        return [WeighedBefore(*pair, share) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
+
+    def _signals(self, policy: nn.Module, batch: Batch, neutral_ids: Tensor) -> TokenSignals:
+        if self.base is not None:
+            nll = self.base.nll(batch)
+        else:
+            hidden = hidden_states(policy, batch.inputs)
+            nll = loss_head(policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
+        return signals_of(batch, nll, None if self.reference is None else self.reference.nll(batch), neutral_ids)
+
+    def summary(self, seconds: float) -> str:
+        """What it has taken of ``seconds`` of training, in words."""
+        return f"first pass over each step, to weigh it: {self.seconds:.1f} s, {self.seconds / seconds:.0%} of training"
+
+    @contextmanager
+    def _timed(self, device: torch.device) -> Iterator[None]:
+        _finish_work(device)
+        start = time.perf_counter()
+        yield
+        _finish_work(device)
+        self.seconds += time.perf_counter() - start
+
+
+def _finish_work(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def _evaluating(policy: nn.Module) -> Iterator[None]:
+    was_training = policy.training
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train(was_training)
+
+
+def _joined(signals: Sequence[TokenSignals]) -> TokenSignals:
+    columns = {f.name: [getattr(part, f.name) for part in signals] for f in fields(TokenSignals)}
+    return TokenSignals(**{name: torch.cat(values) for name, values in columns.items() if values[0] is not None})
