@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from remit_lit.data.batch import Batch, score_bits
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
+from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.errors import ConfigError
 from remit_lit.losses import IGNORE_INDEX
 
@@ -133,9 +134,11 @@ class Collate:
 
     Attributes:
         document_attention: positions start again at each document, so that documents do not see each other.
+        repetitions: which rows have no target at all, since they only repeat themselves; None masks none.
     """
 
     document_attention: bool
+    repetitions: RepetitionFilter | None = None
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         input_ids = np.stack([row.input_ids for row in rows]).astype(np.int64)
@@ -145,6 +148,8 @@ class Collate:
         targets = np.full_like(input_ids, IGNORE_INDEX)
         targets[:, :-1] = input_ids[:, 1:]
         targets[numbers < 0] = IGNORE_INDEX
+        if self.repetitions is not None:
+            targets[[self.repetitions.repeats(row) for row in input_ids]] = IGNORE_INDEX
         position_ids = np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape)
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX

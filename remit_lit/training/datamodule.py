@@ -11,6 +11,7 @@ import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
+from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
@@ -57,12 +58,14 @@ class PackedData(pl.LightningDataModule):
             from a slow disk.
         repeat_chosen: go over rows that a strategy or a subset chose more often than training on all rows would; false
             refuses that, since a method would then see fewer different tokens than those it is compared with.
-        document_attention: documents in a row do not see each other and positions start again at each. The paper does
-            not say; SmolLM3 was pre-trained so. Give the setting of the model's pre-training.
+        document_attention: documents in a row do not see each other and positions start again at each. Give the setting
+            of the model's pre-training: true for SmolLM3, false for OLMo 2.
         seed: of the order of rows, which is the same for any number of devices. Change it to repeat a run in another
             order.
         validation_batch_size: rows at a time in validation on each device; null is batch_size. More may fit, as
             validation keeps no activations.
+        mask_repetitions: leave rows out of the loss that repeat a few tokens over and over, as OLMo 2 does; null leaves out
+            none.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class PackedData(pl.LightningDataModule):
         seed: int = 0,
         validation_batch_size: int | None = None,
         repeat_chosen: bool = False,
+        mask_repetitions: RepetitionFilter | None = None,
     ) -> None:
         super().__init__()
         for field, value, least in (
@@ -89,7 +93,7 @@ class PackedData(pl.LightningDataModule):
         self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
         self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
         self.repeat_chosen = repeat_chosen
-        self.collate = Collate(document_attention)
+        self.collate = Collate(document_attention, mask_repetitions)
         if prepare is not None:
             prepare.check()
             if self.rows_directory.exists():
