@@ -7,7 +7,6 @@ with "ours") must have its row in the table, so that a value can be changed in t
 import csv
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -73,8 +73,8 @@ def tokenize(
     for name, source in sources.items():
         if isinstance(source, TokenFiles) and source.end != tokenizer.eos_token_id:
             raise ConfigError(
-                f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the files must "
-                "be of that tokenizer"
+                f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the files "
+                "must be of that tokenizer"
             )
         try:
             shards = source.shards()

@@ -27,7 +27,8 @@ class RepetitionFilter:
     def __post_init__(self) -> None:
         if not 1 <= self.min_period <= self.max_period:
             raise ConfigError(
-                f"data.mask_repetitions: got periods of {self.min_period} to {self.max_period}; give 1 or more, in order"
+                f"data.mask_repetitions: got periods of {self.min_period} to {self.max_period}; give 1 or more, in "
+                "order"
             )
         if self.max_count < 2:
             raise ConfigError(f"data.mask_repetitions.max_count: got {self.max_count}; give at least 2")

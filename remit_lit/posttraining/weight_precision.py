@@ -15,8 +15,9 @@ _ORDINARY_WEIGHT = 0.02
 def require_moving_weights(model: ModelSpec, training: Training) -> None:
     """Refuse a learning rate that half-precision weights cannot follow.
 
-    AdamW moves a weight by about the learning rate in a step. Where that is less than half the distance to the next number
-    of the dtype, the sum rounds to the old weight. DeepSpeed keeps float32 copies of such weights, and is let pass.
+    AdamW moves a weight by about the learning rate in a step. Where that is less than half the distance to the next
+    number of the dtype, the sum rounds to the old weight. DeepSpeed keeps float32 copies of
+    such weights, and is let pass.
 
     Raises:
         ConfigError: naming both fields and the least learning rate.
@@ -28,8 +29,8 @@ def require_moving_weights(model: ModelSpec, training: Training) -> None:
     least = torch.finfo(dtype).eps * 2.0**exponent / 2
     if training.learning_rate < least:
         raise ConfigError(
-            f"model.dtype: got {model.dtype} with a training.learning_rate of {training.learning_rate:g}, but weights of "
-            f"{_ORDINARY_WEIGHT} round away steps below {least:.1e}, so most would never move; give float32 (with "
+            f"model.dtype: got {model.dtype} with a training.learning_rate of {training.learning_rate:g}, but weights "
+            f"of {_ORDINARY_WEIGHT} round away steps below {least:.1e}, so most would never move; give float32 (with "
             "training.precision bf16-mixed), or start under DeepSpeed, which keeps float32 copies"
         )
 

@@ -64,8 +64,8 @@ class PackedData(pl.LightningDataModule):
             order.
         validation_batch_size: rows at a time in validation on each device; null is batch_size. More may fit, as
             validation keeps no activations.
-        mask_repetitions: leave rows out of the loss that repeat a few tokens over and over, as OLMo 2 does; null leaves out
-            none.
+        mask_repetitions: leave rows out of the loss that repeat a few tokens over and over, as OLMo 2 does; null leaves
+            out none.
     """
 
     def __init__(

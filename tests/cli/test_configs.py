@@ -34,7 +34,14 @@ ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments"
 # The ReMiT paper's own settings of the methods, and its budget.
 PAPER = [
     f"baselines/{name}.yaml"
-    for name in ("remit_paper", "rho1_paper", "rho1_rl_reference", "miniplm_paper", "distillation_paper", "paper_tokens")
+    for name in (
+        "remit_paper",
+        "rho1_paper",
+        "rho1_rl_reference",
+        "miniplm_paper",
+        "distillation_paper",
+        "paper_tokens",
+    )
 ]
 BASELINES = sorted(
     {str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml")} - {"baselines/results.yaml", *PAPER}
@@ -282,6 +289,12 @@ def test_real_smollm2_takes_the_cached_scores(instantiate: Callable[..., Built])
     built = instantiate("experiments/real_smollm2.yaml")
     assert isinstance(built.module.reference, CachedReference)
     assert built.module.columns == ["nll_rl"]
+
+
+def test_the_claims_policy_is_undamaged_and_its_reference_another_model(instantiate: Callable[..., Built]) -> None:
+    config = yaml.safe_load((ROOT / "experiments/real_claim.yaml").read_text())
+    assert config["model"]["policy"]["path"] == ".cache/real/smollm2"
+    assert instantiate("experiments/real_claim.yaml").module.columns == ["nll_sft"]
 
 
 def test_what_is_not_published_must_be_given(

@@ -1,5 +1,6 @@
 """Raw token ids as a source: the same rows as from their text, and what is said about files that cannot be ids."""
 
+import json
 from pathlib import Path
 
 import datasets
@@ -26,7 +27,7 @@ def ids(byte_tokenizer_dir: Path) -> list[list[int]]:
 
 
 def write(path: Path, documents: list[list[int]], dtype: str = "<u4") -> Path:
-    path.write_bytes(np.array(sum(documents, []), dtype).tobytes())
+    path.write_bytes(np.array([token for ids in documents for token in ids], dtype).tobytes())
     return path
 
 
@@ -36,8 +37,6 @@ def documents_of(source: TokenFiles, vocabulary: int = 10**6) -> list[list[int]]
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rows_are_those_of_the_text(workers, ids, byte_tokenizer_dir, tmp_path) -> None:
-    import json
-
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     write(tmp_path / "a.npy", ids[:7])
     write(tmp_path / "b.npy", ids[7:])

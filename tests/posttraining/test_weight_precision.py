@@ -36,7 +36,7 @@ def test_an_engine_with_float32_copies_may(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("factor", "moves"), [(0.9, False), (1.1, True)])
-def test_the_least_rate_is_where_a_step_moves_an_ordinary_weight(dtype: torch.dtype, factor: float, moves: bool) -> None:
+def test_the_least_rate_is_where_an_ordinary_weight_moves(dtype: torch.dtype, factor: float, moves: bool) -> None:
     # The message's figure, against additions in that dtype.
     model = ModelSpec("lab/base", dtype=str(dtype).removeprefix("torch."))  # type: ignore[arg-type]
     with pytest.raises(ConfigError) as refused:
