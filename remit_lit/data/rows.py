@@ -1,6 +1,7 @@
 """Packed rows as batches: reading, shifting to next-token targets, document boundaries, and the order of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from remit_lit.data.batch import Batch, score_bits
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.repetitions import RepetitionFilter
-from remit_lit.errors import ConfigError
+from remit_lit.data.row_checksums import ROW_FIELDS, read_checksums, require_same
+from remit_lit.errors import ConfigError, DataError
 from remit_lit.losses import IGNORE_INDEX
 
 
@@ -42,6 +44,10 @@ class PackedRows(Dataset[Row]):
         directory: a split of prepared rows.
         columns: score columns by name.
         selection: rows to keep, ascending, int64 [kept]; None keeps all. Items are numbered through the selection.
+
+    Raises:
+        ConfigError: there is no such split, or an earlier version made it.
+        DataError: its files are damaged; and on reading, a row differs from its checksum.
     """
 
     def __init__(
@@ -52,9 +58,12 @@ class PackedRows(Dataset[Row]):
     ) -> None:
         import datasets  # only here: it takes half a second, which a mistake in a config should not wait for
 
-        if not Path(directory).is_dir():
-            raise ConfigError(f"rows: {directory} does not exist; prepare a split {Path(directory).name!r}")
-        self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise ConfigError(f"rows: {directory} does not exist; prepare a split {self.directory.name!r}")
+        with self._damage_named():
+            self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
+        self._checksums = read_checksums(self.directory, len(self.rows))
         self.columns, self.selection = columns or {}, selection
 
     def __len__(self) -> int:
@@ -66,17 +75,23 @@ class PackedRows(Dataset[Row]):
     def __getitems__(self, indices: list[int]) -> list[Row]:
         """What a loader asks a batch of: one read of all rows takes a sixth of the time of as many reads of one."""
         numbers = indices if self.selection is None else [int(self.selection[index]) for index in indices]
-        fields = self.rows[numbers]
+        with self._damage_named():
+            fields = self.rows[numbers]
+            parts = list(zip(*(fields[name] for name in ROW_FIELDS), strict=True))
+        for number, part in zip(numbers, parts, strict=True):
+            require_same(self._checksums, self.directory, number, *part)
         return [
-            Row(
-                number,
-                fields["input_ids"][place],
-                fields["document_lengths"][place],
-                fields["document_sources"][place],
-                {name: column[number] for name, column in self.columns.items()},
-            )
-            for place, number in enumerate(numbers)
+            Row(number, *part, {name: column[number] for name, column in self.columns.items()})
+            for number, part in zip(numbers, parts, strict=True)
         ]
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Say which rows are damaged: `datasets` and Arrow raise whatever a broken file leads them to."""
+        try:
+            yield
+        except Exception as error:
+            raise DataError(f"rows: {self.directory} is damaged ({error}); prepare the rows again") from error
 
 
 @dataclass(frozen=True)
