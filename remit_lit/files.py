@@ -130,7 +130,7 @@ def matching_files(files: str | list[str]) -> list[str]:
             raise ConfigError(f"files: {entry} is a directory; give {Path(entry, '*')}, a pattern of its files")
         if not matches:
             raise ConfigError(f"files: nothing matches {entry!r} in {Path.cwd()}; give paths or glob patterns")
-        # Through links, such as a loop of directories, one entry finds a file again: it is one file, by its shortest path.
+        # Through links, such as a loop of directories, one entry finds a file again: it is one, by its shortest path.
         each: dict[Path, str] = {}
         for path in sorted(matches, key=lambda path: (len(path), path)):
             _require_regular(Path(path))
