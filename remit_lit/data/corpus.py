@@ -123,7 +123,7 @@ def _read_tokens(
 ) -> Iterator[dict[str, Any]]:
     """As above, of documents that are tokenised already; their text is decoded to be counted and compared."""
     for ids in source.read_ids(shard, len(tokenizer)):
-        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         chosen = bool(text) and not (decontamination and decontamination.shares(text))
         ended = ids if ids[-1] == source.end else np.append(ids, np.int32(source.end))
         yield {

@@ -66,5 +66,5 @@ def require_same(checksums: np.ndarray, directory: Path, row: int, *fields: np.n
 def _checksum(*fields: np.ndarray) -> int:
     value = 0
     for field, dtype in zip(fields, _DTYPES, strict=True):
-        value = zlib.crc32(np.ascontiguousarray(field, dtype), value)
+        value = zlib.crc32(np.ascontiguousarray(field, dtype).data, value)
     return value

@@ -83,8 +83,8 @@ class PackedRows(Dataset[Row]):
         for number, part in zip(numbers, parts, strict=True):
             require_same(self._checksums, self.directory, number, *part)
         return [
-            Row(number, *part, {name: column[number] for name, column in self.columns.items()})
-            for number, part in zip(numbers, parts, strict=True)
+            Row(number, tokens, lengths, sources, {name: column[number] for name, column in self.columns.items()})
+            for number, (tokens, lengths, sources) in zip(numbers, parts, strict=True)
         ]
 
     @contextmanager

@@ -78,7 +78,7 @@ def make_claim_inputs(experiment: Path, sft: Path, cache: Path = Path(CACHE)) ->
         cli.main(["posttrain", f"--config={sft}", "--resume=true"])
     with _stage("prepare rows"):
         rows = _prepare_rows(experiment)
-    reference = Path(str(OmegaConf.load(sft)["run_dir"]), "model")
+    reference = Path(str(OmegaConf.select(OmegaConf.load(sft), "run_dir")), "model")
     with _stage("score rows with the reference"):
         cli.main(["score", f"--rows={rows}", f"--model.path={reference}", "--column=nll_sft"])
 
