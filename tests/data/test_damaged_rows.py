@@ -1,9 +1,11 @@
 """Rows whose bytes are not those that were prepared: training, scoring and choosing stop with a message."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -49,11 +51,18 @@ def test_a_flipped_bit_is_found_when_its_row_is_read(damaged: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["document_lengths", "document_sources"])
-def test_the_documents_of_a_row_are_checked_too(field: str, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = PackedRows(rows / "train")
-    fields = dict(packed.rows[[0]])
-    fields[field] = [np.array(fields[field][0]) + 1]
-    monkeypatch.setattr(packed, "rows", type("Rows", (), {"__getitem__": lambda self, numbers: fields})())
+def test_the_documents_of_a_row_are_checked_too(field: str, rows: Path, tmp_path: Path) -> None:
+    split = datasets.load_from_disk(str(rows / "train"))
+    content = split.to_dict()
+    first = content[field][0]
+    content[field][0] = (
+        [first[0] - 1, first[1] + 1, *first[2:]] if field == "document_lengths" else [1 - s for s in first]
+    )
+    assert content[field][0] != split[0][field]
+    datasets.Dataset.from_dict(content, split.features).save_to_disk(str(tmp_path / "changed"))
+    shutil.copy(rows / "train" / "checksums.npy", tmp_path / "changed")
+    packed = PackedRows(tmp_path / "changed")
+    packed.__getitems__([1, 2])
     with pytest.raises(DataError, match=r"row 0 of .* differs from its checksum"):
         packed.__getitems__([0])
 
