@@ -5,6 +5,7 @@ with "ours") must have its row in the table, so that a value can be changed in t
 """
 
 import csv
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,12 @@ def leaves(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]
         yield prefix, node
 
 
+@functools.cache
+def read(file: str) -> Any:
+    """What a YAML file holds."""
+    return yaml.safe_load((ROOT / file).read_text())
+
+
 def look_up(content: Any, field: str) -> Any:
     """The value of a dotted name; a number is a place in a list."""
     for name in field.split("."):
@@ -47,7 +54,7 @@ def differences(table: dict[tuple[str, str], dict[str, str]]) -> list[str]:
     """Rows of the table whose value is not the file's, a line each."""
     found = []
     for (file, field), row in table.items():
-        value = look_up(yaml.safe_load((ROOT / file).read_text()), field)
+        value = look_up(read(file), field)
         if as_number(value) != as_number(yaml.safe_load(row["value"])):
             found.append(f"{file}: {field} is {value!r}, but {row['source']} has {row['value']}")
     return found
@@ -67,7 +74,8 @@ def test_values_are_those_of_their_sources() -> None:
 
 def test_a_typo_would_be_found() -> None:
     for key, row in TABLE.items():
-        wrong = {key: {**row, "value": f"{row['value']}1" if row["value"] != "[]" else "[1]"}}
+        value = row["value"]
+        wrong = {key: {**row, "value": f"[{value}]" if value.startswith("[") else f"{value}1"}}
         assert len(differences(wrong)) == 1, key
 
 
