@@ -4,7 +4,7 @@ RUN := $(BIN)/python -m remit_lit
 # Libraries that ask a hub for updates would wait for it on a machine without a network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-all lint docs format real-inputs real lab clean
+.PHONY: help quickstart test test-all lint docs format real-inputs real real-claim lab clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,10 @@ real-inputs: .venv/installed-dev ## fetch SmolLM2-135M and benchmark text (180 M
 
 real: real-inputs ## the table of a real model: a degraded SmolLM2-135M, mid-trained on MATH
 	$(RUN) table --config experiments/tables/real.yaml
+
+real-claim: .venv/installed-dev ## the table of the claim: SmolLM2-135M on right and wrong MATH, against its own SFT
+	$(BIN)/python -m remit_lit.recipes real_claim
+	$(RUN) table --config experiments/tables/real_claim.yaml
 
 SEED ?= 0
 lab: .venv/installed-dev ## build the lab's models from nothing, in .cache/lab/models-SEED (about 4 minutes)

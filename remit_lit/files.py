@@ -116,18 +116,39 @@ def build_once(folder: Path, recipe: Mapping[str, object], build: Callable[[Path
 
 
 def matching_files(files: str | list[str]) -> list[str]:
-    """The files that paths or shell patterns name, each pattern's in order.
+    """The regular files that paths or shell patterns name, each pattern's in order and each file once.
 
     Raises:
-        ConfigError: a pattern matches none.
+        ConfigError: a pattern matches none; a path is a directory, a link to nothing or no regular file; or two entries
+            name the same file.
     """
-    paths = []
-    for pattern in [files] if isinstance(files, str) else files:
-        matches = sorted(glob.glob(pattern, recursive=True))
+    found: dict[Path, tuple[str, int]] = {}  # by where a file really is: its path, and the entry that named it
+    entries = [files] if isinstance(files, str) else files
+    for index, entry in enumerate(entries):
+        matches = [path for path in glob.glob(entry, recursive=True) if not Path(path).is_dir()]
+        if not matches and Path(entry).is_dir():
+            raise ConfigError(f"files: {entry} is a directory; give {Path(entry, '*')}, a pattern of its files")
         if not matches:
-            raise ConfigError(f"files: nothing matches {pattern!r} in {Path.cwd()}; give paths or glob patterns")
-        paths += matches
-    return paths
+            raise ConfigError(f"files: nothing matches {entry!r} in {Path.cwd()}; give paths or glob patterns")
+        # Through links, such as a loop of directories, one entry finds a file again: it is one, by its shortest path.
+        each: dict[Path, str] = {}
+        for path in sorted(matches, key=lambda path: (len(path), path)):
+            _require_regular(Path(path))
+            each.setdefault(Path(path).resolve(), path)
+        for file, path in sorted(each.items(), key=lambda item: item[1]):
+            first, by = found.setdefault(file, (path, index))
+            if by != index:
+                raise ConfigError(
+                    f"files: {first} is named twice, by {entries[by]!r} and by {entry!r}; name each file once"
+                )
+    return [path for path, _ in found.values()]
+
+
+def _require_regular(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise ConfigError(f"files: {path} is a link to {path.readlink()}, which is not there; restore or remove it")
+    if not path.is_file():
+        raise ConfigError(f"files: {path} is no regular file (a pipe, socket or device); give a file")
 
 
 def flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

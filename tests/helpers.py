@@ -133,6 +133,7 @@ def build(
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     document_attention: bool = True,
     seed: int = 0,
+    repeat_chosen: bool = False,
     callbacks: Sequence[pl.Callback] = (),
     trainer: dict[str, Any] | None = None,
     **module: Any,
@@ -158,7 +159,14 @@ def build(
         "log_every_n_steps": 1,
         "callbacks": [*callbacks, recorder],
     }
-    data = PackedData(str(rows), batch_size, num_workers=0, document_attention=document_attention, seed=seed)
+    data = PackedData(
+        str(rows),
+        batch_size,
+        num_workers=0,
+        document_attention=document_attention,
+        seed=seed,
+        repeat_chosen=repeat_chosen,
+    )
     return Run(built, pl.Trainer(**(settings | (trainer or {}))), recorder), data
 
 

@@ -30,7 +30,7 @@ def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str |
             if providing is not None:
                 return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
         if isinstance(cause, _USER_ERRORS):
-            return f"{cause}{_unreadable(arguments)}"
+            return f"{_without_traceback(cause)}{_unreadable(arguments)}"
         if str(cause).startswith("Does not validate against any of the Union subtypes"):
             return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
         if isinstance(cause, OmegaConfBaseException):
@@ -55,6 +55,12 @@ def extra_with(module: str, preferred: str) -> str | None:
         and extra != "dev"
     ]
     return preferred if preferred in providing else next(iter(providing), None)
+
+
+def _without_traceback(error: BaseException) -> str:
+    """The message alone: torch hands on a loader process's error with the traceback of that process in front."""
+    text = str(error)
+    return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if text.startswith("Caught ") else text
 
 
 def _unreadable(arguments: Sequence[str]) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import remit_lit.data.lab_documents  # noqa: F401  (so that configs find LabDocuments by its short name)
+# Imported so that configs find their classes by short names.
+import remit_lit.data.lab_documents
+import remit_lit.data.token_files  # noqa: F401
 from remit_lit.cli.parser import parse, settings_of, verb_parser
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 # Imported so that configs find their classes by short names.
 import remit_lit.data.lab_documents
+import remit_lit.data.token_files
 import remit_lit.training.callbacks.in_loop_evaluation
 import remit_lit.training.callbacks.lab_evaluation  # noqa: F401
 from remit_lit.cli.dry_run import dry_run

@@ -14,6 +14,7 @@ from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.packing import TokenStore, choose_documents
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import Source
+from remit_lit.data.token_files import TokenFiles
 from remit_lit.errors import ConfigError, DataError
 
 # Documents tokenised in one call: enough for the tokenizer's batch speed, few enough to stay small in memory.
@@ -62,6 +63,7 @@ def tokenize(
     """Write the tokens of each source's documents, EOS appended, below ``directory``.
 
     Raises:
+        ConfigError: tokens of another tokenizer; names the source.
         DataError: a malformed record, or a source without text or with contaminated documents only; names the source.
     """
     tables = {}
@@ -69,6 +71,11 @@ def tokenize(
         {"input_ids": datasets.List(datasets.Value("int32")), "bytes": datasets.Value("int64")}
     )
     for name, source in sources.items():
+        if isinstance(source, TokenFiles) and source.end != tokenizer.eos_token_id:
+            raise ConfigError(
+                f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the files "
+                "must be of that tokenizer"
+            )
         try:
             shards = source.shards()
             if not shards:
@@ -95,6 +102,9 @@ def _tokenized_documents(
     """One record per document; one that is left out has no tokens, so that it can be counted."""
     eos = tokenizer.eos_token_id
     for shard in shards:
+        if isinstance(source, TokenFiles):
+            yield from _read_tokens(shard, source, tokenizer, decontamination)
+            continue
         texts = source.read(shard)
         while batch := list(islice(texts, _TOKENIZE_BATCH)):
             is_kept = [text is not None and not (decontamination and decontamination.shares(text)) for text in batch]
@@ -106,6 +116,20 @@ def _tokenized_documents(
                     "input_ids": [*ids, eos] if chosen and ids[-1:] != [eos] else ids,
                     "bytes": len((text or "").encode("utf-8", errors="replace")),
                 }
+
+
+def _read_tokens(
+    shard: str, source: TokenFiles, tokenizer: PreTrainedTokenizerBase, decontamination: Decontamination | None
+) -> Iterator[dict[str, Any]]:
+    """As above, of documents that are tokenised already; their text is decoded to be counted and compared."""
+    for ids in source.read_ids(shard, len(tokenizer)):
+        text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        chosen = bool(text) and not (decontamination and decontamination.shares(text))
+        ended = ids if ids[-1] == source.end else np.append(ids, np.int32(source.end))
+        yield {
+            "input_ids": ended if chosen else [],
+            "bytes": len(text.encode("utf-8", errors="replace")),
+        }
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -128,7 +128,7 @@ def _file_texts(entry: str) -> Iterator[str]:
             continue
         try:
             yield " ".join(_strings(json.loads(line)))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"decontaminate: {entry}, line {number}: not JSON ({error})") from error
 
 

@@ -15,6 +15,7 @@ from remit_lit.data.dataset_writer import generate
 from remit_lit.data.decontamination import Decontamination, read_items
 from remit_lit.data.manifest import SPLITS, DecontaminationFacts, rows_fingerprint, settings_of, write_manifest
 from remit_lit.data.packing import Packing, TokenStore
+from remit_lit.data.row_checksums import write_checksums
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import scratch_beside
@@ -90,6 +91,7 @@ def _write(
             continue
         table = _write_rows(packing, corpus, scratch / f"{split}-rows", settings.num_workers)
         table.save_to_disk(rows / split)
+        write_checksums(rows / split, table)
         counts[split] = {"rows": packing.num_rows, "sources": _count(corpus, documents)}
         fingerprints[split] = rows_fingerprint(table)
     facts = None

@@ -1,6 +1,7 @@
 """Packed rows as batches: reading, shifting to next-token targets, document boundaries, and the order of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch.utils.data import Dataset, Sampler
 from remit_lit.data.batch import Batch, score_bits
 from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
-from remit_lit.errors import ConfigError
+from remit_lit.data.repetitions import RepetitionFilter
+from remit_lit.data.row_checksums import ROW_FIELDS, read_checksums, require_same
+from remit_lit.errors import ConfigError, DataError
 from remit_lit.losses import IGNORE_INDEX
 
 
@@ -42,6 +45,10 @@ class PackedRows(Dataset[Row]):
         directory: a split of prepared rows.
         columns: score columns by name.
         selection: rows to keep, ascending, int64 [kept]; None keeps all. Items are numbered through the selection.
+
+    Raises:
+        ConfigError: there is no such split, or an earlier version made it.
+        DataError: its files are damaged; and on reading, a row differs from its checksum.
     """
 
     def __init__(
@@ -52,9 +59,12 @@ class PackedRows(Dataset[Row]):
     ) -> None:
         import datasets  # only here: it takes half a second, which a mistake in a config should not wait for
 
-        if not Path(directory).is_dir():
-            raise ConfigError(f"rows: {directory} does not exist; prepare a split {Path(directory).name!r}")
-        self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise ConfigError(f"rows: {directory} does not exist; prepare a split {self.directory.name!r}")
+        with self._damage_named():
+            self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
+        self._checksums = read_checksums(self.directory, len(self.rows))
         self.columns, self.selection = columns or {}, selection
 
     def __len__(self) -> int:
@@ -66,17 +76,25 @@ class PackedRows(Dataset[Row]):
     def __getitems__(self, indices: list[int]) -> list[Row]:
         """What a loader asks a batch of: one read of all rows takes a sixth of the time of as many reads of one."""
         numbers = indices if self.selection is None else [int(self.selection[index]) for index in indices]
-        fields = self.rows[numbers]
+        if max(numbers, default=-1) >= len(self.rows):
+            raise IndexError(f"row {max(numbers)} of {len(self.rows)}")
+        with self._damage_named():
+            fields = self.rows[numbers]
+            parts = list(zip(*(fields[name] for name in ROW_FIELDS), strict=True))
+        for number, part in zip(numbers, parts, strict=True):
+            require_same(self._checksums, self.directory, number, *part)
         return [
-            Row(
-                number,
-                fields["input_ids"][place],
-                fields["document_lengths"][place],
-                fields["document_sources"][place],
-                {name: column[number] for name, column in self.columns.items()},
-            )
-            for place, number in enumerate(numbers)
+            Row(number, tokens, lengths, sources, {name: column[number] for name, column in self.columns.items()})
+            for number, (tokens, lengths, sources) in zip(numbers, parts, strict=True)
         ]
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Say which rows are damaged: `datasets` and Arrow raise whatever a broken file leads them to."""
+        try:
+            yield
+        except Exception as error:
+            raise DataError(f"rows: {self.directory} is damaged ({error}); prepare the rows again") from error
 
 
 @dataclass(frozen=True)
@@ -134,9 +152,11 @@ class Collate:
 
     Attributes:
         document_attention: positions start again at each document, so that documents do not see each other.
+        repetitions: which rows have no target at all, since they only repeat themselves; None masks none.
     """
 
     document_attention: bool
+    repetitions: RepetitionFilter | None = None
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         input_ids = np.stack([row.input_ids for row in rows]).astype(np.int64)
@@ -146,6 +166,8 @@ class Collate:
         targets = np.full_like(input_ids, IGNORE_INDEX)
         targets[:, :-1] = input_ids[:, 1:]
         targets[numbers < 0] = IGNORE_INDEX
+        if self.repetitions is not None:
+            targets[[self.repetitions.repeats(row) for row in input_ids]] = IGNORE_INDEX
         position_ids = np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape)
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX

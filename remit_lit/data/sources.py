@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from remit_lit.data.lines import count_lines, lines_of, split_line
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import matching_files
 
@@ -86,14 +87,15 @@ class JsonLines(_Files):
                     raise DataError(f"{path}: cannot be decompressed after byte {start} ({error})") from error
                 if not line:
                     return
-                if line.strip():
-                    yield self._text(line, path, start)
+                for number, record in enumerate(split_line(line)):  # JSON escapes the line ends within a text
+                    if record.strip():
+                        yield self._text(record, path, start, number)
 
     @staticmethod
     def _open(path: str) -> IO[bytes]:
         return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
-    def _text(self, line: bytes, path: str, start: int) -> str | None:
+    def _text(self, line: bytes, path: str, start: int, number: int) -> str | None:
         cause: Exception
         try:
             record = json.loads(line.decode("utf-8"))
@@ -110,19 +112,16 @@ class JsonLines(_Files):
             problem, cause = f"no field {self.field!r}; it has {sorted(record)[:8]}", error
         except TypeError as error:
             problem, cause = str(error), error
-        self._malformed(self._where(path, start), problem, cause)
+        except RecursionError as error:
+            problem, cause = "JSON that is nested too deeply", error
+        except ValueError as error:  # of Python, for a number of thousands of digits
+            problem, cause = f"JSON that cannot be read ({error})", error
+        self._malformed(self._where(path, start, number), problem, cause)
         return None
 
-    def _where(self, path: str, start: int) -> str:
+    def _where(self, path: str, start: int, number: int) -> str:
         with self._open(path) as stream:  # lines are counted only once something is wrong
-            before = sum(block.count(b"\n") for block in _blocks(stream, start))
-        return f"{path}, line {before + 1}"
-
-
-def _blocks(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    while size > 0 and (block := stream.read(min(size, 2**20))):
-        size -= len(block)
-        yield block
+            return f"{path}, line {count_lines(stream, start) + number + 1}"
 
 
 class PlainText(_Files):
@@ -148,8 +147,8 @@ class PlainText(_Files):
 
     def read(self, shard: str) -> Iterator[str | None]:
         with open(shard, "rb") as stream:
-            pieces = enumerate(stream, start=1) if self.document == "line" else [(1, stream.read())]
-            for line, piece in pieces:
+            pieces = lines_of(stream) if self.document == "line" else [stream.read()]
+            for line, piece in enumerate(pieces, start=1):
                 try:
                     yield piece.decode("utf-8").rstrip("\r\n") or None
                 except UnicodeDecodeError as error:
@@ -184,7 +183,7 @@ class Parquet(_Files):
                 raise DataError(f"{shard}: no column {self.field!r}; it has {parquet.schema_arrow.names[:8]}")
             row = 0
             for batch in parquet.iter_batches(columns=[self.field]):
-                for text in batch.column(0).to_pylist():
+                for text in _values(batch.column(0)):
                     row += 1
                     yield self._text(text, f"{shard}, row {row}")
         except (pyarrow.ArrowException, OSError) as error:
@@ -193,8 +192,26 @@ class Parquet(_Files):
     def _text(self, value: object, where: str) -> str | None:
         if isinstance(value, str):
             return value or None
-        self._malformed(where, f"column {self.field!r} holds {type(value).__name__}, not text")
+        if isinstance(value, UnicodeDecodeError):
+            self._malformed(where, f"text that is not UTF-8 ({value.reason})", value)
+        else:
+            self._malformed(where, f"column {self.field!r} holds {type(value).__name__}, not text")
         return None
+
+
+def _values(column: Any) -> list[object]:
+    """Python's values of an Arrow column; for a text that is not UTF-8 the error."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:  # one of them: now each alone
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> object:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
 
 
 @dataclass

@@ -20,6 +20,7 @@ from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.run_folder import RunFolder, RunLog
 from remit_lit.posttraining.sft import SFT
 from remit_lit.posttraining.stage import Prepared, Stage, Training, train
+from remit_lit.posttraining.weight_precision import require_moving_weights
 from remit_lit.runs.configuration import configuration
 from remit_lit.runs.provenance import now
 
@@ -121,6 +122,7 @@ def _check_settings(
     """Refuse settings that cannot work, before any model or data are loaded."""
     model.check("model")
     stage.check(training)
+    require_moving_weights(model, training)
     if stage.needs_start and model.path is None:
         raise ConfigError(
             "model.path: got none; this stage loads the starting model again as its reference, so it cannot start from "

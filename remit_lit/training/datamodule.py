@@ -1,5 +1,6 @@
 """``PackedData``: prepared rows to batches for Lightning, in an order that a seed fixes across world sizes."""
 
+import math
 import signal
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.manifest import Manifest, read_manifest, require_settings
+from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
@@ -55,12 +57,16 @@ class PackedData(pl.LightningDataModule):
             strategy chooses.
         num_workers: processes that load batches; 0 loads them in the training process. One keeps up unless rows come
             from a slow disk.
-        document_attention: documents in a row do not see each other and positions start again at each. The paper does
-            not say; SmolLM3 was pre-trained so. Give the setting of the model's pre-training.
+        repeat_chosen: go over rows that a strategy or a subset chose more often than training on all rows would; false
+            refuses that, since a method would then see fewer different tokens than those it is compared with.
+        document_attention: documents in a row do not see each other and positions start again at each. Give the setting
+            of the model's pre-training: true for SmolLM3, false for OLMo 2.
         seed: of the order of rows, which is the same for any number of devices. Change it to repeat a run in another
             order.
         validation_batch_size: rows at a time in validation on each device; null is batch_size. More may fit, as
             validation keeps no activations.
+        mask_repetitions: leave rows out of the loss that repeat a few tokens over and over, as OLMo 2 does; null leaves
+            out none.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class PackedData(pl.LightningDataModule):
         document_attention: bool = True,
         seed: int = 0,
         validation_batch_size: int | None = None,
+        repeat_chosen: bool = False,
+        mask_repetitions: RepetitionFilter | None = None,
     ) -> None:
         super().__init__()
         for field, value, least in (
@@ -85,7 +93,8 @@ class PackedData(pl.LightningDataModule):
         self.rows_directory, self.settings, self.subset = Path(rows), prepare, subset
         self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
         self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
-        self.collate = Collate(document_attention)
+        self.repeat_chosen = repeat_chosen
+        self.collate = Collate(document_attention, mask_repetitions)
         if prepare is not None:
             prepare.check()
             if self.rows_directory.exists():
@@ -126,6 +135,34 @@ class PackedData(pl.LightningDataModule):
             if self.subset is not None:
                 weighting = self._module.weighting
                 self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
+
+    def check_passes(self, weighting: TokenWeighting, rows_trained: int) -> None:
+        """Refuse a choice of rows that would be repeated where all rows would not; nothing is scored or loaded.
+
+        Args:
+            weighting: the run's strategy.
+            rows_trained: rows of all steps and ranks.
+
+        Raises:
+            ConfigError: naming the rows kept and those needed, unless ``repeat_chosen``.
+        """
+        manifest = self.manifest
+        all_rows = manifest.counts["train"]["rows"]
+        if self.subset is None:
+            what, kept = f"model.weighting: {type(weighting).__name__}", weighting.rows_kept(all_rows)
+        else:
+            what = f"data.subset: {self.subset!r}"
+            kept = len(read_subset(self.rows_directory, "train", self.subset, weighting))
+        different = min(all_rows, rows_trained)
+        if kept >= different or self.repeat_chosen:
+            return
+        needed = math.ceil(different * all_rows / kept)
+        raise ConfigError(
+            f"{what} keeps {kept} of {all_rows} rows, so a run of {rows_trained} rows would go over them "
+            f"{rows_trained / kept:.1f} times, where training on all rows sees {different} different ones; choose from "
+            f"{needed} rows ({needed * manifest.sequence_length:,} tokens: data.prepare, its num_tokens or sources), "
+            "shorten model.horizon, or allow it with data.repeat_chosen: true"
+        )
 
     def load_rows(self, split: str, columns: list[str]) -> PackedRows:
         """The rows of a split with score columns, see :func:`remit_lit.data.rows.open_rows`."""

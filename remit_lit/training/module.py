@@ -146,6 +146,7 @@ class MidTrainingModule(pl.LightningModule):
         self.schedule.check(steps)
         if trainer.max_steps > steps:
             raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+        self.data.check_passes(self.weighting, steps * self.tokens_per_step // manifest.sequence_length)
 
     def setup(self, stage: str) -> None:
         self.check(stage)

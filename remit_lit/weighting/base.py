@@ -118,6 +118,10 @@ class TokenWeighting(ABC):
         """What the weighted sum is divided by (after summing over ranks and accumulation), a scalar in tokens."""
         return mask.sum()
 
+    def rows_kept(self, num_rows: int) -> int:
+        """How many of ``num_rows`` rows ``select_rows`` will keep, known before anything is scored."""
+        return num_rows
+
     def select_rows(self, scores: RowScores) -> Tensor | None:
         """Indices of the rows to train on, ascending, int64 [kept]; None keeps all."""
         return None

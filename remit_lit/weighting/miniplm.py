@@ -16,7 +16,8 @@ class MiniPLM(TokenWeighting):
     ``keep`` share of rows by score, in corpus order. Of equal scores the earlier row is kept.
 
     Args:
-        keep: share of rows kept, in (0, 1]. The authors' code keeps 0.5 (100B tokens of which 50B are trained on).
+        keep: share of rows kept, in (0, 1]. The authors' code keeps 0.5 (100B tokens of which 50B are trained on); the
+            ReMiT paper's comparison 0.8 (arXiv:2602.03075, section 5.1). Prepare 1 / keep times the tokens of the run.
     """
 
     selects_rows: ClassVar[bool] = True
@@ -29,6 +30,9 @@ class MiniPLM(TokenWeighting):
         """1 where a token counts, 0 elsewhere, float32 [batch, time]."""
         return signals.mask.float()
 
+    def rows_kept(self, num_rows: int) -> int:
+        return max(1, int(self.keep * num_rows + 0.5))
+
     def select_rows(self, scores: RowScores) -> Tensor:
         """Ascending indices of the kept rows, int64 [kept]; at least one row is kept.
 
@@ -39,5 +43,5 @@ class MiniPLM(TokenWeighting):
         broken = (~torch.isfinite(difference)).nonzero().flatten().tolist()
         if broken:
             raise NonFiniteError(f"row scores: NaN or infinite in {len(broken)} row(s), the first of them {broken[:8]}")
-        kept = max(1, int(self.keep * len(difference) + 0.5))
+        kept = self.rows_kept(len(difference))
         return difference.argsort(descending=True, stable=True)[:kept].sort().values

@@ -31,8 +31,20 @@ OTHER_VERBS = [
     f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft")
 ]
 ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "ablations").glob("*.yaml"))
+# The ReMiT paper's own settings of the methods, and its budget.
+PAPER = [
+    f"baselines/{name}.yaml"
+    for name in (
+        "remit_paper",
+        "rho1_paper",
+        "rho1_rl_reference",
+        "miniplm_paper",
+        "distillation_paper",
+        "paper_tokens",
+    )
+]
 BASELINES = sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml") if path.stem != "results"
+    {str(path.relative_to(ROOT)) for path in (ROOT / "baselines").glob("*.yaml")} - {"baselines/results.yaml", *PAPER}
 )
 EXPERIMENTS = sorted(
     {str(path.relative_to(ROOT)) for folder in (".", "lab") for path in (ROOT / "experiments" / folder).glob("*.yaml")}
@@ -149,6 +161,27 @@ def test_every_baseline_lies_over_every_experiment(
     assert built.data.batch_size == alone.data.batch_size
 
 
+def test_the_papers_setting_of_each_method(instantiate: Callable[..., Built]) -> None:
+    olmo, built = "experiments/olmo2_1b.yaml", {}
+    for name in PAPER[:-1]:
+        built[Path(name).stem] = instantiate(olmo, name, PAPER[-1]).module
+        assert (built[Path(name).stem].horizon.steps, built[Path(name).stem].horizon.tokens) == (None, 50_000_000_000)
+    remit = built["remit_paper"]
+    assert isinstance(remit.weighting, ReMiT)
+    assert vars(remit.weighting) == {"epsilon": 0.2, "slope": 1.0, "center": "row", "clip": True, "detach": True}
+    assert remit.base is None
+    for name in ("remit_paper", "rho1_paper", "rho1_rl_reference"):
+        assert not built[name].neutral_tokens
+    for name in ("rho1_paper", "rho1_rl_reference"):
+        assert vars(built[name].weighting) == {"keep": 0.8, "scope": "batch"}
+    assert built["rho1_paper"].columns == ["nll_curated"]
+    assert isinstance(built["rho1_rl_reference"].reference, LiveReference)
+    assert isinstance(built["miniplm_paper"].weighting, MiniPLM)
+    assert vars(built["miniplm_paper"].weighting) == {"keep": 0.8}
+    distillation = built["distillation_paper"].distillation
+    assert distillation is not None and distillation.alpha == 1.0
+
+
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[..., Built]) -> None:
     plain = instantiate(QUICKSTART, "baselines/remit.yaml").module
@@ -195,7 +228,7 @@ def test_the_reference_of_rho1_is_trained_on_its_curated_text_alone(
     assert list(yaml.safe_load(capsys.readouterr().out)["data"]["prepare"]["sources"]) == ["correct"]
 
 
-@pytest.mark.parametrize("name", sorted({*EXPERIMENTS, *LAB_OVERLAYS, *ABLATIONS, *BASELINES}))
+@pytest.mark.parametrize("name", sorted({*EXPERIMENTS, *LAB_OVERLAYS, *ABLATIONS, *BASELINES, *PAPER}))
 def test_embedded_models_that_files_name_exist(name: str) -> None:
     for path in re.findall(r"(?:path|tokenizer): (lab/\w+)", (ROOT / name).read_text()):
         assert (Path(resolve(path)) / "config.json").is_file(), path
@@ -256,6 +289,12 @@ def test_real_smollm2_takes_the_cached_scores(instantiate: Callable[..., Built])
     built = instantiate("experiments/real_smollm2.yaml")
     assert isinstance(built.module.reference, CachedReference)
     assert built.module.columns == ["nll_rl"]
+
+
+def test_the_claims_policy_is_undamaged_and_its_reference_another_model(instantiate: Callable[..., Built]) -> None:
+    config = yaml.safe_load((ROOT / "experiments/real_claim.yaml").read_text())
+    assert config["model"]["policy"]["path"] == ".cache/real/smollm2"
+    assert instantiate("experiments/real_claim.yaml").module.columns == ["nll_sft"]
 
 
 def test_what_is_not_published_must_be_given(

@@ -43,6 +43,7 @@ def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -
         schedule=Linear(warmup_steps=2),
         no_decay=["embeddings", "vectors"],
         accumulate=2,
+        repeat_chosen=True,
     )
     return {"rows": run.recorder.rows, "losses": run.losses}
 

@@ -17,6 +17,7 @@ from remit_lit.posttraining.dpo import DPO
 from remit_lit.posttraining.examples import ExampleFiles, LabProblems, Mixture
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
+from remit_lit.posttraining.weight_precision import require_moving_weights
 from remit_lit.recipes.lab_budgets import RLVRStage, SFTStage
 from tests.processes import ROOT, documented_commands
 
@@ -63,7 +64,8 @@ def test_every_config_stands_alone(name: str, instantiate: Callable[..., dict[st
     built = instantiate(name)
     assert type(built["stage"]) is STAGES[Path(name).stem.rsplit("_", 1)[-1]]
     built["training"].accelerator, built["training"].precision = "cpu", "32-true"
-    built["training"].trl.pop("use_vllm", None)
+    for package in ("use_vllm", "use_liger_kernel"):
+        built["training"].trl.pop(package, None)
     built["stage"].check(built["training"])
 
 
@@ -142,6 +144,7 @@ def test_published_recipes(
     training = built["training"]
     assert processes * training.batch_size * training.accumulate == rows
     assert (training.learning_rate, training.epochs, built["seed"]) == (rate, epochs, seed)
+    require_moving_weights(built["model"], training)
 
 
 def test_smollm3_takes_all_parts_of_its_mixture(instantiate: Callable[..., dict[str, Any]]) -> None:

@@ -242,6 +242,7 @@ def test_miniplm_trains_on_the_rows_of_the_largest_difference(
         base=CachedReference("nll_base") if cached else None,
         steps=7,
         batch_size=8,
+        repeat_chosen=True,
     )
     count = read_manifest(scored_rows).counts["train"]["rows"]
     batch = get_batch(scored_rows, range(count))

@@ -107,7 +107,7 @@ def test_training_on_a_subset_is_training_on_the_rows_that_a_run_chooses(
     scored: Path, tiny_policy_dir: Path, tmp_path: Path
 ) -> None:
     choose(scored, weighting=MiniPLM(0.2))
-    options: dict[str, Any] = {"weighting": MiniPLM(0.2), "steps": 7, "batch_size": 8}
+    options: dict[str, Any] = {"weighting": MiniPLM(0.2), "steps": 7, "batch_size": 8, "repeat_chosen": True}
     options |= {"reference": CachedReference("nll_rl"), "base": CachedReference("nll_base")}
     within = fit(scored, tiny_policy_dir, tmp_path / "within", **options)
     shutil.rmtree(scored / "columns")  # the choice is made; no scores are read any more
