@@ -100,7 +100,7 @@ class ZeRO(DeepSpeedStrategy):
 
     def setup(self, trainer: pl.Trainer) -> None:
         super().setup(trainer)
-        optimizer = getattr(self.model, "optimizer", None)
+        optimizer: Any = getattr(self.model, "optimizer", None)
         if _sums_whole_gradients(optimizer):
             from deepspeed.checkpoint.constants import ZERO_STAGE
 
