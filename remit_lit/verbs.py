@@ -20,6 +20,7 @@ class Verb:
         parses: the function takes the verb and the command line's arguments instead, and reads them itself.
         output: the field that says where the result goes; empty where a verb leaves none that a job could keep.
         file: name of the result's file in its folder; empty where the result is the folder.
+        holds: JSON files that a whole result has, where it is a folder.
         packages: distributions whose versions decide the result's digits.
         resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
         extra: the package's optional dependencies that the verb needs.
@@ -30,6 +31,7 @@ class Verb:
     parses: bool = False
     output: str = ""
     file: str = ""
+    holds: tuple[str, ...] = ()
     packages: tuple[str, ...] = _MODELS
     resume: Mapping[str, Any] | None = None
     extra: str = ""
@@ -41,6 +43,7 @@ VERBS: dict[str, Verb] = {
         "remit_lit.cli.training:run_trainer",
         parses=True,
         output="run_dir",
+        holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "lightning", "datasets"),
         resume={"ckpt_path": "last"},
     ),
@@ -58,6 +61,7 @@ VERBS: dict[str, Verb] = {
         "remit_lit.cli.preparation:run_prepare",
         parses=True,
         output="output",
+        holds=("manifest.json",),
         packages=("transformers", "tokenizers", "datasets"),
     ),
     "score": Verb("write a frozen model's NLLs as a column beside the rows", "remit_lit.reference.score:score"),
@@ -69,6 +73,7 @@ VERBS: dict[str, Verb] = {
         "one stage of post-training: SFT, DPO or RLVR",
         "remit_lit.posttraining.posttrain:posttrain",
         output="run_dir",
+        holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "trl", "datasets", "math-verify"),
         resume={"resume": True},
         extra="posttrain",

@@ -1,5 +1,6 @@
 """``remit_lit VERB --config A.yaml --config B.yaml --field=value``, which is ``python -m remit_lit VERB ...``."""
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -12,6 +13,7 @@ from remit_lit.cli.messages import explain
 from remit_lit.cli.parser import parse, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError, Preempted
+from remit_lit.runs.warning_signals import WARNINGS
 from remit_lit.verbs import VERBS
 
 
@@ -36,9 +38,15 @@ def main(args: Sequence[str] | None = None) -> None:
     rest = arguments[1:]
     try:
         rest = _with_found_configs([_with_comments(argument) for argument in rest])
-        _run(verb, rest)
+        # Before the verb's imports, which are slow; other verbs end as the signal's default is.
+        with WARNINGS.heard() if verb == "fit" else contextlib.nullcontext():
+            _run(verb, rest)
     except Preempted as stop:
         _exit_preempted(stop)
+    except SystemExit as stop:
+        if stop.code is None:  # as Lightning leaves on a signal: nobody said that this is success
+            _exit_preempted(Preempted("the trainer was interrupted; --ckpt_path=last goes on from its last checkpoint"))
+        raise
     except Exception as error:
         message = explain(error, VERBS[verb].extra, rest)
         if message is None:
@@ -54,11 +62,15 @@ def _run(verb: str, arguments: list[str]) -> None:
         return
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+    from remit_lit.runs.lock import held
+
     parser = verb_parser(verb)
     parser.add_function_arguments(function)
     values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
     values.pop("config", None)
-    rank_zero_only(print)(f"{verb}: {function(**values)}")
+    field = VERBS[verb].output or "output"
+    with held(field, values[field]) if values.get(field) else contextlib.nullcontext():
+        rank_zero_only(print)(f"{verb}: {function(**values)}")
 
 
 def _with_found_configs(arguments: Sequence[str]) -> list[str]:

@@ -1,6 +1,9 @@
 """What a failed command says of a user's mistake."""
 
+import errno
 import importlib.metadata
+import os
+import re
 from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
@@ -13,6 +16,8 @@ from remit_lit.cli.parser import NOISE, config_files
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
+# Of a disk.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str | None:
@@ -33,9 +38,20 @@ def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str |
             return f"{_without_traceback(cause)}{_unreadable(arguments)}"
         if str(cause).startswith("Does not validate against any of the Union subtypes"):
             return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
+        refusal = _refused_by_disk(cause)
+        if refusal is not None:
+            return f"{refusal}; make room, or give another folder"
         if isinstance(cause, OmegaConfBaseException):
             return f"config: {cause.full_key}: {str(cause).splitlines()[0]} (a file sees only its own fields)"
     return None
+
+
+def _refused_by_disk(error: BaseException) -> str | None:
+    """What a full or read-only disk said, also through safetensors, which has the system's number in its text."""
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        return f"{error.filename or 'the disk'}: {os.strerror(error.errno)}"
+    number = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return os.strerror(int(number[1])) if number and int(number[1]) in _REFUSALS else None
 
 
 def extra_with(module: str, preferred: str) -> str | None:

@@ -10,6 +10,7 @@ from remit_lit.cli.parser import parse, settings_of, verb_parser
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.runs.lock import held
 
 
 def run_prepare(verb: str, arguments: Sequence[str]) -> None:
@@ -19,5 +20,6 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
     parser.add_class_arguments(PrepareSettings)
     values = parser.instantiate_classes(parse(parser, arguments))
-    rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
+    with held("output", values.output):
+        rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))

@@ -1,6 +1,7 @@
 """``table`` and ``flywheel`` from a command line: verbs that run many commands and keep what each made."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +12,7 @@ from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
 from remit_lit.flywheel.flywheel import turn
 from remit_lit.flywheel.settings import FlywheelSettings
+from remit_lit.runs.lock import held
 from remit_lit.tables.settings import TableSettings
 from remit_lit.tables.table import make_table
 
@@ -34,7 +36,8 @@ def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
     if values.tables is not None:
         raise ConfigError("tables: got a list on the command line; give it in a YAML file of its own, by --config")
     settings = settings_of(TableSettings, values)
-    output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
+    with _writing(settings.output, dry_run=values.dry_run):
+        output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
     print(f"table: {output}")
 
 
@@ -46,7 +49,13 @@ def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
     )
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     settings = settings_of(FlywheelSettings, values)
-    print(f"flywheel: {turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)}")
+    with _writing(settings.output, dry_run=values.dry_run):
+        output = turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)
+    print(f"flywheel: {output}")
+
+
+def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
+    return nullcontext() if dry_run else held("output", output)
 
 
 _TABLES_HELP = "in a YAML file of its own: table files to make one after another, each as if it were given"

@@ -6,15 +6,18 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 # Imported so that configs find their classes by short names.
 import remit_lit.data.lab_documents
@@ -27,6 +30,7 @@ from remit_lit.errors import ConfigError
 from remit_lit.runs.checkpoint import read_facts
 from remit_lit.runs.checkpoint_io import CheckpointFiles
 from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, global_rank
+from remit_lit.runs.lock import SUFFIX, held
 from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meaning
 from remit_lit.training.callbacks import mid_training
 from remit_lit.training.callbacks.checkpoints import Checkpoints
@@ -72,26 +76,27 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_news)
     cli.default_run_dir = _default_run_dir(arguments)
     try:
-        cli(
-            MidTrainingModule,
-            PackedData,
-            args=list(arguments),
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=_Parser,
-            save_config_callback=_SaveConfig,
-            parser_kwargs={"parser_mode": "omegaconf", "prog": prog},
-            trainer_defaults={
-                # One run is one epoch, whose length the sampler knows from the horizon.
-                "max_epochs": 1,
-                # The figures before training come from a whole validation pass.
-                "num_sanity_val_steps": -1,
-                "use_distributed_sampler": False,
-                "log_every_n_steps": 10,
-                "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
-            },
-            **options,
-        )
+        with ExitStack() as cli.holding:
+            cli(
+                MidTrainingModule,
+                PackedData,
+                args=list(arguments),
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_class=_Parser,
+                save_config_callback=_SaveConfig,
+                parser_kwargs={"parser_mode": "omegaconf", "prog": prog},
+                trainer_defaults={
+                    # One run is one epoch, whose length the sampler knows from the horizon.
+                    "max_epochs": 1,
+                    # The figures before training come from a whole validation pass.
+                    "num_sanity_val_steps": -1,
+                    "use_distributed_sampler": False,
+                    "log_every_n_steps": 10,
+                    "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
+                },
+                **options,
+            )
     except _DryRun as planned:
         dry_run(arguments, str(planned))
     except _Ended as run:
@@ -125,6 +130,7 @@ class _CLI(LightningCLI):
     default_run_dir = "runs/run"
     verb = "fit"
     checkpoint: Path | None = None
+    holding: ExitStack
 
     @classmethod
     def subcommands(cls) -> dict[str, set[str]]:
@@ -167,6 +173,8 @@ class _CLI(LightningCLI):
         check_precision(config.trainer.precision)
         if config.dry_run:
             raise _DryRun(config.run_dir)
+        if self.subcommand == "fit":
+            self.holding.enter_context(held("run_dir", config.run_dir))
         earlier, resume_from = Path(config.run_dir, RECORD).exists(), config.ckpt_path
         if self.subcommand == "fit" and earlier and resume_from is None and not config.overwrite:
             raise ConfigError(
@@ -193,7 +201,19 @@ class _CLI(LightningCLI):
             _keep_metrics(Path(config.run_dir))
         if config.trainer.logger in (None, True):
             kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
-        trainer = super().instantiate_trainer(**kwargs)
+        given = config.trainer
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            raise ConfigError(
+                f"trainer: got accelerator={given.accelerator}, devices={given.devices}; this machine cannot ({error})"
+            ) from error
+        cores = len(os.sched_getaffinity(0))
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            rank_zero_warn(
+                f"trainer.devices: {trainer.num_devices} processes share {cores} CPU cores, so that even their start "
+                f"takes long; give at most {cores}"
+            )
         check_strategy(trainer)
         if not isinstance(trainer.strategy, ZeRO):
             trainer.strategy.checkpoint_io = CheckpointFiles()
@@ -259,5 +279,5 @@ class _SaveConfig(SaveConfigCallback):
     def _clear(self, run_dir: Path) -> None:
         """Remove what is older than this run; its own loggers have opened their files already."""
         for path in run_dir.iterdir():
-            if path.stat().st_mtime < self._started:
+            if path.stat().st_mtime < self._started and path.suffix != SUFFIX:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

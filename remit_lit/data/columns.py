@@ -5,10 +5,8 @@ A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that dama
 
 import dataclasses
 import errno
-import fcntl
 import io
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ import numpy as np
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import write_whole
+from remit_lit.runs.lock import held
 
 _NAME = "column.json"
 _CHECKSUM_BYTES = 4
@@ -203,20 +202,11 @@ def writing(directory: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"column: another `score` is writing {directory}; wait until it ends, or name another column"
-            ) from None
+    with held("column", directory):
+        directory.mkdir(parents=True, exist_ok=True)
         for aside in directory.glob(".*.npy.*"):
             aside.unlink()
         yield
-    finally:
-        os.close(handle)
 
 
 def require_facts(facts: ColumnFacts, name: str, *, rows: str, tokenizer: str, document_attention: bool) -> None:

@@ -159,7 +159,7 @@ def read_manifest(directory: str | Path) -> Manifest:
         return Manifest(**content)
     except FileNotFoundError:
         raise ConfigError(f"rows: {directory} holds no rows; make them with `python -m remit_lit prepare`") from None
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
 
 

@@ -60,9 +60,9 @@ def spread(layout: Layout, gpus: int, step: StepMemory, trained: int) -> Memory:
     """Memory of each of ``gpus`` processes.
 
     DDP adds buckets as large as all gradients. ZeRO partitions evenly; whatever the type of the weights, it keeps
-    float32 master weights and states, and float32 gradients while the optimizer steps. Stages 1 and 2 reduce gradients
-    through two buckets and stage 3 through one, of 2e8 elements; stage 3 keeps up to 1e9 gathered weights. Frozen
-    models are whole in each process.
+    float32 master weights, states and gradients, and a flat copy of those while the optimizer steps. Stages 1 and 2
+    reduce gradients through two buckets and stage 3 through one, of 2e8 elements, with a float32 copy of one where the
+    weights are half-precision; stage 3 keeps up to 1e9 gathered weights. Frozen models are whole in each process.
 
     Args:
         layout: what is shared.
@@ -78,7 +78,7 @@ def spread(layout: Layout, gpus: int, step: StepMemory, trained: int) -> Memory:
     gathered = itemsize * min(trained, _LIVE) if layout.stage == 3 else 0
     frozen = {part: step.resident[part] for part in (REFERENCE, INITIAL)}
     shared = {
-        GRADIENTS: step.resident[GRADIENTS] / (gpus if layout.stage >= 2 else 1),
+        GRADIENTS: trained * _FLOAT32 / (gpus if layout.stage >= 2 else 1),
         STATES: step.resident[STATES] * in_float32,
         MASTERS: trained * _FLOAT32 / gpus,
     }
@@ -88,6 +88,6 @@ def spread(layout: Layout, gpus: int, step: StepMemory, trained: int) -> Memory:
         shared, update = {}, 0.0
     phases: tuple[dict[str, float], ...] = ({**step.computed}, {**step.update, UPDATE: update})
     at_peak = max(phases, key=lambda parts: sum(parts.values()))
-    buckets = _BUCKET * itemsize * (1 if layout.stage == 3 else 2)
+    buckets = _BUCKET * (itemsize * (1 if layout.stage == 3 else 2) + (_FLOAT32 if itemsize < _FLOAT32 else 0))
     gpu = {WEIGHTS: weights, GATHERED: gathered, **shared, BUCKETS: buckets, **frozen, **at_peak}
     return Memory(gpu, host, step.choosing - step.resident[WEIGHTS] + weights + gathered if step.choosing else 0)

@@ -19,8 +19,8 @@ Activations, loss and temporaries are counted, not derived: a step is computed w
 values, with SDPA as on a CPU, which keeps what a GPU's fused kernels keep. Documents in a row are told apart by a \
 mask unless attention is flash or flex.
 DDP on one GPU is one process; on more it has buckets as large as the gradients. ZeRO is DeepSpeed's as Lightning \
-sets it up: bf16 weights with any bf16, float32 master weights and states, buckets of 2e8 elements; stage 3 keeps up \
-to 1e9 gathered weights. Frozen models are whole on each GPU.
+sets it up: bf16 weights with any bf16, float32 master weights, states and gradients, buckets of 2e8 elements; stage 3 \
+keeps up to 1e9 gathered weights. Frozen models are whole on each GPU.
 Not counted: the device's context, communication libraries, what the allocator loses, torch.compile.
 Time: 6 FLOPs per parameter and token and those of attention, as in the logged mfu, and a third of that for each live \
 reference; recomputed activations, validation, communication and files take none."""

@@ -120,6 +120,17 @@ class Job:
         return "interrupted" if self.folder.exists() else "missing"
 
     @property
+    def lack(self) -> str | None:
+        """What the result lacks, or what of it cannot be read; None where nothing."""
+        verb = VERBS[self.verb]
+        for path in [self.output] if verb.file else [self.result / name for name in verb.holds]:
+            try:
+                json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                return f"it ended without a result: {path.relative_to(self.folder)} cannot be read ({error})"
+        return None
+
+    @property
     def outcome(self) -> dict[str, Any]:
         """Of a job that is done or failed: ``seconds``, ``cpu_seconds``, and of a failed one ``error``."""
         path = self.folder / (_DONE if self.state == "done" else _FAILED)

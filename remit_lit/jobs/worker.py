@@ -14,6 +14,7 @@ import traceback
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
+from remit_lit.errors import Preempted
 from remit_lit.jobs.job import Job
 
 
@@ -37,7 +38,7 @@ def work(job: Job) -> None:
         code = _run(job.arguments)
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu_seconds = sum(used.ru_utime + used.ru_stime for used in usage)
-        error = None if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
+        error = job.lack if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
         job.end(error, seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds)
 
 
@@ -56,7 +57,7 @@ def _run(arguments: list[str]) -> int:
         # As the interpreter's own -m does it: launchers read from `__main__` how to start the same command once more.
         runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Preempted.exit_code if stop.code is None else stop.code if isinstance(stop.code, int) else 1
     except BaseException:
         traceback.print_exc()
         return 1

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -112,7 +113,7 @@ class ModelSpec:
                 loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(self.path or ""), **options)
                 model = loaded[0]
                 wrong = sorted(map(str, (*loaded[1]["missing_keys"], *loaded[1]["mismatched_keys"])))
-        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UnpicklingError) as error:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded ({error})") from error
         if wrong:
             raise ConfigError(

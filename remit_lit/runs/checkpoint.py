@@ -15,6 +15,8 @@ from remit_lit.files import put_in_place, sync
 
 LAST = "last.ckpt"
 _MANIFEST = "manifest.json"
+# What a manifest must name.
+_FACTS = ("engine", "files")
 _NAME = re.compile(r"step-(\d{8})$")
 _PIECE_BYTES = 2**24
 
@@ -86,8 +88,12 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         facts: Any = json.loads(Path(path, _MANIFEST).read_text())
     except ValueError as error:
         raise DataError(f"checkpoint: {path}/{_MANIFEST} is damaged ({error}); give an earlier checkpoint") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("files"), dict):
-        raise DataError(f"checkpoint: {path}/{_MANIFEST} is damaged (it names no files); give an earlier checkpoint")
+    lacking = [name for name in _FACTS if not isinstance(facts, dict) or not facts.get(name)]
+    if lacking or not isinstance(facts["files"], dict):
+        raise DataError(
+            f"checkpoint: {path}/{_MANIFEST} is damaged (it names no {lacking[0] if lacking else 'files'}); give an "
+            "earlier checkpoint"
+        )
     return facts
 
 

@@ -1,8 +1,10 @@
 """What a checkpoint of one process or of DDP holds: weights as safetensors, and the state of the trainer."""
 
+import errno
 import re
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -34,20 +36,40 @@ class CheckpointFiles(CheckpointIO):
         try:
             aside = begin(path)
             write_weights(aside / WEIGHTS, checkpoint["state_dict"])
-            with open(aside / TRAINER, "wb") as file:  # given a path, torch does not say that the disk is full
-                torch.save(rest, file)
+            _write_trainer(aside / TRAINER, rest)
             finish(path, checkpoint.get(FACTS, {}))
         except OSError as error:
             discard(path)
             self.error = error
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
-        """The state of the trainer and the weights. Nothing that could run code is unpickled."""
-        rest: dict[str, Any] = torch.load(Path(path, TRAINER), map_location=map_location or "cpu", weights_only=True)
+        """The state of the trainer and the weights. Nothing that could run code is unpickled.
+
+        Raises:
+            DataError: a file is not what this class writes.
+        """
+        file = Path(path, TRAINER)
+        try:
+            rest: dict[str, Any] = torch.load(file, map_location=map_location or "cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
+            raise DataError(f"checkpoint: {file} cannot be read ({_first_line(error)})") from error
         return {**rest, "state_dict": read_weights(Path(path, WEIGHTS))}
 
     def remove_checkpoint(self, path: Any) -> None:
         shutil.rmtree(path)
+
+
+def _write_trainer(path: Path, state: dict[str, Any]) -> None:
+    """Raise OSError where the disk refuses it; torch says RuntimeError of a file that it could not write to its end."""
+    with open(path, "wb") as file:  # given a path, torch does not say that the disk is full
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            raise OSError(errno.EIO, _first_line(error), str(path)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import flatten
 from remit_lit.runs.checkpoint import newest, verify
 from remit_lit.runs.folder import CHECKPOINTS, CONFIG, MODEL, RECORD
@@ -64,11 +65,19 @@ def require_same_meaning(run: Path, config: dict[str, Any], allowed: Iterable[st
 
     Raises:
         ConfigError: naming the fields that differ, and both values.
+        DataError: the earlier config is damaged.
     """
     before = run / CONFIG
     if not before.is_file():
         return
-    earlier: Any = OmegaConf.to_container(OmegaConf.load(before))
+    try:
+        earlier: Any = OmegaConf.to_container(OmegaConf.load(before))
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"ckpt_path: {before} is damaged ({str(error).splitlines()[0]}); put the run's config back"
+        ) from error
+    if not isinstance(earlier, dict) or not earlier:
+        raise DataError(f"ckpt_path: {before} is damaged (it has no fields); put the run's config back")
     old, new = _meaning(earlier), _meaning(config)
     changed = [
         name

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import (
     Strategy,
 )
 from lightning.pytorch.utilities import GradClipAlgorithmType
-from torch import Tensor
+from torch import Tensor, nn
 
 from remit_lit.errors import ConfigError
 from remit_lit.reference.reference import Reference
@@ -76,6 +76,9 @@ class ZeRO(DeepSpeedStrategy):
             "zero_force_ds_cpu_optimizer": False,
             # Only for DeepSpeed's own throughput log; Lightning would open the training data to find it.
             "train_micro_batch_size_per_gpu": 1,
+            # DeepSpeed would sum the gradients of micro-batches and of ranks in the weights' type.
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "communication_data_type": "fp32",
         }
         try:
             super().__init__(config=config, timeout=timedelta(seconds=timeout))
@@ -95,6 +98,16 @@ class ZeRO(DeepSpeedStrategy):
         self.parallel_devices = [torch.device("cpu", index) for index in range(self.num_processes)]
         __compatible_ops__["deepspeed_shm_comm"] = False
         DDPStrategy.setup_environment(self)  # type: ignore[arg-type]
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        super().setup(trainer)
+        optimizer: Any = getattr(self.model, "optimizer", None)
+        if _sums_whole_gradients(optimizer):
+            from deepspeed.checkpoint.constants import ZERO_STAGE
+
+            # Without it DeepSpeed does not know its own checkpoint for one of ZeRO.
+            state_of = optimizer.state_dict
+            optimizer.state_dict = lambda: {**state_of(), ZERO_STAGE: self.stage}
 
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
@@ -119,11 +132,16 @@ class ZeRO(DeepSpeedStrategy):
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply the gradients by ``factor`` within the next step, before they are clipped."""
-        self.deepspeed_engine.optimizer.override_loss_scale(1.0 / factor)
+        optimizer = self.deepspeed_engine.optimizer
+        if _sums_whole_gradients(optimizer):
+            torch._foreach_mul_(optimizer.fp32_groups_gradients_flat, factor)
+        else:
+            optimizer.override_loss_scale(1.0 / factor)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
         result = super().optimizer_step(*args, **kwargs)
-        self.deepspeed_engine.optimizer.override_loss_scale(1.0)
+        if not _sums_whole_gradients(self.deepspeed_engine.optimizer):
+            self.deepspeed_engine.optimizer.override_loss_scale(1.0)
         return result
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
@@ -133,14 +151,20 @@ class ZeRO(DeepSpeedStrategy):
         if self.is_global_zero:
             begin(path)
         self.barrier()
-        super().save_checkpoint(checkpoint, aside_of(path), storage_options)
-        self.barrier()
+        try:
+            super().save_checkpoint(checkpoint, aside_of(path), storage_options)
+        except (OSError, RuntimeError) as error:  # torch's word for a file that could not be written to its end
+            self.error = OSError(str(error).partition("\n")[0])
+        is_whole = self.reduce_boolean_decision(self.error is None)
         if self.is_global_zero:
             try:
-                finish(path, facts)
+                if is_whole:
+                    finish(path, facts)
             except OSError as error:
-                discard(path)
                 self.error = error
+            if self.error is not None or not is_whole:
+                self.error = self.error or OSError("another rank's shard could not be written")
+                discard(path)
         self.barrier()
 
     @property
@@ -150,12 +174,21 @@ class ZeRO(DeepSpeedStrategy):
         return torch.as_tensor(float(self.deepspeed_engine.get_global_grad_norm()))
 
 
+def _sums_whole_gradients(optimizer: Any) -> bool:
+    """Whether this is DeepSpeed's optimizer for stage 1 in bfloat16: it has no loss scale, and each rank has all
+    gradients in float32."""
+    from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+
+    return isinstance(optimizer, BF16_Optimizer)
+
+
 def check_strategy(trainer: pl.Trainer) -> None:
-    """Refuse engines whose gradients the module would not scale right, and settings that DeepSpeed lacks.
+    """Refuse engines and precisions whose gradients the module would not scale right, and what DeepSpeed lacks.
 
     Raises:
         ConfigError: naming the field, what it got and what would be right.
     """
+    check_precision(trainer.precision)
     strategy = trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, ZeRO)) and type(strategy) is not DDPStrategy:
         raise ConfigError(
@@ -196,9 +229,9 @@ def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:
             f"ckpt_path: the checkpoint was written by {facts['engine']}, and this run uses {engine}; go on with the "
             "engine that wrote it, or export it and start a new run from the weights"
         )
-    if engine != "torch" and facts["ranks"] != trainer.world_size:
+    if engine != "torch" and facts.get("ranks") != trainer.world_size:
         raise ConfigError(
-            f"ckpt_path: the checkpoint holds the shards of {facts['ranks']} ranks, and this run has "
+            f"ckpt_path: the checkpoint holds the shards of {facts.get('ranks')} ranks, and this run has "
             f"{trainer.world_size}; go on with as many, or make a checkpoint for any number of ranks with "
             "`python -m remit_lit convert` (stages 1 and 2)"
         )
@@ -236,6 +269,18 @@ def global_weights(
     everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
     weights = checked_weights(weighting, everywhere)
     return weights.unflatten(0, (micro_batches, strategy.world_size, -1))[:, strategy.global_rank].flatten(0, 1)
+
+
+def restore_frequencies(model: nn.Module) -> None:
+    """Give rotary embeddings their float32 frequencies back, which bf16-true and ZeRO stage 3 round to bfloat16.
+
+    At position 4096 the rounding turns a head's dimensions by several radians.
+    """
+    for module in model.modules():
+        rounded = getattr(module, "original_inv_freq", None)
+        if isinstance(rounded, Tensor):
+            exact: Any = type(module)(config=module.config).to(rounded.device)
+            module.inv_freq, module.original_inv_freq = exact.inv_freq, exact.original_inv_freq
 
 
 def check_precision(precision: object) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.rows import PackedRows
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import require_range
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
 from remit_lit.models.spec import ModelSpec
@@ -22,7 +22,7 @@ from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
-from remit_lit.training.engines import ZeRO, check_precision, check_sharded, check_strategy, global_weights
+from remit_lit.training.engines import ZeRO, check_sharded, check_strategy, global_weights, restore_frequencies
 from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
 from remit_lit.training.objective import WeighedBefore, WeightedLoss, Window, stop, weighted_loss
@@ -32,7 +32,9 @@ from remit_lit.training.optimization import (
     NoDecay,
     OptimizerCallable,
     Schedule,
+    check_length,
     check_optimizer,
+    clip_gradients,
     parameter_groups,
 )
 from remit_lit.training.validation import SourceMeans
@@ -105,7 +107,7 @@ class MidTrainingModule(pl.LightningModule):
         self.last_loss: WeightedLoss | None = None
         self.means = SourceMeans()
         self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
-        self._window = Window(0, self.device)
+        self._window, self._grad_norm = Window(0, self.device), torch.zeros(())
         self._weighed: list[WeighedBefore] = []
 
     @property
@@ -138,14 +140,8 @@ class MidTrainingModule(pl.LightningModule):
         for reference in self.references:
             reference.check(self.spec, manifest)
             check_sharded(reference, trainer.strategy)
-        check_precision(trainer.precision)
         check_strategy(trainer)
-        if trainer.max_epochs != 1:
-            raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
-        steps = self.horizon.in_steps(self.tokens_per_step)
-        self.schedule.check(steps)
-        if trainer.max_steps > steps:
-            raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+        steps = check_length(trainer, self.horizon, self.schedule, self.tokens_per_step)
         self.data.check_passes(self.weighting, steps * self.tokens_per_step // manifest.sequence_length)
 
     def setup(self, stage: str) -> None:
@@ -183,6 +179,7 @@ class MidTrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        restore_frequencies(self)
         self._window = Window(self.data.batch_size * self.trainer.accumulate_grad_batches, self.device)
         for reference in self.references:
             reference.load(self.spec, self.device)
@@ -273,7 +270,13 @@ class MidTrainingModule(pl.LightningModule):
             return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
-        self._end_window(torch.nn.utils.get_total_norm(gradients))
+        self._grad_norm = nn.utils.get_total_norm(gradients)
+        self._end_window(self._grad_norm)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limits: Any, **named: Any) -> None:
+        """By the norm that is known; Lightning would compute it once more, and refuse fused optimizers. ZeRO clips."""
+        if not isinstance(self.trainer.strategy, ZeRO):
+            clip_gradients(optimizer, self._grad_norm, *limits, **named)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Only after its step does ZeRO tell the norm of the gradients, which it keeps sharded."""

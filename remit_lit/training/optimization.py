@@ -1,4 +1,4 @@
-"""The length of a run, how the learning rate anneals over it, and the optimizer's groups of parameters."""
+"""The length of a run, how the learning rate anneals over it, and the optimizer's parameters and their gradients."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import torch
-from torch import nn
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from remit_lit.errors import ConfigError, require_range
@@ -134,6 +136,40 @@ def check_optimizer(optimizer: OptimizerCallable) -> None:
         optimizer([nn.Parameter(torch.zeros(1))])
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model.optimizer: {error}") from error
+
+
+def check_length(trainer: pl.Trainer, horizon: Horizon, schedule: Schedule, tokens_per_step: int) -> int:
+    """The run's optimizer steps; raises ConfigError where the trainer's own limits or the warm-up do not fit them."""
+    if trainer.max_epochs != 1:
+        raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
+    steps = horizon.in_steps(tokens_per_step)
+    schedule.check(steps)
+    if trainer.max_steps > steps:
+        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+    return steps
+
+
+def clip_gradients(
+    optimizer: Optimizer,
+    norm: Tensor,
+    gradient_clip_val: float | None = None,
+    gradient_clip_algorithm: str | None = None,
+) -> None:
+    """Clip the gradients of what an optimizer trains.
+
+    Args:
+        optimizer: of any kind, a fused one too: nothing is unscaled in its step, since fp16 is refused.
+        norm: 2-norm of the gradients, scalar.
+        gradient_clip_val: highest norm, or highest absolute value of an element; None leaves them as they are.
+        gradient_clip_algorithm: value, or else norm.
+    """
+    if not gradient_clip_val:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+        nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+    else:
+        nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
 
 def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM
@@ -613,3 +614,36 @@ def test_a_strategy_of_ones_own_from_a_package_outside_the_repository(
     for row in logged:
         assert row["train/loss"] == pytest.approx(row["train/nll"] / 4, rel=1e-5)
     assert "Halves" in (workplace / "run" / "model" / "README.md").read_text()
+
+
+def test_an_exit_without_a_code_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning leaves so on a signal."""
+
+    def interrupted(*_: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("remit_lit.cli.training.run_trainer", interrupted)
+    with pytest.raises(SystemExit) as raised:
+        main(["fit"])
+    assert raised.value.code == 75
+    assert capsys.readouterr().err.startswith("preempted: ")
+
+
+def test_a_full_disk_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def full(*_: Any) -> None:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    def full_for_safetensors(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    for write in (full, full_for_safetensors):
+        monkeypatch.setattr("remit_lit.cli.preparation.run_prepare", write)
+        with pytest.raises(SystemExit) as raised:
+            main(["prepare"])
+        assert raised.value.code == 2
+        assert "No space left on device; make room, or give another folder" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The same losses and weights from every engine: one process, DDP, ZeRO-1, -2 and -3 on two processes over gloo."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,9 @@ def test_an_export_of_shards_is_the_model_that_the_run_wrote(parity: Parity, tmp
 
 
 @pytest.mark.slow
-def test_an_export_of_bfloat16_shards_has_the_float32_masters(
-    parity: Parity, tmp_path: Path, tiny_rows_split: Path
+@pytest.mark.parametrize("engine_name", ["zero1", "zero2"])
+def test_bfloat16_shards_are_exported_and_resumed_with_the_float32_masters(
+    engine_name: str, parity: Parity, tmp_path: Path, tiny_rows_split: Path
 ) -> None:
     run = Run(
         tmp_path / "bf16",
@@ -143,15 +145,20 @@ def test_an_export_of_bfloat16_shards_has_the_float32_masters(
             "trainer": {
                 "accelerator": "cpu",
                 "devices": 2,
-                "strategy": engine("zero2"),
+                "strategy": engine(engine_name),
                 "precision": "bf16-mixed",
                 "enable_progress_bar": False,
             },
+            "checkpoint": {"every_n_train_steps": 2},
         },
     ).finish()
     state = AutoModelForCausalLM.from_pretrained(export(str(run.folder), str(tmp_path / "out"))).state_dict()
     assert furthest({name: state[name] for name in run.weights}, run.weights) == 0.0
     assert any(not torch.equal(value, value.bfloat16().float()) for value in state.values())
+    undisturbed = run.weights
+    shutil.rmtree(run.checkpoints / "step-00000004")
+    run.finish("--ckpt_path=last")
+    assert furthest(run.weights, undisturbed) == 0.0
 
 
 @pytest.mark.slow

@@ -244,9 +244,10 @@ STEP = StepMemory(
 
 @pytest.mark.parametrize("gpus", [1, 8, 64])
 def test_zero_shares_states_then_gradients_then_weights(gpus: int) -> None:
-    """2 bytes a parameter for weights, 2 for gradients, 4 for masters and 8 for AdamW's moments (ZeRO, section 3)."""
-    shared = [16 * P, 4 * P + 12 * P / gpus, 2 * P + 14 * P / gpus, 16 * P / gpus]
-    buffers = [0, 8e8, 8e8, 4e8 + 2 * P]  # two buckets, or one and the weights gathered
+    """2 bytes a parameter for weights, 4 for gradients, 4 for masters and 8 for AdamW's moments (ZeRO, section 3, but
+    for the gradients, which are summed in float32)."""
+    shared = [18 * P, 6 * P + 12 * P / gpus, 2 * P + 16 * P / gpus, 18 * P / gpus]
+    buffers = [0, 16e8, 16e8, 12e8 + 2 * P]  # two buckets, or one and the weights gathered; one more in float32
     for layout, states, extra in list(zip(LAYOUTS, shared, buffers, strict=False))[1:]:
         memory = spread(layout, gpus, STEP, P)
         assert memory.total == pytest.approx(states + extra + 31 * P + 7)

@@ -1,6 +1,7 @@
 """A run that is slow enough to be hit at a chosen moment, or that hangs or breaks at one."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -31,3 +32,22 @@ class Pace(pl.Callback):
         if trainer.global_rank == self.break_rank:
             with torch.no_grad():
                 next(pl_module.policy.parameters()).fill_(torch.nan)
+
+
+class SlowValidation(pl.Callback):
+    """Sleep in each batch of a validation.
+
+    Args:
+        seconds: of each batch.
+        record: file that is there once the second batch has begun.
+    """
+
+    def __init__(self, seconds: float, record: str) -> None:
+        self.seconds, self.record = seconds, Path(record)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 1:
+            self.record.touch()
+        time.sleep(self.seconds)

@@ -203,6 +203,22 @@ def test_a_full_disk_costs_one_checkpoint(
     verify(tmp_path / "checkpoints" / "step-00000002")
 
 
+@pytest.mark.fault("a disk that is full while the first checkpoint is written", "a loud warning, and nothing is left")
+def test_a_full_disk_may_refuse_the_first_checkpoint(
+    tiny_rows_split: Path, tiny_policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:  # as torch says it of an archive that was cut short
+        monkeypatch.undo()
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    callback = Checkpoints(every_n_train_steps=2)
+    with pytest.warns(UserWarning, match=r"step 2: the checkpoint .*step-00000002 was not written.*GOES ON WITHOUT IT"):
+        run = train(tiny_rows_split, tiny_policy_dir, tmp_path, callback, steps=3)
+    assert len(run.losses) == 3 and steps_in(tmp_path / "checkpoints") == [3]
+    assert not list((tmp_path / "checkpoints").glob(".step*"))
+
+
 @pytest.mark.fault("a disk too full for the next checkpoint", "it is not begun: a loud warning, the run goes on")
 def test_a_checkpoint_that_would_not_fit_is_not_begun(
     tiny_rows_split: Path, tiny_policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

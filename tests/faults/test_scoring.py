@@ -1,5 +1,6 @@
 """`score` that is killed, runs out of disk, shares a directory, or finds its shards damaged."""
 
+import os
 import re
 import shutil
 import time
@@ -91,7 +92,7 @@ def test_a_second_process_on_one_column_is_refused(rows: Path, deep_model_dir: P
         assert start_scoring(rows, deep_model_dir, 1, printed).wait(SECONDS) == 2
     error = printed.read_text()
     assert "Traceback" not in error
-    assert f"error: column: another `score` is writing {directory}" in error
+    assert f"error: column: {directory} is being written by process {os.getpid()} on " in error
     assert not list(directory.iterdir())
     score(str(rows), ModelSpec(str(deep_model_dir)), "cut")
     assert np.isfinite(stored(rows, "cut")).all()

@@ -182,3 +182,22 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path):
     for path in (tmp_path / "none.yaml", Path(write(tmp_path / "broken.yaml", "a: [1\n"))):
         with pytest.raises(ConfigError, match=path.name):
             _ = Job("a", tmp_path, "fit", (str(path),)).key
+
+
+@pytest.mark.parametrize("damage", [None, "gone", "unreadable"])
+def test_a_result_is_whole_or_says_what_it_lacks(tmp_path, damage):
+    job = Job("a-0", tmp_path, "fit")
+    for name in ("run.json", "model/config.json"):
+        (job.result / name).parent.mkdir(parents=True, exist_ok=True)
+        (job.result / name).write_text("{}")
+    config = job.result / "model" / "config.json"
+    if damage == "gone":
+        config.unlink()
+    if damage == "unreadable":
+        config.write_bytes(bytes(9))
+    assert (job.lack is None) == (damage is None)
+    assert damage is None or "result/model/config.json cannot be read" in str(job.lack)
+
+
+def test_an_evaluation_without_its_file_is_no_result(tmp_path):
+    assert "result/evaluation.json cannot be read" in str(Job("a-0", tmp_path, "evaluate").lack)

@@ -1,11 +1,15 @@
 """Which checkpoint a run goes on from, and what is refused before anything is loaded."""
 
 import json
+import os
+import pickle
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
@@ -238,3 +242,83 @@ def test_a_dry_run_fails_where_the_run_would(settings: dict[str, Any], tmp_path:
     run = Run(tmp_path / "dry", settings)
     assert run.run("--dry_run=true") == 2
     assert "error: " in run.output and "Traceback" not in run.output
+
+
+def rewritten(manifest: Path, **changes: Any) -> None:
+    """A manifest with other facts; None leaves one out."""
+    facts = {**json.loads(manifest.read_text()), **changes}
+    manifest.write_text(json.dumps({name: value for name, value in facts.items() if value is not None}))
+
+
+def test_what_is_no_checkpoint_is_refused_with_a_message(
+    finished: str, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    manifest, config, trainer = path / "manifest.json", tmp_path / "run" / "config.yaml", path / "trainer.pt"
+    kept = {file: file.read_bytes() for file in (manifest, config, trainer)}
+    facts = json.loads(kept[manifest])
+
+    def message(given: Path = path) -> str:
+        said = refused(capsys, f"--config={finished}", f"--ckpt_path={given}")
+        for file, content in kept.items():
+            file.write_bytes(content)
+        return said
+
+    assert "is no checkpoint directory" in message(tmp_path)
+    assert "is no checkpoint directory" in message(trainer)
+    assert "rows/manifest.json is damaged (it names no engine)" in message(_rows(settings, tmp_path))
+    rewritten(manifest, engine=None)
+    assert "manifest.json is damaged (it names no engine)" in message()
+    rewritten(manifest, files={})
+    assert "manifest.json is damaged (it names no files)" in message()
+    manifest.write_bytes(b"\xff\xfe" + kept[manifest])
+    assert "manifest.json is damaged" in message()
+    for content in (bytes(200), b""):
+        config.write_bytes(content)
+        assert f"ckpt_path: {config} is damaged" in message()
+    pickled = pickle.dumps(Path("/"))
+    trainer.write_bytes(pickled)
+    facts["files"]["trainer.pt"] = {"bytes": len(pickled), "crc32": zlib.crc32(pickled)}
+    rewritten(manifest, files=facts["files"])
+    assert f"checkpoint: {trainer} cannot be read" in message()
+
+
+def _rows(settings: dict[str, Any], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(settings["data"]["rows"], tmp_path / "rows"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("--trainer.accelerator=gpu", "trainer: got accelerator=gpu, devices=1; this machine cannot"),
+        ("--trainer.devices=0", "trainer: got accelerator=cpu, devices=0; this machine cannot"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_devices_that_are_not_there_are_refused(
+    change: str, said: str, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    assert said in refused(capsys, f"--config={path}", change)
+
+
+def test_rows_whose_manifest_is_no_text_are_refused(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, path = _rows(settings, tmp_path), tmp_path / "config.yaml"
+    (rows / "manifest.json").write_bytes(b"\xff\xfe{}")
+    path.write_text(yaml.safe_dump(settings))
+    assert "manifest.json is damaged" in refused(capsys, f"--config={path}", f"--data.rows={rows}")
+
+
+def test_more_processes_than_cores_are_warned_of_before_they_start(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: Any
+) -> None:
+    request.getfixturevalue("no_weights")
+    rewritten(checkpoint_path(tmp_path / "run" / "checkpoints", 4) / "manifest.json", engine="zero2")
+    devices = 1 + len(os.sched_getaffinity(0))
+    changes = ["--ckpt_path=last", "--allow_change=[trainer,data]", f"--trainer.devices={devices}"]
+    with pytest.warns(UserWarning, match=rf"trainer\.devices: {devices} processes share"):
+        assert "written by zero2" in refused(capsys, f"--config={finished}", *changes)

@@ -10,7 +10,9 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from remit_lit.models.spec import ModelSpec
 from remit_lit.training.distillation import Distillation
+from remit_lit.training.objective import weighted_loss
 from remit_lit.training.optimization import Linear
 from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1, TokenSignals, TokenWeighting
 from tests.helpers import fit, get_batch
@@ -93,6 +95,48 @@ def test_a_run_equals_a_plain_loop(tiny_rows_split, tiny_policy_dir, tiny_refere
     assert_same(run.parameters, expected, atol=2e-6)
     initial = AutoModelForCausalLM.from_pretrained(tiny_policy_dir).state_dict()
     assert max((run.parameters[n] - initial[n]).abs().max() for n in run.parameters) > 1e-2
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_fused_optimizer_clips_under_autocast(tiny_rows_split, tiny_policy_dir, tmp_path, monkeypatch, algorithm):
+    norms: list[Tensor] = []
+    compute = torch.nn.utils.get_total_norm
+
+    def counted(*given: Any) -> Tensor:
+        norms.append(compute(*given))
+        return norms[-1]
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", counted)
+    clip = 0.01 if algorithm == "value" else 0.5
+    run = fit(
+        tiny_rows_split,
+        tiny_policy_dir,
+        tmp_path,
+        optimizer=partial(torch.optim.AdamW, lr=1e-2, eps=1e-2, fused=True),
+        steps=1,
+        accumulate=2,
+        trainer={"precision": "bf16-mixed", "gradient_clip_val": clip, "gradient_clip_algorithm": algorithm},
+    )
+    assert run.logged("train/grad_norm") == pytest.approx([norm.item() for norm in norms])
+    assert len(norms) == 1 and min(norms) > clip
+
+    model = ModelSpec(str(tiny_policy_dir)).load().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-2)  # so large that clipping shows
+    for rows in run.recorder.rows:
+        batches = [get_batch(tiny_rows_split, micro_batch) for micro_batch in (rows[:2], rows[2:])]
+        optimizer.zero_grad()
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16):
+                neutral = torch.zeros(0, dtype=torch.long)
+                loss = weighted_loss(model, batch, NextTokenPrediction(), neutral_ids=neutral).total
+            (loss / batch.mask.numel() / 2).backward()  # the same roundings to bfloat16
+        gradients = gradients_of(model).values()
+        torch._foreach_mul_(list(gradients), 2 * batch.mask.numel() / sum(int(each.mask.sum()) for each in batches))
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
+        for gradient in gradients:
+            gradient.mul_(min(1.0, clip / (norm + 1e-6))) if algorithm == "norm" else gradient.clamp_(-clip, clip)
+        optimizer.step()
+    assert_same(run.parameters, {name: value.detach() for name, value in model.named_parameters()}, atol=2e-6)
 
 
 @pytest.mark.parametrize("distilled", [False, True], ids=["", "distilled"])

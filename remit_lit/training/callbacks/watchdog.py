@@ -17,6 +17,7 @@ import psutil
 
 from remit_lit.errors import ConfigError, DataError, NonFiniteError, Preempted, require_range
 from remit_lit.files import write_whole
+from remit_lit.runs.warning_signals import WARNINGS
 
 # Distinct from a user's mistake (2) and from preemption (75).
 EXIT_CODE = 76
@@ -54,7 +55,7 @@ class Heartbeat:
 
 
 class Watchdog(pl.Callback):
-    """Runs of several ranks only: end all of them when one is gone or makes no progress.
+    """Runs of several ranks only: end all of them when one is gone or, in training, makes no progress.
 
     Ranks tell each other of their progress by files in ``run_dir/heartbeats``, so the run folder must be shared.
 
@@ -67,13 +68,13 @@ class Watchdog(pl.Callback):
         if timeout is not None:
             require_range("watchdog.timeout", timeout, 0.0, float("inf"))
         self.timeout = timeout
-        self._progress, self._changed = 0, time.monotonic()
+        self._progress, self._changed, self._is_training = 0, time.monotonic(), False
         self._stop = threading.Event()
         self._directory, self._rank, self._ranks = Path(), 0, 1
         self._neighbours: list[Heartbeat] = []
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.world_size == 1:
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size == 1 or stage != "fit":
             return
         self._directory = Path(trainer.default_root_dir, "heartbeats")
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,10 @@ class Watchdog(pl.Callback):
         self._neighbours = [beat for beat in self._beats() if beat.host == host and beat.rank != self._rank]
         self._stop.clear()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._advance()
+        self._is_training = True  # what comes before, such as loading models, may take any time
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._advance()
@@ -98,6 +103,9 @@ class Watchdog(pl.Callback):
         self._advance()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop.set()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._stop.set()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -127,13 +135,19 @@ class Watchdog(pl.Callback):
     def _watch(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             self._beat()
+            if WARNINGS.received and not WARNINGS.is_deferred and self._gone:
+                WARNINGS.leave()  # so did the others
             if self._report_gone():
                 os._exit(EXIT_CODE)
-            if self.timeout is not None and time.monotonic() - self._changed > self.timeout:
+            if self._is_training and self.timeout is not None and time.monotonic() - self._changed > self.timeout:
                 self._end()
 
+    @property
+    def _gone(self) -> list[Heartbeat]:
+        return [beat for beat in self._neighbours if beat.is_gone]
+
     def _report_gone(self) -> bool:
-        gone = [beat for beat in self._neighbours if beat.is_gone]
+        gone = self._gone
         for beat in gone:
             self._print(f"{beat} is gone; the run ends on all ranks")
         return bool(gone)
