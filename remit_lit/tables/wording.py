@@ -49,7 +49,7 @@ def number(value: float, row: Row, *, sign: bool = False) -> str:
 
 
 def figure(cell: Cell, row: Row) -> str:
-    """Our figure: ``mean [low, high]`` where it spreads, a bound where a seed has none, or in a word why it is missing."""
+    """Our figure: ``mean [low, high]`` where it spreads, a bound where a seed has none, or why it is missing."""
     if cell.mean is None:
         return ", ".join(sorted({reason.split(":")[0] for reason in cell.missing.values()})) or "not run"
     if cell.bound is not None:
