@@ -270,7 +270,7 @@ class MidTrainingModule(pl.LightningModule):
             return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
-        self._grad_norm = nn.utils.get_total_norm(gradients)
+        self._grad_norm = torch.nn.utils.get_total_norm(gradients)
         self._end_window(self._grad_norm)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limits: Any, **named: Any) -> None:
