@@ -23,6 +23,7 @@ class Verb:
         holds: JSON files that a whole result has, where it is a folder.
         packages: distributions whose versions decide the result's digits.
         resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
+        repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
         extra: the package's optional dependencies that the verb needs.
     """
 
@@ -34,6 +35,7 @@ class Verb:
     holds: tuple[str, ...] = ()
     packages: tuple[str, ...] = _MODELS
     resume: Mapping[str, Any] | None = None
+    repeats: bool = False
     extra: str = ""
 
 
@@ -46,6 +48,7 @@ VERBS: dict[str, Verb] = {
         holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "lightning", "datasets"),
         resume={"ckpt_path": "last"},
+        repeats=True,
     ),
     "validate": Verb(
         "loss per source of a policy or checkpoint on the validation rows",
@@ -63,6 +66,7 @@ VERBS: dict[str, Verb] = {
         output="output",
         holds=("manifest.json",),
         packages=("transformers", "tokenizers", "datasets"),
+        repeats=True,
     ),
     "score": Verb("write a frozen model's NLLs as a column beside the rows", "remit_lit.reference.score:score"),
     "select": Verb(

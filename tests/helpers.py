@@ -53,19 +53,26 @@ def llama_config(**changes: Any) -> LlamaConfig:
     return LlamaConfig(**(settings | changes))
 
 
-def save_model(directory: Path, seed: int, **changes: Any) -> Path:
-    """A random Llama and the lab's tokenizer in ``directory``."""
+def save_model(directory: Path, seed: int, tokenizer: PreTrainedTokenizerBase | None = None, **changes: Any) -> Path:
+    """A random Llama and a tokenizer, the lab's by default, in ``directory``."""
     torch.manual_seed(seed)
     LlamaForCausalLM(llama_config(**changes)).save_pretrained(directory)
-    build_tokenizer().save_pretrained(directory)
+    (tokenizer or build_tokenizer()).save_pretrained(directory)
     return directory
 
 
-def make_rows(directory: Path, tokenizer: Path, sequence_length: int, documents: int = 120, **settings: Any) -> Path:
-    """Rows of web documents and of problems with correct solutions, a tenth of them held out."""
-    sources: dict[str, Source] = {"web": LabDocuments("web", documents), "correct": LabDocuments("correct", documents)}
+def make_rows(
+    directory: Path,
+    tokenizer: Path,
+    sequence_length: int,
+    documents: int = 120,
+    sources: dict[str, Source] | None = None,
+    **settings: Any,
+) -> Path:
+    """Rows, by default of web documents and of problems with correct solutions; a tenth of them is held out."""
+    lab: dict[str, Source] = {"web": LabDocuments("web", documents), "correct": LabDocuments("correct", documents)}
     options = {"validation_share": 0.1, **settings}
-    return prepare(directory, PrepareSettings(str(tokenizer), sources, sequence_length, **options))
+    return prepare(directory, PrepareSettings(str(tokenizer), sources or lab, sequence_length, **options))
 
 
 def get_batch(rows: Path, indices: Iterable[int], *, split: str = "train", document_attention: bool = True) -> Batch:

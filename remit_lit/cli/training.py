@@ -23,7 +23,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 import remit_lit.data.lab_documents
 import remit_lit.data.token_files
 import remit_lit.training.callbacks.in_loop_evaluation
-import remit_lit.training.callbacks.lab_evaluation  # noqa: F401
+import remit_lit.training.callbacks.lab_evaluation
+import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError

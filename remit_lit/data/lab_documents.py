@@ -20,7 +20,7 @@ class LabDocuments(Source):
 
     Attributes:
         kind: ``web`` (a Markov language), ``noise`` (uniform characters), ``correct`` (problems with right traces)
-            or ``wrong`` (problems whose traces misread operators as ``+``, half of the time).
+            or ``wrong`` (problems whose traces misread half of their operators as the first).
         documents: number of documents, of 33 tokens each.
         seed: decides which documents are generated.
         split: ``train``, ``dev`` or ``test``; they share no document, whatever the seeds.

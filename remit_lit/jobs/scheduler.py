@@ -2,15 +2,12 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
-import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.crew import Crew
 from remit_lit.jobs.job import Job, with_inputs
 from remit_lit.jobs.worker import work
 from remit_lit.verbs import VERBS
@@ -18,7 +15,7 @@ from remit_lit.verbs import VERBS
 Report = Callable[[str], None]
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print) -> None:
+def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print, *, share_process: bool = False) -> None:
     """Run what is not done yet, inputs first. A job that fails does not stop those that do not need it.
 
     Finished jobs are left alone, interrupted ones go on, failed ones are tried again.
@@ -27,6 +24,8 @@ def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print) -> None:
         jobs: the jobs that are wanted; what they need is run too.
         at_once: jobs at a time; they share the cores.
         report: takes a line for each job that ends.
+        share_process: run the commands of verbs that allow it one after the other in ``at_once`` processes, which then
+            import what they need once. For runs of seconds on a CPU.
 
     Raises:
         ConfigError: ``at_once`` is below 1.
@@ -35,27 +34,19 @@ def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print) -> None:
         raise ConfigError(f"jobs: got {at_once}; give at least 1")
     waiting = [job for job in with_inputs(jobs) if job.state != "done"]
     total, failed = len(waiting), set[str]()
-    running: dict[Job, BaseProcess] = {}
-    with _share_of_cores(at_once):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_modules_of(waiting))
-        try:
-            while waiting or running:
-                ended = _give_up(waiting, failed)
-                for job in [job for job in waiting if _is_ready(job)][: at_once - len(running)]:
-                    waiting.remove(job)
-                    running[job] = context.Process(target=work, args=(job,), name=job.name)
-                    running[job].start()
-                if running and not ended:
-                    connection.wait([process.sentinel for process in running.values()])
-                    ended = [job for job, process in running.items() if not process.is_alive()]
-                    for job in ended:
-                        _finish(job, running.pop(job), failed)
-                for number, job in enumerate(reversed(ended)):
-                    report(f"[{total - len(waiting) - len(running) - number}/{total}] {describe(job)}")
-        finally:
-            for process in running.values():
-                _kill(process)
+    crew = Crew(_modules_of(waiting), share_process)
+    with _share_of_cores(at_once), crew:
+        while waiting or crew.running:
+            ended = _give_up(waiting, failed)
+            for job in [job for job in waiting if _is_ready(job)][: at_once - len(crew.running)]:
+                waiting.remove(job)
+                crew.start(job)
+            if crew.running and not ended:
+                for job, exit_code in crew.wait():
+                    _finish(job, exit_code, failed)
+                    ended.append(job)
+            for number, job in enumerate(reversed(ended)):
+                report(f"[{total - len(waiting) - len(crew.running) - number}/{total}] {describe(job)}")
 
 
 def _modules_of(jobs: Sequence[Job]) -> list[str]:
@@ -104,9 +95,9 @@ def _give_up(waiting: list[Job], failed: set[str]) -> list[Job]:
     return blocked
 
 
-def _finish(job: Job, process: BaseProcess, failed: set[str]) -> None:
+def _finish(job: Job, exit_code: int | None, failed: set[str]) -> None:
     if job.state not in ("done", "failed"):
-        job.end(f"its process died with exit code {process.exitcode}")
+        job.end(f"its process died with exit code {exit_code}")
     if job.state == "failed":
         failed.add(job.key)
 
@@ -121,10 +112,3 @@ def _share_of_cores(at_once: int) -> Iterator[None]:
     finally:
         if given is None:
             del os.environ["OMP_NUM_THREADS"]
-
-
-def _kill(process: BaseProcess) -> None:
-    assert process.pid is not None
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.join()

@@ -1,4 +1,4 @@
-"""The process in which a job's command runs."""
+"""The process in which a job's command runs, or the commands of several jobs in turn."""
 
 import contextlib
 import fcntl
@@ -12,18 +12,47 @@ import threading
 import time
 import traceback
 from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from remit_lit.errors import Preempted
 from remit_lit.jobs.job import Job
+from remit_lit.jobs.process_state import ProcessState
 
 
 def work(job: Job) -> None:
     """Run the job's command, unless another process does or did, and record how it ended."""
+    _begin()
+    _do(job)
+
+
+def work_in_turn(jobs: Connection) -> None:
+    """Run the commands of the jobs that come, and answer each with whether this process takes another.
+
+    Each begins in the state that the first one found. After a failure, of which nobody knows what it left behind, the
+    process ends.
+    """
+    _begin()
+    fresh, goes_on = ProcessState(), True
+    while goes_on:
+        try:
+            job: Job = jobs.recv()
+        except EOFError:  # there are no more
+            return
+        _do(job)
+        goes_on = job.state == "done"
+        fresh.restore()
+        jobs.send(goes_on)
+
+
+def _begin() -> None:
     # This process was forked from a server: its data workers are forked from it, as those of a command line are.
     multiprocessing.set_start_method(None, force=True)
     os.setsid()
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _do(job: Job) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -31,15 +60,19 @@ def work(job: Job) -> None:
             return
         job.begin()
         printed = job.log.stat().st_size if job.log.exists() else 0
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _cpu_seconds()
         with job.log.open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         code = _run(job.arguments)
-        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        cpu_seconds = sum(used.ru_utime + used.ru_stime for used in usage)
         error = job.lack if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
-        job.end(error, seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds)
+        job.end(error, seconds=time.perf_counter() - began, cpu_seconds=_cpu_seconds() - used)
+
+
+def _cpu_seconds() -> float:
+    """Of this process, and of those that it started and that have ended."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in usage)
 
 
 def reason(log: Path, start: int = 0) -> str:

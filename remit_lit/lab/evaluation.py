@@ -1,8 +1,9 @@
-"""How well a model solves the lab's task: greedy accuracy, and the loss on right, wrong and noise tokens."""
+"""How well a model solves the lab's task, and the loss on each kind of token: teacher-forced forward passes alone."""
 
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import NamedTuple
@@ -12,11 +13,19 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.errors import ConfigError
-from remit_lit.lab.documents import lab_documents
-from remit_lit.lab.task import Problem, TokenKind, correct_completion, is_correct, token_kinds
+from remit_lit.lab.documents import Kind, lab_documents
+from remit_lit.lab.task import OPERATORS, RESULT_PLACES, Problem, TokenKind, correct_completion, token_kinds
 from remit_lit.lab.tokenizer import EOS, check_lab_tokenizer
 
-NLL_KINDS = (TokenKind.CORRECT_RESULT, TokenKind.WRONG_RESULT, TokenKind.NOISE)
+NLL_KINDS = (
+    TokenKind.CORRECT_RESULT,
+    TokenKind.WRONG_RESULT,
+    TokenKind.ANSWER,
+    TokenKind.OPERAND,
+    TokenKind.WEB,
+    TokenKind.NOISE,
+)
+_DOCUMENTS: tuple[Kind, ...] = ("correct", "wrong", "noise", "web")
 
 
 class LabAccuracy(NamedTuple):
@@ -33,10 +42,53 @@ class LabAccuracy(NamedTuple):
     outcomes: Tensor
 
 
-def lab_accuracy(
+@dataclass(frozen=True, eq=False)
+class LabScores:
+    """What a model makes of each problem, given the question and the correct trace up to each token.
+
+    Attributes:
+        operators: rank of the operator of each step, 0 for the most frequent, int64 [problems, steps].
+        probabilities: of the correct result of each step, float32 [problems, steps].
+        likeliest: whether the likeliest token is the correct one, for each token of the completion and the EOS after
+            it, bool [problems, tokens].
+    """
+
+    operators: Tensor
+    probabilities: Tensor
+    likeliest: Tensor
+
+    @property
+    def exact(self) -> Tensor:
+        """Whether greedy decoding writes the whole correct trace and answer, and ends, bool [problems].
+
+        It does exactly where each correct token is the likeliest after the correct ones before it.
+        """
+        return self.likeliest.all(dim=1)
+
+    @property
+    def steps(self) -> Tensor:
+        """Whether the likeliest result of each step is the correct one, bool [problems, steps]."""
+        return self.likeliest[:, list(RESULT_PLACES)]
+
+    @property
+    def accuracy(self) -> LabAccuracy:
+        """The share of exact traces."""
+        share = self.exact.double().mean().item()
+        return LabAccuracy(share, (share * (1 - share) / len(self.exact)) ** 0.5, self.exact)
+
+    def figures(self) -> dict[str, float]:
+        """Means over all problems: ``accuracy`` (exact traces), ``step_accuracy`` and ``probability``."""
+        return {
+            "accuracy": self.accuracy.accuracy,
+            "step_accuracy": self.steps.double().mean().item(),
+            "probability": self.probabilities.double().mean().item(),
+        }
+
+
+def lab_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], batch_size: int = 500
-) -> LabAccuracy:
-    """Greedy exact-answer accuracy. All prompts are equally long, so a batch needs no padding.
+) -> LabScores:
+    """Score the correct completions of ``problems``. All documents are equally long, so a batch needs no padding.
 
     Training mode is restored, and no random number is drawn.
 
@@ -46,35 +98,35 @@ def lab_accuracy(
     if not problems:
         raise ConfigError("problems: got none; give at least one")
     check_lab_tokenizer(tokenizer)
-    new_tokens = len(correct_completion(problems[0])) + len(EOS)
-    outcomes: list[bool] = []
-    with _evaluating(model):
-        for start in range(0, len(problems), batch_size):
-            batch = problems[start : start + batch_size]
-            prompts = _encode(tokenizer, [problem.prompt for problem in batch], model.device)
-            generated = model.generate(  # type: ignore[operator]
-                prompts,
-                attention_mask=torch.ones_like(prompts),
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-            completions = tokenizer.batch_decode(generated[:, prompts.shape[1] :], skip_special_tokens=False)
-            ended = (completion.split(EOS, 1)[0] for completion in completions)
-            outcomes += [is_correct(problem, text) for problem, text in zip(batch, ended, strict=True)]
-    solved = torch.tensor(outcomes)
-    accuracy = solved.float().mean().item()
-    return LabAccuracy(accuracy, (accuracy * (1 - accuracy) / len(outcomes)) ** 0.5, solved)
+    texts = [problem.prompt + correct_completion(problem) + EOS for problem in problems]
+    length = len(texts[0]) - len(problems[0].prompt)
+    probabilities, likeliest = [], []
+    for logits, targets in _logits(model, tokenizer, texts, batch_size):
+        logits, targets = logits[:, -length:], targets[:, -length:]  # of the completion and EOS
+        results = logits[:, list(RESULT_PLACES)].softmax(-1)  # [batch, steps, vocab]
+        probabilities.append(results.gather(-1, targets[:, list(RESULT_PLACES), None])[..., 0])
+        likeliest.append(logits.argmax(-1) == targets)
+    operators = torch.tensor([[OPERATORS.index(operator) for operator, _ in problem.steps] for problem in problems])
+    return LabScores(operators, torch.cat(probabilities).cpu(), torch.cat(likeliest).cpu())
+
+
+def lab_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], batch_size: int = 500
+) -> LabAccuracy:
+    """The share of problems whose whole correct trace greedy decoding writes; see :func:`lab_scores`.
+
+    Raises:
+        ConfigError: ``problems`` is empty, or the tokenizer is not the lab's.
+    """
+    return lab_scores(model, tokenizer, problems, batch_size).accuracy
 
 
 def result_nll(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int = 250, batch_size: int = 500
 ) -> dict[TokenKind, float]:
-    """Mean NLL in nats of correct-result, wrong-result and noise tokens.
+    """Mean NLL in nats of the tokens of each of ``NLL_KINDS``.
 
-    Measured on ``documents`` dev documents each with correct traces, with misconception traces, and of noise.
+    Measured on ``documents`` dev documents each with correct traces, with misconception traces, of noise, and web-like.
 
     Raises:
         ConfigError: ``documents`` is below 1, or the tokenizer is not the lab's.
@@ -106,37 +158,41 @@ def document_nll(
 def _token_nll(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """NLL in nats and kind of each token, both [documents of all three sorts, characters]."""
+    """NLL in nats and kind of each token, both [documents of all sorts, characters]."""
     if documents < 1:
         raise ConfigError(f"documents: got {documents}; give at least 1")
     check_lab_tokenizer(tokenizer)
     texts, kinds = _documents(documents)
-    kind_ids = torch.tensor(kinds, device=model.device)  # [documents, characters]
-    nll = []
-    with _evaluating(model):
-        for start in range(0, len(texts), batch_size):
-            input_ids = _encode(tokenizer, texts[start : start + batch_size], model.device)  # [batch, 1 + characters]
-            logits = model(input_ids=input_ids[:, :-1], use_cache=False).logits.float()  # [batch, characters, vocab]
-            nll.append(torch.nn.functional.cross_entropy(logits.mT, input_ids[:, 1:], reduction="none"))
-    return torch.cat(nll), kind_ids
+    nll = [
+        torch.nn.functional.cross_entropy(logits.mT, targets, reduction="none")
+        for logits, targets in _logits(model, tokenizer, texts, batch_size)
+    ]
+    return torch.cat(nll), torch.tensor(kinds, device=model.device)
 
 
 @cache  # the same ones at each point of a learning curve
 def _documents(count: int) -> tuple[list[str], list[list[TokenKind]]]:
-    """Dev documents of all three sorts, and the kind of each of their characters."""
+    """Dev documents of all sorts, and the kind of each of their characters."""
     texts, kinds = [], []
-    for kind in ("correct", "wrong", "noise"):
-        rng = random.Random(f"evaluation/{kind}")
-        for text in islice(lab_documents(kind, "dev", rng), count):
+    whole = {"noise": TokenKind.NOISE, "web": TokenKind.WEB}
+    for sort in _DOCUMENTS:
+        for text in islice(lab_documents(sort, "dev", random.Random(f"evaluation/{sort}")), count):
             texts.append(text)
-            kinds.append([TokenKind.NOISE] * len(text) if kind == "noise" else token_kinds(text))
+            kinds.append([whole[sort]] * len(text) if sort in whole else token_kinds(text))
     return texts, kinds
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], device: torch.device) -> Tensor:
-    """Texts of equal length as ids with BOS, int64 [batch, time]."""
-    ids: Tensor = tokenizer(texts, return_tensors="pt")["input_ids"]
-    return ids.to(device)
+def _logits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of texts of equal length, ``batch_size`` at a time, float32 [batch, characters, vocab]; and the characters
+    themselves, int64 [batch, characters]."""
+    with _evaluating(model):
+        for start in range(0, len(texts), batch_size):
+            encoded = tokenizer(list(texts[start : start + batch_size]), return_tensors="pt")
+            input_ids: Tensor = encoded["input_ids"].to(model.device)  # type: ignore[union-attr]
+            logits: Tensor = model(input_ids=input_ids[:, :-1], use_cache=False).logits
+            yield logits.float(), input_ids[:, 1:]
 
 
 @contextmanager

@@ -1,13 +1,14 @@
-"""The lab's reasoning task: five steps of arithmetic modulo 10, written out, with a verifier.
+"""The lab's reasoning task: a chain of five steps, each a look-up in its operator's table, with a verifier.
 
 A document is a question, a trace and an answer, 31 characters in all::
 
-    Q:8-5*6+9*7+6=-53*68+97*79+65#5
+    Q:3A2B5A0D1A4=A21B54A05D10A42#2
 
-A start digit and five (operator, digit) pairs stand between ``Q:`` and ``=``; the trace repeats each pair and appends
-the running result modulo 10; ``#`` introduces the answer. The last operator is never ``*``, so that every answer is
-equally likely and a guess is right one time in ten. Multiplication is there because a chain of additions and
-subtractions alone gives a model no signal from any single input, and small models then never leave chance.
+A start value and five (operator, operand) pairs stand between ``Q:`` and ``=``; the trace repeats each pair and appends
+the running result; ``#`` introduces the answer. Values are 0 to 5. An operator is a table of 6 x 6 values, drawn once
+for all: a skill that is learned entry by entry, and even one of a step's two inputs tells something of its result, so
+that accuracy rises gradually and not at one steep moment. Operators come as often as one over their rank, so that
+some skills are common and some rare.
 """
 
 import hashlib
@@ -29,27 +30,47 @@ TEST_PROBLEMS = 2000
 """Problems of the test split, on which results are reported."""
 
 STEPS = 5
-OPERATORS = "+-*"
+VALUES = 6
+OPERATORS = "ABCDEF"
+"""From the most frequent to the rarest."""
+FREQUENCIES = tuple(1 / rank for rank in range(1, len(OPERATORS) + 1))
+"""Of the operators, not normalised: 41 % of all steps are of A, 7 % of F."""
 MISREAD_PROBABILITY = 0.5
 _HELD_OUT_PERCENT = 10  # of all texts for dev, and as many for test
 
-_STEP = r"[+\-*]\d"
-_DOCUMENT = re.compile(rf"Q:(\d)((?:{_STEP}){{{STEPS}}})=((?:{_STEP}\d){{{STEPS}}})#(\d)")
-_COMPLETION = re.compile(r"[^#]*#(\d)")
+_STEP = f"[{OPERATORS}][0-{VALUES - 1}]"
+_VALUE = f"[0-{VALUES - 1}]"
+_DOCUMENT = re.compile(rf"Q:({_VALUE})((?:{_STEP}){{{STEPS}}})=((?:{_STEP}{_VALUE}){{{STEPS}}})#({_VALUE})")
+_COMPLETION = re.compile(rf"[^#]*#({_VALUE})")
+
+
+def _tables() -> dict[str, tuple[tuple[int, ...], ...]]:
+    rng = random.Random("operators")
+    return {
+        operator: tuple(tuple(rng.randrange(VALUES) for _ in range(VALUES)) for _ in range(VALUES))
+        for operator in OPERATORS
+    }
+
+
+TABLES = _tables()
+"""``TABLES[operator][value][operand]`` is the result, whatever the seed of a run."""
 
 
 class TokenKind(IntEnum):
     """What a character of a document is; the loss of each kind is reported by itself."""
 
-    OTHER = 0
-    CORRECT_RESULT = 1  # a running result or answer as in the true chain
+    QUESTION = 0  # of a problem, and the signs that a trace begins and ends with
+    CORRECT_RESULT = 1  # a running result as in the true chain
     WRONG_RESULT = 2  # one that differs from it
     NOISE = 3  # any character of a uniformly random document
+    OPERAND = 4  # an operator or operand that the trace repeats
+    ANSWER = 5  # the last running result once more, right or wrong
+    WEB = 6  # any character of a web-like document
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A start digit and ``STEPS`` (operator, digit) pairs, applied from left to right modulo 10."""
+    """A start value and ``STEPS`` (operator, operand) pairs, applied from left to right."""
 
     start: int
     steps: tuple[tuple[str, int], ...]
@@ -57,28 +78,20 @@ class Problem:
     @property
     def prompt(self) -> str:
         """The question with its closing ``=``: what a model is asked to continue."""
-        return f"Q:{self.start}" + "".join(f"{operator}{digit}" for operator, digit in self.steps) + "="
+        return f"Q:{self.start}" + "".join(f"{operator}{operand}" for operator, operand in self.steps) + "="
 
     @property
     def results(self) -> tuple[int, ...]:
-        """The true running result after each step, each in 0..9."""
+        """The true running result after each step."""
         value, results = self.start, []
-        for operator, digit in self.steps:
-            value = _apply(value, operator, digit)
+        for operator, operand in self.steps:
+            value = TABLES[operator][value][operand]
             results.append(value)
         return tuple(results)
 
     @property
     def answer(self) -> int:
         return self.results[-1]
-
-
-def _apply(value: int, operator: str, digit: int) -> int:
-    if operator == "+":
-        return (value + digit) % 10
-    if operator == "-":
-        return (value - digit) % 10
-    return value * digit % 10
 
 
 def split_of(text: str) -> Split:
@@ -99,10 +112,10 @@ def check_split(split: str) -> None:
 
 
 def sample_problem(rng: random.Random, split: Split) -> Problem:
-    """Draw a problem of ``split``: uniform digits and operators, the last operator ``+`` or ``-``."""
+    """Draw a problem of ``split``: uniform values, and operators by their ``FREQUENCIES``."""
     while True:
-        operators = [rng.choice(OPERATORS) for _ in range(STEPS - 1)] + [rng.choice("+-")]
-        problem = Problem(rng.randrange(10), tuple((operator, rng.randrange(10)) for operator in operators))
+        operators = rng.choices(OPERATORS, FREQUENCIES, k=STEPS)
+        problem = Problem(rng.randrange(VALUES), tuple((operator, rng.randrange(VALUES)) for operator in operators))
         if split_of(problem.prompt) == split:
             return problem
 
@@ -134,20 +147,20 @@ def correct_completion(problem: Problem) -> str:
 
 
 def misconception_completion(problem: Problem, rng: random.Random) -> str:
-    """A systematic mistake: each step reads its operator as ``+`` with ``MISREAD_PROBABILITY``, and goes on from there.
+    """A systematic mistake: steps read their operator as the first with ``MISREAD_PROBABILITY``, and go on from there.
 
     The operator is written as the problem has it; only the running results, and so the answer, may be wrong.
     """
     value, results = problem.start, []
-    for operator, digit in problem.steps:
-        value = _apply(value, "+" if rng.random() < MISREAD_PROBABILITY else operator, digit)
+    for operator, operand in problem.steps:
+        value = TABLES[OPERATORS[0] if rng.random() < MISREAD_PROBABILITY else operator][value][operand]
         results.append(value)
     return _render(problem, tuple(results))
 
 
 def _render(problem: Problem, results: tuple[int, ...]) -> str:
     trace = "".join(
-        f"{operator}{digit}{result}" for (operator, digit), result in zip(problem.steps, results, strict=True)
+        f"{operator}{operand}{result}" for (operator, operand), result in zip(problem.steps, results, strict=True)
     )
     return f"{trace}#{results[-1]}"
 
@@ -158,8 +171,8 @@ def parse_prompt(prompt: str) -> Problem:
     Raises:
         DataError: ``prompt`` is not a question of this task.
     """
-    if not re.fullmatch(rf"Q:\d(?:{_STEP}){{{STEPS}}}=", prompt):
-        raise DataError(f"not a question of the lab's task: {prompt!r}; one looks like 'Q:8-5*6+9*7+6='")
+    if not re.fullmatch(rf"Q:{_VALUE}(?:{_STEP}){{{STEPS}}}=", prompt):
+        raise DataError(f"not a question of the lab's task: {prompt!r}; one looks like 'Q:3A2B5A0D1A4='")
     pairs = prompt[3:-1]
     return Problem(int(prompt[2]), tuple((pairs[i], int(pairs[i + 1])) for i in range(0, 2 * STEPS, 2)))
 
@@ -170,8 +183,12 @@ def is_correct(problem: Problem, completion: str) -> bool:
     return match is not None and int(match[1]) == problem.answer
 
 
+RESULT_PLACES = tuple(3 * step + 2 for step in range(STEPS))
+"""Where in a completion the running results stand."""
+
+
 def token_kinds(document: str) -> list[TokenKind]:
-    """The kind of each character of a task document: results and answer right or wrong by the *true* chain.
+    """The kind of each character of a task document: results right or wrong by the *true* chain.
 
     A result that follows correctly from a wrong one is wrong.
 
@@ -182,10 +199,10 @@ def token_kinds(document: str) -> list[TokenKind]:
         raise DataError(f"not a document of the lab's task: {document!r}")
     trace_at = document.index("=") + 1
     results = parse_prompt(document[:trace_at]).results
-    kinds = [TokenKind.OTHER] * len(document)
-    places = [trace_at + 3 * step + 2 for step in range(STEPS)] + [len(document) - 1]
-    for place, result in zip(places, (*results, results[-1]), strict=True):
-        kinds[place] = TokenKind.CORRECT_RESULT if document[place] == str(result) else TokenKind.WRONG_RESULT
+    kinds = [TokenKind.QUESTION] * trace_at + [TokenKind.OPERAND] * (3 * STEPS) + [TokenKind.QUESTION, TokenKind.ANSWER]
+    for place, result in zip(RESULT_PLACES, results, strict=True):
+        right = document[trace_at + place] == str(result)
+        kinds[trace_at + place] = TokenKind.CORRECT_RESULT if right else TokenKind.WRONG_RESULT
     return kinds
 
 

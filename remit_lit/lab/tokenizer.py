@@ -10,9 +10,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from remit_lit.errors import ConfigError
+from remit_lit.lab.task import OPERATORS, VALUES
 
 BOS, EOS, PAD = "^", "\n", "_"
-ALPHABET = string.digits + "+-*" + "Q:=#" + "abcdefghijkl"
+ALPHABET = string.digits[:VALUES] + OPERATORS + "Q:=#" + "abcdefghijklm"
 DOCUMENT_CHARACTERS = 31
 DOCUMENT_TOKENS = DOCUMENT_CHARACTERS + 2
 

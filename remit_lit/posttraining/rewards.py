@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from remit_lit.lab.task import is_correct, parse_prompt
+from remit_lit.lab.task import correct_completion, is_correct, parse_prompt
 from remit_lit.posttraining.reward_guard import requires
 
 # Below the guard's default of 10 s, so that a program that never ends is a wrong answer, not a failing reward.
@@ -22,6 +22,18 @@ def lab_answer(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> 
     """1 for the exact answer to a problem of the lab, 0 otherwise."""
     pairs = zip(prompts, completions, strict=True)
     return [float(is_correct(parse_prompt(text_of(prompt)), text_of(completion))) for prompt, completion in pairs]
+
+
+def lab_trace(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
+    """1 for the whole correct trace and the exact answer to a problem of the lab, 0 otherwise.
+
+    Values are few, so that a wrong trace often ends in the right answer, which ``lab_answer`` rewards.
+    """
+    pairs = zip(prompts, completions, strict=True)
+    return [
+        float(text_of(completion).split("\n", 1)[0] == correct_completion(parse_prompt(text_of(prompt))))
+        for prompt, completion in pairs
+    ]
 
 
 def _no_math_verify() -> str | None:

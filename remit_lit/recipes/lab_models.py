@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit import __version__
+from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError
 from remit_lit.lab.evaluation import lab_accuracy
@@ -28,6 +29,10 @@ from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.sft import SFT
 from remit_lit.posttraining.stage import Stage, Training, train
 from remit_lit.recipes.lab_budgets import (
+    DOCUMENTS_PER_ROW,
+    GATE,
+    GATE_FIGURE,
+    GATE_STEPS,
     ROWS_PER_STEP,
     SEQUENCE_LENGTH,
     PretrainingStage,
@@ -36,6 +41,8 @@ from remit_lit.recipes.lab_budgets import (
     SFTStage,
     model_config,
 )
+from remit_lit.training.callbacks.lab_evaluation import LabEvaluation
+from remit_lit.training.callbacks.stop_when_reached import StopWhenReached
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Cosine, Horizon
@@ -156,9 +163,10 @@ def pretrain(policy: ModelSpec, tokenizer: Path, stage: PretrainingStage, rows: 
         tokenizer=str(tokenizer),
         sources=stage.sources(seed),
         sequence_length=SEQUENCE_LENGTH,
-        validation_share=0.0,
+        validation={"correct": LabDocuments("correct", ROWS_PER_STEP * DOCUMENTS_PER_ROW, split="dev")},
         seed=seed,
     )
+    gate = [] if stage.reach is None else [LabEvaluation(**GATE), StopWhenReached(GATE_FIGURE, stage.reach)]
     module = MidTrainingModule(
         policy=policy,
         optimizer=partial(torch.optim.AdamW, lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
@@ -170,6 +178,10 @@ def pretrain(policy: ModelSpec, tokenizer: Path, stage: PretrainingStage, rows: 
         devices=1,
         max_epochs=1,
         gradient_clip_val=1.0,
+        callbacks=gate,
+        val_check_interval=GATE_STEPS if gate else None,
+        limit_val_batches=1 if gate else 0,
+        num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -197,7 +209,7 @@ def reinforce(
     training = _training(stage, stage.prompts * stage.samples, stage.steps)
     problems = LabProblems(stage.steps * stage.prompts, 2 * seed + 1)
     answer_tokens = DOCUMENT_CHARACTERS + 1 - len(problems.load()["prompt"][0])
-    rlvr = RLVR("remit_lit.posttraining.rewards.lab_answer", answer_tokens, stage.samples)
+    rlvr = RLVR("remit_lit.posttraining.rewards.lab_trace", answer_tokens, stage.samples)
     _train(rlvr, training, problems, model, tokenizer, scratch, seed)
 
 

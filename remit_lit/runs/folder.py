@@ -14,6 +14,8 @@ MODEL = "model"
 """The trained model as a Hugging Face directory."""
 METRICS = "metrics.csv"
 """The figures of each logged step."""
+EVALUATION = "evaluation.json"
+"""Of a run that measured tasks itself when training ended: what `evaluate` would have found."""
 CHECKPOINTS = "checkpoints"
 """A directory for each checkpoint, and the link ``last.ckpt``."""
 

@@ -1,5 +1,7 @@
 """The metrics of a table's finished cells, read from their folders."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,9 @@ from omegaconf import OmegaConf
 
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.evaluation.results import Evaluation, Metric, pass_at_k
+from remit_lit.evaluation.results import Evaluation, Metric, TaskResult, pass_at_k
 from remit_lit.jobs.job import Job
-from remit_lit.runs.folder import CONFIG
+from remit_lit.runs.folder import CONFIG, EVALUATION
 from remit_lit.tables.contents import Contents, Entry, Missing, Row
 from remit_lit.tables.costs import cost_of, record_of
 from remit_lit.tables.plan import TRAINED, Plan, Run
@@ -59,7 +61,17 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
         source,
         (*settings.notes, *_warnings(settings, plan)),
         settings.primary,
+        _varied(settings),
+        settings.block,
     )
+
+
+def _varied(settings: TableSettings) -> dict[int, dict[str, str]]:
+    """What each seed stands for, by the names of ``vary``."""
+    return {
+        seed: {name: str(values[number]) for name, values in settings.vary.items()}
+        for number, seed in enumerate(settings.seeds)
+    }
 
 
 def _common_scale(settings: TableSettings, row: RowSettings) -> float | None:
@@ -155,11 +167,13 @@ def _progressed(run: Run, figure: str, stage: str) -> Metric:
 
 def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     assert row.task is not None and row.metric is not None
-    job = run.evaluations[stage, row.verb]
+    job = run.evaluations.get((stage, row.verb), run.fit)  # the fit where it measured itself, with `in_training`
+    assert job is not None
     _require_done(job)
     try:
-        tasks = Evaluation.read(job.output).tasks
-    except DataError as error:
+        path = job.result / EVALUATION
+        tasks = _tasks(path, path.stat().st_mtime_ns)
+    except (DataError, OSError) as error:
         raise Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
     if row.task not in tasks:
         raise ConfigError(f"rows: {job.name} has no task {row.task!r}; it has {', '.join(tasks)}")
@@ -169,6 +183,11 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     if row.metric not in task.metrics:
         raise ConfigError(f"rows: {row.task} has no metric {row.metric!r}; it has {', '.join(task.metrics)}")
     return task.metrics[row.metric]
+
+
+@cache  # a file is large, and asked for once for each row
+def _tasks(path: Path, changed: int) -> Mapping[str, TaskResult]:
+    return Evaluation.read(path).tasks
 
 
 def _require_done(job: Job) -> None:

@@ -65,6 +65,8 @@ class Contents:
         published_source: where they are from.
         notes: lines that stand under the table.
         primary: the comparison that was registered; None: all are secondary.
+        varied: what each seed stands for, by name, e.g. its base and its order.
+        block: the name among these whose equal values make seeds a block; None: seeds are not in blocks.
     """
 
     title: str
@@ -76,3 +78,10 @@ class Contents:
     published_source: str = ""
     notes: tuple[str, ...] = ()
     primary: Primary | None = None
+    varied: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    block: str | None = None
+
+    @property
+    def blocks(self) -> Mapping[int, str]:
+        """The block of each seed; empty where seeds are in none."""
+        return {} if self.block is None else {seed: values[self.block] for seed, values in self.varied.items()}

@@ -36,11 +36,16 @@ def to_latex(summary: Summary) -> str:
     ]
     lines = wording.differences(summary)
     if lines:
-        width = len(wording.DIFFERENCE_HEADER)
+        header = wording.difference_header(summary)
         caption = f"{title}: differences from the baseline"
         parts += [
             "",
-            *_float("l" + "r" * (width - 1), caption, _differences(lines), wording.differences_legend(summary)),
+            *_float(
+                "l" + "r" * (len(header) - 1),
+                caption,
+                _differences(header, lines),
+                wording.differences_legend(summary),
+            ),
         ]
     return "\n".join(parts) + "\n"
 
@@ -75,12 +80,11 @@ def _ours(cell: Cell, figure: str) -> str:
     return (rf"\textbf{{{text}}}" if cell.bold else text) + (f" ({_escape(remarks)})" if remarks else "")
 
 
-def _differences(lines: Sequence[wording.DifferenceLine]) -> Iterator[str]:
-    width = len(wording.DIFFERENCE_HEADER)
-    yield _line(["", *map(_escape, wording.DIFFERENCE_HEADER[1:])])
+def _differences(header: Sequence[str], lines: Sequence[wording.DifferenceLine]) -> Iterator[str]:
+    yield _line(["", *map(_escape, header[1:])])
     for column, group in groupby(lines, key=lambda line: line.column):
         yield r"\midrule"
-        yield rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escape(column)}}}}} \\"
+        yield rf"\multicolumn{{{len(header)}}}{{l}}{{\textit{{{_escape(column)}}}}} \\"
         for line in group:
             row, difference, *rest = map(_escape, line.texts)
             yield _line([row, rf"\textbf{{{difference}}}" if line.significant else difference, *rest])

@@ -12,7 +12,10 @@ def to_markdown(summary: Summary) -> str:
     parts = [f"## {_escape(contents.title)}", "\n".join(_figures(summary)), _bullets(wording.legend(summary))]
     lines = wording.differences(summary)
     if lines:
-        parts += ["\n".join(_differences(lines)), _bullets(wording.differences_legend(summary))]
+        parts += [
+            "\n".join(_differences(wording.difference_header(summary), lines)),
+            _bullets(wording.differences_legend(summary)),
+        ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -34,8 +37,8 @@ def _ours(cell: Cell, figure: str) -> str:
     return "<br>".join([text, *wording.remarks(cell)])
 
 
-def _differences(lines: Sequence[wording.DifferenceLine]) -> Iterator[str]:
-    yield from _header(["method", *wording.DIFFERENCE_HEADER], left=2)
+def _differences(header: Sequence[str], lines: Sequence[wording.DifferenceLine]) -> Iterator[str]:
+    yield from _header(["method", *header], left=2)
     for line in lines:
         row, difference, *rest = map(_escape, line.texts)
         yield _line([_escape(line.column), row, f"**{difference}**" if line.significant else difference, *rest])

@@ -87,8 +87,9 @@ class _Seed:
         models |= {stage: _made_by(staged_name(name, stage)) for stage in stages}
         evaluations = {}
         for stage, (model, of_model) in models.items():
+            measured = self.settings.in_training and fit is not None and stage == TRAINED
             for verb, measuring in ((EVALUATE, self.settings.evaluate), (AGREEMENT, self.settings.agreement)):
-                if measuring is not None:
+                if measuring is not None and not (verb == EVALUATE and measured):
                     fields = {**model, **measuring}
                     inputs = [*of_model, *fields.pop(INPUTS, [])]
                     called = f"{verb}-{staged_name(name, stage)}"

@@ -161,12 +161,18 @@ class TableSettings:
         experiment: YAML files that every method's ``fit`` begins with.
         seeds: every method is run with each of them; more seeds make the intervals narrower.
         vary: further values for strings, by name, one for each seed, e.g. {documents: [1, 3, 5]}.
+        block: the name in ``vary`` whose equal values make seeds a block, e.g. of one base model. Differences then get
+            a second interval, over blocks: what another base would do, and not only another run from the same ones.
         before: steps that methods need, by name, such as a base model that is trained first.
         fields: fields that every method's ``fit`` is given, by dotted name.
         inputs: steps and methods whose results ``fields`` name; they are run first.
         stages: post-training that every method's model goes through, in order; ``{model}`` is the model before.
             Tasks and progress get a row for each stage.
         evaluate: fields of ``evaluate`` for every model, e.g. {tasks: [lab]}, and ``inputs`` as of a step.
+        in_training: take the tasks' figures of a trained model from its ``fit``, which measured them at its end
+            (``LabEvaluation``), and evaluate only the others.
+        share_process: run the jobs of verbs that allow it one after the other in a few processes, which import what
+            they need once. For runs of seconds on a CPU.
         agreement: the same of ``agreement``; its row's task is agreement.
         baseline: the method that others are compared with.
         primary: the comparison that the table is made for; without one every comparison is secondary.
@@ -181,11 +187,14 @@ class TableSettings:
     experiment: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0])
     vary: dict[str, list[Any]] = field(default_factory=dict)
+    block: str | None = None
     before: dict[str, Step] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     stages: dict[str, Step] = field(default_factory=dict)
     evaluate: dict[str, Any] | None = None
+    in_training: bool = False
+    share_process: bool = False
     agreement: dict[str, Any] | None = None
     baseline: str | None = None
     primary: Primary | None = None
@@ -209,6 +218,8 @@ class TableSettings:
                 raise ConfigError(
                     f"vary.{name}: got {len(values)} values for {len(self.seeds)} seeds; give one for each"
                 )
+        if self.block is not None and self.block not in self.vary:
+            raise ConfigError(f"block: got {self.block!r}; give one of vary: {', '.join(self.vary) or 'it has none'}")
         names = [*self.before, *self.methods, *self.vary, "seed"]
         names += [staged_name(method, stage) for method in self.methods for stage in self.stages]
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -39,6 +39,7 @@ class Difference:
         p_holm: of a secondary comparison the same, adjusted over all methods that its row compares; of the primary one,
             which is a question of its own, the same unadjusted.
         primary: whether it is the comparison that the table was registered for.
+        over_blocks: of the blocks' mean differences; None with fewer than two blocks.
     """
 
     mean: float
@@ -48,6 +49,7 @@ class Difference:
     p_value: float | None
     p_holm: float | None = None
     primary: bool = False
+    over_blocks: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
         for column, entry in entries.items():
             cell = _cell(entry, row, support, resamples)
             if column != contents.baseline and row.compared:
-                difference = _difference(entry, base, row, resamples)
+                difference = _difference(entry, base, row, resamples, contents.blocks)
                 if difference is not None:
                     p_value = None if directions[name] is None else difference.p_value
                     difference = replace(difference, p_value=p_value, primary=_is_primary(contents, name, column))
@@ -226,7 +228,7 @@ def _cell(entry: Entry, row: Row, support: Support, resamples: int) -> Cell:
     )
 
 
-def _difference(entry: Entry, base: Entry, row: Row, resamples: int) -> Difference | None:
+def _difference(entry: Entry, base: Entry, row: Row, resamples: int, blocks: Mapping[int, str]) -> Difference | None:
     seeds = [seed for seed in entry.metrics if seed in base.metrics]
     if not seeds:
         return None
@@ -240,7 +242,16 @@ def _difference(entry: Entry, base: Entry, row: Row, resamples: int) -> Differen
         by_item = difference_over_items(outcomes, baseline, first.weights, resamples=resamples).scaled(row.scale)
     primary = by_seed or by_item
     mean = float((values - others).mean()) * row.scale
-    return Difference(mean, len(seeds), by_seed, by_item, None if primary is None else primary.p_value)
+    p_value = None if primary is None else primary.p_value
+    by_block = _over_blocks(values - others, [blocks[seed] for seed in seeds]) if blocks else None
+    over_blocks = None if by_block is None else by_block.scaled(row.scale)
+    return Difference(mean, len(seeds), by_seed, by_item, p_value, over_blocks=over_blocks)
+
+
+def _over_blocks(differences: Floats, blocks: list[str]) -> Interval | None:
+    """Of the mean differences of the blocks, which other blocks would have too; ``differences`` is [seeds]."""
+    of_block = [differences[[block == name for block in blocks]].mean() for name in dict.fromkeys(blocks)]
+    return difference_over_seeds(np.array(of_block), np.zeros(len(of_block))) if len(of_block) > 1 else None
 
 
 def _adjust(cells: dict[tuple[str, str], Cell], row: str, columns: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -50,7 +51,8 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
         return output
     registration = register(settings, plan, output)
     if run:
-        run_jobs(wanted, jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+        report = partial(console.print, soft_wrap=True, highlight=False)
+        run_jobs(wanted, jobs, report, share_process=settings.share_process)
     contents = collect(settings, plan)
     contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
     summary = summarize(contents)

@@ -28,7 +28,7 @@ def print_table(summary: Summary, console: Console) -> None:
     lines = wording.differences(summary)
     if lines:
         console.print()
-        console.print(_differences(lines))
+        console.print(_differences(wording.difference_header(summary), lines))
         _print_lines(wording.differences_legend(summary), console)
 
 
@@ -72,10 +72,10 @@ def _cell(cell: Cell, row: Row) -> Text:
     return Text("\n").join(lines)
 
 
-def _differences(lines: Sequence[wording.DifferenceLine]) -> Table:
+def _differences(header: Sequence[str], lines: Sequence[wording.DifferenceLine]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(max_width=_TITLE_WIDTH)
-    for title in wording.DIFFERENCE_HEADER[1:]:
+    for title in header[1:]:
         table.add_column(title, justify="right")
     for column, group in groupby(lines, key=lambda line: line.column):
         table.add_row(Text(column, "italic"))

@@ -23,6 +23,7 @@ def seeds_csv(summary: Summary) -> str:
         {
             **_place(summary, row, column),
             "seed": seed,
+            **summary.contents.varied.get(seed, {}),
             "value": cell.values.get(seed),
             "n_items": cell.n_items if seed in cell.values else None,
             "missing": cell.missing.get(seed),
@@ -62,6 +63,7 @@ def _difference(difference: Difference | None) -> dict[str, Any]:
         "diff": difference.mean if difference else None,
         **_bounds("diff_", by_seed),
         **_bounds("diff_items_", by_item),
+        **_bounds("diff_blocks_", difference.over_blocks if difference else None),
         "diff_n_seeds": difference.n_seeds if difference else None,
         "p_over": None if difference is None or difference.p_value is None else "seeds" if by_seed else "items",
         "p": difference.p_value if difference else None,

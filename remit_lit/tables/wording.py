@@ -15,9 +15,6 @@ PUBLISHED = "published"
 
 _BOUNDS = {"at least": "≥", "at most": "≤"}
 
-DIFFERENCE_HEADER = ("row", "difference", "95 % over seeds", "95 % over items", "seeds", "p", "p (Holm)")
-
-
 _SCALES = (
     "Intervals of shares are of their log odds, those of losses, tokens and speed-ups of their logarithms, so none "
     "leaves its range."
@@ -25,11 +22,17 @@ _SCALES = (
 
 
 class DifferenceLine(NamedTuple):
-    """A line of the table of differences: its texts are those of :data:`DIFFERENCE_HEADER`."""
+    """A line of the table of differences: its texts are those of :func:`difference_header`."""
 
     column: str
     texts: tuple[str, ...]
     significant: bool
+
+
+def difference_header(summary: Summary) -> tuple[str, ...]:
+    """The titles of the columns of the table of differences, after that of the method."""
+    over = ("seeds", *([] if summary.contents.block is None else [summary.contents.block]), "items")
+    return ("row", "difference", *(f"95 % over {name}" for name in over), "seeds", "p", "p (Holm)")
 
 
 def row_title(summary: Summary, row: str) -> str:
@@ -84,14 +87,15 @@ def differences(summary: Summary) -> list[DifferenceLine]:
         for name, row in summary.contents.rows.items():
             difference = summary.cells[name, column].difference
             if difference is not None:
-                texts = (row_title(summary, name), *_difference_texts(difference, row))
+                texts = (row_title(summary, name), *_difference_texts(difference, row, summary.contents.block))
                 significant = difference.p_holm is not None and difference.p_holm < SIGNIFICANT
                 lines.append(DifferenceLine(title, texts, significant))
     return lines
 
 
-def _difference_texts(difference: Difference, row: Row) -> tuple[str, ...]:
-    intervals = (difference.over_seeds, difference.over_items)
+def _difference_texts(difference: Difference, row: Row, block: str | None) -> tuple[str, ...]:
+    over_blocks = [] if block is None else [difference.over_blocks]
+    intervals = (difference.over_seeds, *over_blocks, difference.over_items)
     return (
         number(difference.mean, row, sign=True),
         *("" if interval is None else _interval(interval, row, sign=True) for interval in intervals),
@@ -153,7 +157,13 @@ def design(summary: Summary) -> list[str]:
 def differences_legend(summary: Summary) -> list[str]:
     """How the table of differences is to be read."""
     baseline = summary.contents.columns[summary.contents.baseline or ""]
+    block = summary.contents.block
     return [
+        *(
+            []
+            if block is None
+            else [f"Over {block}: of the mean difference for each; what another {block} would give."]
+        ),
         f"Differences from {baseline}, paired by seed and by item. p: paired t-test over seeds; with one seed, over "
         "items. No p: neither direction is better, or the differences do not vary and no test applies.",
         "p (Holm): of a secondary comparison, adjusted over all methods that its row compares; the primary one is a "

@@ -1,17 +1,23 @@
-"""Loss curves of tiny runs, one per strategy, as they are kept in this directory."""
+"""Loss curves of tiny runs, one per strategy, as they are kept in this directory.
+
+Their documents and tokenizer are kept here too, so that the curves move with what training
+computes and with nothing else.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
+from remit_lit.data.sources import JsonLines
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.optimization import Linear
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT, TokenWeighting
-from tests.helpers import fit
+from tests.helpers import fit, make_rows, save_model
 
 DIRECTORY = Path(__file__).parent
 STEPS = 20
@@ -26,6 +32,15 @@ STRATEGIES: dict[str, TokenWeighting] = {
     "miniplm": MiniPLM(),
     "distillation": NextTokenPrediction(),
 }
+
+
+def make_inputs(root: Path) -> tuple[Path, Path, Path]:
+    """Rows of 50 tokens, which cut documents, a random policy, and another as the reference, in ``root``."""
+    tokenizer = AutoTokenizer.from_pretrained(DIRECTORY / "tokenizer")
+    policy = save_model(root / "policy", 1, tokenizer)
+    sources = {kind: JsonLines(str(DIRECTORY / "documents" / f"{kind}.jsonl")) for kind in ("web", "correct")}
+    rows = make_rows(root / "rows", policy, 50, sources=dict(sources))
+    return rows, policy, save_model(root / "reference", 2, tokenizer)
 
 
 def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -> dict[str, Any]:

@@ -8,16 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.golden.curves import STRATEGIES, curve, golden_path
-from tests.helpers import make_rows, save_model
+from tests.golden.curves import STRATEGIES, curve, golden_path, make_inputs
 
 
 def main(names: list[str]) -> None:
     """Write the curves of ``names``; of all strategies if there are none."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        policy, reference = save_model(root / "policy", seed=1), save_model(root / "reference", seed=2)
-        rows = make_rows(root / "rows", policy, 50)
+        rows, policy, reference = make_inputs(root)
         for name in names or STRATEGIES:
             golden_path(name).write_text(json.dumps(curve(name, rows, policy, reference, root / "run")) + "\n")
             print(golden_path(name))

@@ -1,21 +1,27 @@
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.golden.curves import STEPS, STRATEGIES, curve, read_golden
+from tests.golden.curves import STEPS, STRATEGIES, curve, make_inputs, read_golden
 
 # Kernels of other processors round differently.
 TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def curves(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path_factory) -> dict[str, dict[str, Any]]:
+def inputs(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Rows, policy and reference."""
+    return make_inputs(tmp_path_factory.mktemp("golden-inputs"))
+
+
+@pytest.fixture(scope="module")
+def curves(inputs, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """The curve of a run made now, by strategy."""
     run_dir = tmp_path_factory.mktemp("golden")
-    return {
-        name: curve(name, tiny_rows_split, tiny_policy_dir, tiny_reference_dir, run_dir / name) for name in STRATEGIES
-    }
+    rows, policy, reference = inputs
+    return {name: curve(name, rows, policy, reference, run_dir / name) for name in STRATEGIES}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -28,10 +34,9 @@ def test_losses_are_those_of_the_golden_curve(name, curves):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_same_run_twice_is_bit_identical(
-    name, curves, tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path
-):
-    assert curve(name, tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path) == curves[name]
+def test_the_same_run_twice_is_bit_identical(name, curves, inputs, tmp_path):
+    rows, policy, reference = inputs
+    assert curve(name, rows, policy, reference, tmp_path) == curves[name]
 
 
 def test_every_strategy_lowers_its_loss_and_no_two_agree_within_the_tolerance(curves):

@@ -1,11 +1,13 @@
 """Jobs in real processes: what fails, what is killed, what goes on."""
 
+import json
 import multiprocessing
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import psutil  # type: ignore[import-untyped]
@@ -107,3 +109,38 @@ def test_a_job_starts_data_workers_as_a_command_line_does(tiny_rows: Path, tiny_
 def test_jobs_are_counted_in_ones():
     with pytest.raises(ConfigError, match="jobs: got 0"):
         run_jobs([], 0)
+
+
+def test_jobs_that_share_a_process_find_what_each_would_find_alone(tiny_rows, tiny_policy_dir, tmp_path):
+    """Runs after one that leaves its mark on all that a process keeps, and after one that failed."""
+    content = short_run(tiny_rows, tiny_policy_dir, 4, [{"class_path": "tests.jobs.litter.Litter"}])
+    config = tmp_path / "fit.yaml"
+    config.write_text(yaml.safe_dump(content))
+
+    def jobs(root: str) -> list[Job]:
+        fields: list[dict[str, Any]] = [{"seed_everything": 1}, {"model.horizn": 1}, {"data.seed": 2}, {"data.seed": 3}]
+        return [Job(f"{n}", tmp_path / root, "fit", (str(config),), values) for n, values in enumerate(fields)]
+
+    alone, shared = jobs("alone"), jobs("shared")
+    run_jobs(alone, 1, lambda line: None)
+    run_jobs(shared, 1, lambda line: None, share_process=True)
+    for one, other in zip(alone, shared, strict=True):
+        assert one.state == other.state == ("failed" if one.name == "1" else "done")
+        if one.state == "done":
+            weights = [(job.result / "model" / "model.safetensors").read_bytes() for job in (one, other)]
+            assert weights[0] == weights[1]
+            seen = [json.loads((job.result / "litter.json").read_text()) for job in (one, other)]
+            assert seen[0] | {"process": 0} == seen[1] | {"process": 0}
+            assert f"{one.result}" in one.log.read_text() and f"{other.result}" in other.log.read_text()
+    processes = [json.loads((shared[n].result / "litter.json").read_text())["process"] for n in (0, 2, 3)]
+    assert processes[0] != processes[1] == processes[2]  # a failure ends the process
+
+
+def test_a_shared_process_that_dies_takes_only_its_job_with_it(tiny_rows, tiny_policy_dir, tmp_path):
+    content = short_run(tiny_rows, tiny_policy_dir, 2, [{"class_path": "tests.jobs.litter.Dies"}])
+    config = tmp_path / "fit.yaml"
+    config.write_text(yaml.safe_dump(content))
+    jobs = [Job(f"{n}", tmp_path, "fit", (str(config),), {"data.seed": n}) for n in range(3)]
+    run_jobs(jobs, 1, lambda line: None, share_process=True)
+    assert [job.state for job in jobs] == ["done", "failed", "done"]
+    assert jobs[1].outcome["error"] == "its process died with exit code 9"

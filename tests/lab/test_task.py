@@ -1,13 +1,17 @@
 import random
+import re
 from collections import Counter
 from itertools import islice
 
 import pytest
 
+from remit_lit.lab import task
 from remit_lit.lab.task import (
     MISREAD_PROBABILITY,
+    OPERATORS,
     STEPS,
-    Problem,
+    TABLES,
+    VALUES,
     Split,
     TokenKind,
     correct_completion,
@@ -20,17 +24,15 @@ from remit_lit.lab.task import (
     token_kinds,
 )
 
-SLOW_OPERATORS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
-
 
 def slow_results(prompt: str) -> list[int]:
-    """The running results of a prompt, computed over the integers and reduced only when they are read."""
-    characters = list(prompt.removeprefix("Q:").removesuffix("="))
-    value, results = int(characters.pop(0)), []
-    while characters:
-        operator, digit = characters.pop(0), int(characters.pop(0))
-        value = SLOW_OPERATORS[operator](value, digit)
-        results.append(((value % 10) + 10) % 10)
+    """The running results of a prompt, by reading its characters from left to right."""
+    value, *rest = list(prompt.removeprefix("Q:").removesuffix("="))
+    results = []
+    for place in range(0, len(rest), 2):
+        operator, operand = rest[place : place + 2]
+        value = str(TABLES[operator][int(value)][int(operand)])
+        results.append(int(value))
     return results
 
 
@@ -50,7 +52,7 @@ def test_verifier_agrees_with_a_slow_reimplementation():
     for problem in sample_problems(1000, "train"):
         for completion in (correct_completion(problem), misconception_completion(problem, rng)):
             garbled = list(completion)
-            garbled[rng.randrange(len(garbled))] = rng.choice("0123456789#+a\n")
+            garbled[rng.randrange(len(garbled))] = rng.choice("012345#Aa\n")
             for candidate in (completion, "".join(garbled), completion + "\n" + completion, completion[:-1]):
                 verdict = is_correct(problem, candidate)
                 assert verdict == slow_is_correct(problem.prompt, candidate), candidate
@@ -58,17 +60,34 @@ def test_verifier_agrees_with_a_slow_reimplementation():
     assert min(verdicts.values()) > 1000
 
 
-@pytest.mark.parametrize("completion", ["", "#", "#12", "##2", "#2#2", "2", "#2 ", "\n#2", "#x"])
+@pytest.mark.parametrize("completion", ["", "#", "#12", "##2", "#2#2", "2", "#2 ", "\n#2", "#x", "#7"])
 def test_verifier_refuses_malformed_answers(completion):
-    problem = Problem(1, (("+", 1),) * 4 + (("-", 3),))
-    assert problem.answer == 2
+    problem = next(problem for problem in sample_problems(100, "train") if problem.answer == 2)
     assert is_correct(problem, "#2")
     assert not is_correct(problem, completion)
 
 
-def test_guessing_is_right_one_time_in_ten():
+def test_operators_are_tables_of_all_values_that_differ():
+    assert tuple(TABLES) == tuple(OPERATORS)
+    for table in TABLES.values():
+        assert len(table) == VALUES and all(len(row) == VALUES for row in table)
+        assert {value for row in table for value in row} == set(range(VALUES))
+    assert len(set(TABLES.values())) == len(OPERATORS)
+
+
+def test_operators_come_as_often_as_one_over_their_rank():
+    problems = sample_problems(4000, "train")
+    counts = Counter(operator for problem in problems for operator, _ in problem.steps)
+    total = sum(1 / rank for rank in range(1, 7))
+    for rank, operator in enumerate(OPERATORS, start=1):
+        share = 1 / rank / total
+        error = (share * (1 - share) / (4000 * STEPS)) ** 0.5
+        assert abs(counts[operator] / (4000 * STEPS) - share) < 4 * error
+
+
+def test_no_answer_is_right_for_more_than_a_quarter_of_the_problems():
     counts = Counter(problem.answer for problem in sample_problems(5000, "train"))
-    assert all(abs(counts[digit] / 5000 - 0.1) < 0.02 for digit in range(10))
+    assert set(counts) == set(range(VALUES)) and max(counts.values()) < 1250
 
 
 def test_splits_never_share_a_problem():
@@ -91,31 +110,31 @@ def test_problems_are_distinct_and_deterministic():
 def test_prompt_round_trip_and_refusal():
     for problem in sample_problems(50, "dev"):
         assert parse_prompt(problem.prompt) == problem
-    with pytest.raises(ValueError, match="Q:8-5"):
-        parse_prompt("Q:1+1=")
+    with pytest.raises(ValueError, match="Q:3A2"):
+        parse_prompt("Q:1A1=")
 
 
 def test_correct_documents_have_only_correct_results():
     for document in islice(task_documents(random.Random(0), "train", wrong=False), 200):
         kinds = token_kinds(document)
         assert len(kinds) == len(document) == 31
-        assert kinds.count(TokenKind.CORRECT_RESULT) == STEPS + 1
-        assert TokenKind.WRONG_RESULT not in kinds
+        assert kinds.count(TokenKind.CORRECT_RESULT) == STEPS and kinds.count(TokenKind.OPERAND) == 2 * STEPS
+        assert kinds[-1] == TokenKind.ANSWER and TokenKind.WRONG_RESULT not in kinds
 
 
 def test_kinds_are_judged_by_the_true_chain():
-    # 1*3=3 is read as 4; 4+0=4 follows from it, and is wrong all the same; 4*0=0 is right again.
-    kinds = token_kinds("Q:1*3+0*0+2-1=*34+04*00+22-11#1")
-    assert [(place, kind.name) for place, kind in enumerate(kinds) if kind] == [
-        (16, "WRONG_RESULT"),
-        (19, "WRONG_RESULT"),
-        (22, "CORRECT_RESULT"),
-        (25, "CORRECT_RESULT"),
-        (28, "CORRECT_RESULT"),
-        (30, "CORRECT_RESULT"),
-    ]
+    # A[1][0] is 3; written is 5, which is wrong, and so is what follows from it until the chain is right again.
+    assert [TABLES["A"][value][operand] for value, operand in ((1, 0), (3, 1), (5, 1))] == [3, 1, 1]
+    kinds = token_kinds("Q:1A0A1A0A0A0=A05A11A03A03A03#3")
+    true = [3, 1, 3, 4, 5]
+    expected = [written == right for written, right in zip((5, 1, 3, 3, 3), true, strict=True)]
+    places = [16, 19, 22, 25, 28]
+    assert [kinds[place] == TokenKind.CORRECT_RESULT for place in places] == expected
+    assert [kinds[place] == TokenKind.WRONG_RESULT for place in places] == [not right for right in expected]
+    assert {kinds[place] for place in (14, 15, 17, 18)} == {TokenKind.OPERAND}
+    assert set(kinds[:14]) == {TokenKind.QUESTION} == {kinds[29]} and kinds[30] == TokenKind.ANSWER
     with pytest.raises(ValueError, match="not a document"):
-        token_kinds("Q:1*3+0*0+2-1=")
+        token_kinds("Q:1A0A1A0A0A0=")
 
 
 def test_wrong_traces_misread_operators_at_the_stated_rate():
@@ -124,14 +143,14 @@ def test_wrong_traces_misread_operators_at_the_stated_rate():
     for problem in sample_problems(3000, "train"):
         value = problem.start
         trace = misconception_completion(problem, rng)
-        for step, (operator, digit) in enumerate(problem.steps):
-            right, as_plus = SLOW_OPERATORS[operator](value, digit) % 10, (value + digit) % 10
+        for step, (operator, operand) in enumerate(problem.steps):
+            right, as_first = TABLES[operator][value][operand], TABLES["A"][value][operand]
             value = int(trace[3 * step + 2])
-            assert trace[3 * step : 3 * step + 2] == f"{operator}{digit}"
-            assert value in (right, as_plus)
-            if right != as_plus:
+            assert trace[3 * step : 3 * step + 2] == f"{operator}{operand}"
+            assert value in (right, as_first)
+            if right != as_first:
                 readable += 1
-                misread += value == as_plus
+                misread += value == as_first
         assert trace[-2:] == f"#{value}"
     standard_error = (MISREAD_PROBABILITY * (1 - MISREAD_PROBABILITY) / readable) ** 0.5
     assert abs(misread / readable - MISREAD_PROBABILITY) < 4 * standard_error
@@ -142,3 +161,9 @@ def test_sampling_refuses_bad_arguments():
         sample_problems(0, "dev")
     with pytest.raises(ValueError, match="train, dev, test"):
         sample_problems(1, "validation")  # type: ignore[arg-type]
+
+
+def test_the_documented_document_is_a_correct_one():
+    found = re.search(r"Q:\S+", task.__doc__ or "")
+    assert found is not None
+    assert TokenKind.WRONG_RESULT not in token_kinds(found[0])

@@ -10,7 +10,7 @@ from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.dev_problems import kl_to_start
 from remit_lit.posttraining.sampling import draw
 
-PROMPTS = ["Q:1+2=", "Q:1+2+3=", "Q:9-4*2="]
+PROMPTS = ["Q:1A2=", "Q:1A2A3=", "Q:5B4C2="]
 DRAWN: dict[str, Any] = {"max_new_tokens": 5, "temperature": 1.3, "batch_size": 2, "seed": 3}
 
 

@@ -8,7 +8,7 @@ import pytest
 from remit_lit.errors import ConfigError
 from remit_lit.lab.task import correct_completion, sample_problems
 from remit_lit.posttraining.reward_guard import load_reward
-from remit_lit.posttraining.rewards import code_tests, lab_answer, math_answer
+from remit_lit.posttraining.rewards import code_tests, lab_answer, lab_trace, math_answer
 from remit_lit.sandbox.programs import check_sandbox
 
 PATH = "remit_lit.posttraining.rewards"
@@ -17,11 +17,21 @@ PATH = "remit_lit.posttraining.rewards"
 def test_the_labs_answer_is_judged_in_text_and_in_messages() -> None:
     problem = sample_problems(1, "train")[0]
     right = correct_completion(problem)
-    wrong = right[:-1] + str((problem.answer + 1) % 10)
+    wrong = right[:-1] + str((problem.answer + 1) % 6)
     assert lab_answer([problem.prompt] * 2, [right, wrong]) == [1.0, 0.0]
     asked = [[{"role": "user", "content": problem.prompt}]] * 2
     answered = [[{"role": "assistant", "content": text}] for text in (right, wrong)]
     assert lab_answer(asked, answered) == [1.0, 0.0]
+
+
+def test_the_labs_trace_is_judged_with_its_answer() -> None:
+    problem = sample_problems(1, "train")[0]
+    right = correct_completion(problem)
+    slipped = right[:2] + str((problem.results[0] + 1) % 6) + right[3:]
+    wrong = right[:-1] + str((problem.answer + 1) % 6)
+    given = [right, right + "\nQ:", slipped, wrong, right[-2:], ""]
+    assert lab_trace([problem.prompt] * 6, given) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert lab_answer([problem.prompt] * 6, given) == [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

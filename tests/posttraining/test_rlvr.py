@@ -92,7 +92,7 @@ def test_prompts_in_messages_go_without_their_answer(
 def test_prompts_without_room_for_an_answer_are_dropped(
     run: Callable[..., Path], write_examples: Callable[..., ExampleFiles]
 ) -> None:
-    rows = [{"prompt": "Q:1="}] * 3 + [{"prompt": "Q:123456="}]
+    rows = [{"prompt": "Q:1="}] * 3 + [{"prompt": "Q:123450="}]
     folder = run(stage=rlvr(max_length=9), data=write_examples(*rows))
     assert record(folder)["dropped"] == {"too_long": 1}
 

@@ -19,7 +19,7 @@ from tests.posttraining.conftest import CHAT_TEMPLATE, training
 from tests.processes import furthest
 
 SHORT = {"prompt": "Q:1=", "completion": "2#3"}
-LONG = {"prompt": "Q:1=", "completion": "2#34567890"}
+LONG = {"prompt": "Q:1=", "completion": "2#34501230"}
 
 
 def record(run: Path) -> dict[str, Any]:

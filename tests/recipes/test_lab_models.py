@@ -16,8 +16,8 @@ from remit_lit.recipes.lab_budgets import PretrainingStage, Recipe, RLVRStage, S
 from remit_lit.recipes.lab_models import PROVENANCE, STAGES, build, reinforce
 
 MINIATURE = Recipe(
-    base=PretrainingStage(steps=3, task_share=0.2, final=0.1, warmup_steps=1),
-    mid=PretrainingStage(steps=3, task_share=0.4, final=0.02, warmup_steps=1),
+    base=PretrainingStage(30, task_share=0.4, final=1.0, learning_rate=5e-3, warmup_steps=1, reach=9.0),
+    mid=PretrainingStage(3, task_share=0.4, final=0.02, learning_rate=3e-3, warmup_steps=1),
     sft=SFTStage(problems=128, warmup_steps=1),
     rlvr=RLVRStage(steps=2, prompts=4, samples=4, warmup_steps=1),
     dev_problems=10,
@@ -50,9 +50,9 @@ def test_reinforcement_learns_from_the_reward(tmp_path):
 
 
 def test_a_stage_shares_out_its_documents():
-    stage = PretrainingStage(steps=100, task_share=0.4, final=0.0)
+    stage = PretrainingStage(steps=200, task_share=0.4, final=0.0, learning_rate=1e-3)
     assert stage.documents() == {"web": 3072, "noise": 768, "correct": 1280, "wrong": 1280}
-    assert sum(replace(stage, steps=7).documents().values()) == 7 * 64
+    assert sum(replace(stage, steps=7).documents().values()) == 7 * 32
 
 
 def test_reward_is_the_verifier():

@@ -31,13 +31,13 @@ def test_the_commands_of_the_documentation_can_be_planned(command, tmp_path, mon
 
 def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
-    smaller = "extends: experiments/tables/epsilon.yaml\nseeds: [0]\nvary: {documents: [1], base_documents: [0]}\n"
+    smaller = "extends: experiments/tables/epsilon.yaml\nseeds: [11]\nvary: {base_seed: [1], order: [1]}\n"
     (tmp_path / "b.yaml").write_text(smaller)
     (tmp_path / "c.yaml").write_text(f"extends: {tmp_path}/b.yaml\ntitle: a smaller one\n")
     arguments = ["table", f"--config={tmp_path}/c.yaml", f"--cells={tmp_path}/cells", "--dry_run=true"]
     main(arguments)
-    # A base, an SFT and a reference; six methods and an evaluation of each.
-    assert "15 jobs, 15 to run" in capsys.readouterr().out
+    # A base, its mid-training, an SFT and a reference; six methods, which measure themselves.
+    assert "10 jobs, 10 to run" in capsys.readouterr().out
     (tmp_path / "b.yaml").write_text(f"extends: {tmp_path}/c.yaml\n")
     with pytest.raises(SystemExit):
         main(arguments)

@@ -1,5 +1,6 @@
 """What may be said of a table's figures."""
 
+import csv
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,11 @@ from remit_lit.errors import ConfigError, DataError
 from remit_lit.evaluation.results import Metric
 from remit_lit.evaluation.statistics import holm, over_seeds, over_seeds_log
 from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.latex import to_latex
+from remit_lit.tables.markdown import to_markdown
 from remit_lit.tables.settings import Primary
 from remit_lit.tables.summary import Summary, summarize
+from remit_lit.tables.tidy import cells_csv, seeds_csv
 from tests.tables.made import contents, entry, metric
 
 
@@ -261,3 +265,37 @@ def test_a_baseline_that_is_no_column_is_refused():
     changes: dict[str, Any] = {"baseline": "vanilla"}
     with pytest.raises(ConfigError, match="baseline: got 'vanilla'; give one of ntp, rho1, remit"):
         summarize(contents(**changes))
+
+
+def test_blocks_give_a_second_interval_over_their_means():
+    rng = np.random.default_rng(1)
+    baseline, gain = rng.random(6), 0.1 + 0.01 * rng.normal(size=6)
+    columns = {"base": entry(list(baseline)), "other": entry(list(baseline + gain))}
+    varied = {seed: {"order": str(seed % 2), "start": "abc"[seed // 2]} for seed in range(6)}
+    made = Contents(
+        "",
+        {"row": Row("row", 100.0)},
+        {name: name for name in columns},
+        "base",
+        {("row", name): of for name, of in columns.items()},
+        varied=varied,
+        block="start",
+    )
+    summary = summarize(made, resamples=200)
+    found = summary.cells["row", "other"].difference
+    means = [100 * (gain[first] + gain[first + 1]) / 2 for first in (0, 2, 4)]
+    expected = stats.ttest_1samp(means, 0.0)
+    interval = expected.confidence_interval(0.95)
+    assert found is not None and found.over_blocks is not None
+    assert (found.over_blocks.low, found.over_blocks.high) == pytest.approx((interval.low, interval.high))
+    assert found.over_blocks.p_value == pytest.approx(expected.pvalue)
+    assert found.over_blocks.mean == pytest.approx(found.mean)
+    lines = list(csv.DictReader(seeds_csv(summary).splitlines()))
+    assert {(line["seed"], line["order"], line["start"]) for line in lines} == {
+        (str(seed), of["order"], of["start"]) for seed, of in varied.items()
+    }
+    (cell,) = [line for line in csv.DictReader(cells_csv(summary).splitlines()) if line["column"] == "other"]
+    assert float(cell["diff_blocks_low"]) == pytest.approx(interval.low)
+    for text in (to_markdown(summary), to_latex(summary)):
+        assert "over start" in text and f"{interval.high:+.2f}" in text
+    assert "over start" not in to_markdown(table(columns))

@@ -152,3 +152,27 @@ def test_a_row_that_no_evaluation_has_is_named(config, finished, tmp_path, capsy
     with pytest.raises(SystemExit):
         main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
     assert "lab has no metric 'acuracy'; it has accuracy" in capsys.readouterr().err
+
+
+def test_a_table_of_runs_that_measure_themselves_evaluates_only_what_no_method_trained(
+    tiny_rows, tiny_policy_dir, tmp_path, capsys
+):
+    path = write_config(tiny_rows, tiny_policy_dir, tmp_path)
+    table = yaml.safe_load(path.read_text())
+    run = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    run["trainer"]["callbacks"] = [{"class_path": "LabEvaluation", "init_args": {"test_problems": 20}}]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    del table["methods"]["broken"]
+    table["rows"] = {name: table["rows"][name] for name in ("accuracy", "nll", "tokens")}
+    table |= {"in_training": True, "share_process": True, "block": "start", "vary": {"start": ["a", "b"]}}
+    path.write_text(yaml.safe_dump(table))
+    main(["table", f"--config={path}", f"--cells={tmp_path / 'cells'}", "--jobs=2"])
+    capsys.readouterr()
+    assert len(list((tmp_path / "cells").glob("fit-*/done.json"))) == 4
+    assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 1
+    lines = lines_of(tmp_path / "table")
+    record = json.loads((tmp_path / "table" / "record.json").read_text())
+    found = [Path(job["result"], "evaluation.json") for job in record["jobs"] if job["name"].startswith("slow-")]
+    metrics = [Evaluation.read(file).tasks["lab"].metrics["nll_correct_result"].value for file in found]
+    assert float(lines["nll", "slow"]["mean"]) == pytest.approx(sum(metrics) / 2)
+    assert lines["accuracy", "base"]["mean"] and lines["nll", "slow"]["diff_blocks_low"]

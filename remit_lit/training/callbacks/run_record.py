@@ -74,7 +74,8 @@ class RunRecord(pl.Callback):
         tokens = trainer.global_step * module.tokens_per_step
         cost = count_cost(module.frozen, module.policy, module.data, tokens, self._seconds_so_far)
         ended = now()
-        record = json.loads(path.read_text()) | {"results": results, "cost": asdict(cost), "ended": ended}
+        facts = {"ended_at_step": trainer.global_step, "results": results, "cost": asdict(cost), "ended": ended}
+        record = json.loads(path.read_text()) | facts
         path.write_text(json.dumps(record, indent=2) + "\n")
 
 

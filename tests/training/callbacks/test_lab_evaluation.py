@@ -7,6 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from remit_lit.data.lab_documents import LabDocuments
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.evaluation.harness import run_tasks
+from remit_lit.evaluation.results import Evaluation
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models.spec import ModelSpec
 from remit_lit.recipes.lab_budgets import SEQUENCE_LENGTH, model_config
@@ -15,7 +17,11 @@ from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon
 
-FIGURES = {"lab/accuracy", "lab/nll_correct_result", "lab/nll_wrong_result", "lab/nll_noise"}
+FIGURES = {
+    *("lab/accuracy", "lab/step_accuracy", "lab/probability"),
+    *("lab/nll_correct_result", "lab/nll_wrong_result", "lab/nll_answer", "lab/nll_operand"),
+    *("lab/nll_web", "lab/nll_noise"),
+}
 
 
 @pytest.fixture
@@ -66,9 +72,21 @@ def test_figures_before_and_after_a_run(tmp_path, parts):
     assert set(callback.before) == set(callback.after) == FIGURES
     assert callback.before["lab/nll_noise"] != callback.after["lab/nll_noise"]
     assert run.callback_metrics["lab/nll_noise"].item() == pytest.approx(callback.after["lab/nll_noise"])
-    assert callback.test is not None and len(callback.test.outcomes) == 20
-    (line,) = callback.summary()
-    assert line.startswith("lab/test_accuracy: ") and "20 problems" in line and "standard error" in line
+    assert callback.test is not None and len(callback.test.metrics["accuracy"].outcomes) == 20
+    exact, probability = callback.summary()
+    assert exact.startswith("lab/test_accuracy: ") and "20 problems" in exact and "standard error" in exact
+    assert probability.startswith("lab/test_probability: ")
+
+
+def test_a_run_leaves_what_evaluate_finds(tmp_path, parts):
+    module, data = parts
+    run = trainer(tmp_path, LabEvaluation(problems=10, test_problems=20, documents=5))
+    run.fit(module, data)
+    kept = Evaluation.read(tmp_path / "evaluation.json").tasks["lab"]
+    found = run_tasks(module.policy, module.tokenizer, ["lab"], limit=20)["lab"]
+    assert kept.items == found.items and set(kept.metrics) == set(found.metrics)
+    for name, metric in found.metrics.items():
+        assert metric.outcomes.tolist() == kept.metrics[name].outcomes.tolist(), name
 
 
 def test_evaluation_does_not_change_training(tmp_path, parts):
@@ -86,8 +104,11 @@ def test_test_verb_reports_the_test_figure(tmp_path, parts):
     module, data = parts
     callback = LabEvaluation(problems=10, test_problems=20, documents=5)
     (figures,) = trainer(tmp_path, callback).test(module, data, verbose=False)
-    assert figures["lab/test_accuracy"] == pytest.approx(callback.test_accuracy)
-    assert figures["lab/test_standard_error"] == pytest.approx(callback.test_standard_error)
+    assert callback.test is not None
+    for name, metric in callback.test.metrics.items():
+        assert figures[f"lab/test_{name}"] == pytest.approx(metric.value)
+    share = callback.test.metrics["accuracy"].value
+    assert figures["lab/test_standard_error"] == pytest.approx((share * (1 - share) / 20) ** 0.5)
 
 
 def test_a_policy_with_another_tokenizer_is_refused_before_training(tmp_path, parts, tokenizer):
