@@ -166,6 +166,7 @@ def test_print_config_shows_the_merged_config_with_comments(base: str, capsys: p
         "center": "row",
         "clip": True,
         "detach": True,
+        "delta": "excess",
     }
     comments = [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
     assert any("rows of a micro-batch on each device" in comment for comment in comments)

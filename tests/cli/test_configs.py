@@ -25,7 +25,7 @@ from tests.processes import ROOT, documented_commands
 
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
-LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "more_tokens", "rho1_reference")]
+LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "measured", "more_tokens", "rho1_reference")]
 # Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
 OTHER_VERBS = [
     f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft")
@@ -168,7 +168,8 @@ def test_the_papers_setting_of_each_method(instantiate: Callable[..., Built]) ->
         assert (built[Path(name).stem].horizon.steps, built[Path(name).stem].horizon.tokens) == (None, 50_000_000_000)
     remit = built["remit_paper"]
     assert isinstance(remit.weighting, ReMiT)
-    assert vars(remit.weighting) == {"epsilon": 0.2, "slope": 1.0, "center": "row", "clip": True, "detach": True}
+    settings = {"epsilon": 0.2, "slope": 1.0, "center": "row", "clip": True, "detach": True, "delta": "excess"}
+    assert vars(remit.weighting) == settings
     assert remit.base is None
     for name in ("remit_paper", "rho1_paper", "rho1_rl_reference"):
         assert not built[name].neutral_tokens
@@ -200,6 +201,8 @@ def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[.
         "weights_not_detached": {"detach": False},
         "frozen_base": {},
         "sft_reference": {},
+        "standardized_centering": {"center": "standardized"},
+        "reference_loss_alone": {"delta": "reference"},
         "shuffled_weights": {},
     }
     stem = Path(ablation).stem

@@ -19,7 +19,7 @@ from tests.posttraining.conftest import training
 from tests.posttraining.test_sft import record
 
 HERE = "tests.posttraining.rewards"
-PAIRS = [{"prompt": f"Q:{digit}=", "chosen": "12", "rejected": "ab"} for digit in range(8)]
+PAIRS = [{"prompt": f"Q:{character}=", "chosen": "12", "rejected": "ab"} for character in "012345cd"]
 
 
 def margin(model: Path, pairs: list[dict[str, Any]]) -> float:

@@ -282,7 +282,7 @@ def test_a_batch_may_come_from_anywhere(tiny_rows_split, tiny_policy_dir, tiny_r
 def test_another_tokenizer_is_refused(tiny_rows, tiny_reference_dir, tmp_path, tiny_policy_dir):
     other = Path(shutil.copytree(tiny_reference_dir, tmp_path / "other"))
     text = (other / "tokenizer.json").read_text()
-    (other / "tokenizer.json").write_text(text.replace('"a": 20', '"a": 31').replace('"l": 31', '"l": 20'))
+    (other / "tokenizer.json").write_text(text.replace('"a": 19', '"a": 31').replace('"m": 31', '"m": 19'))
     assert (other / "tokenizer.json").read_text() != text
     with pytest.raises(ConfigError, match=r"reference\.model: its tokenizer"):
         fit(tiny_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=live(other))
