@@ -43,7 +43,7 @@ def train_with_a_shipped_baseline(program: list[str | Path], place: Path, *more:
     callbacks = "--trainer.callbacks=[]"
     configs = ("--config=quickstart", "--config", "baselines/rho1", *more)
     printed = run(*program, "fit", *configs, *short, callbacks, cwd=place)
-    assert "Rho1 on LlamaForCausalLM of 108,864 parameters: 4 steps" in printed
+    assert "Rho1 on LlamaForCausalLM of 61,680 parameters: 4 steps" in printed
     (folder,) = (place / "runs").glob("quickstart-rho1*")
     assert (folder / "model" / "model.safetensors").exists()
 

@@ -27,11 +27,13 @@ class Warnings:
         received: the signal, None so far.
         is_deferred: a training loop answers at the end of its step. Before and after it there is nothing to save, and
             the command ends with ``Preempted`` wherever the signal finds it.
+        is_listening: within :meth:`heard`.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.is_deferred = False
+        self.is_listening = False
         self._process = os.getpid()
 
     @contextmanager
@@ -46,9 +48,11 @@ class Warnings:
         theirs.setblocking(False)
         earlier = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._insist, args=(ours,), daemon=True).start()
+        self.is_listening = True
         try:
             yield
         finally:
+            self.is_listening = False
             signal.set_wakeup_fd(earlier)
             theirs.close()
             for number, handler in before.items():
@@ -91,5 +95,12 @@ class Warnings:
         os._exit(Preempted.exit_code)
 
 
+def _be_silent_to_parent() -> None:
+    # A forked process inherits the descriptor: a data worker's own SIGTERM would be heard here as the parent's.
+    if WARNINGS.is_listening:
+        signal.set_wakeup_fd(-1)
+
+
 WARNINGS = Warnings()
 """Of this process."""
+os.register_at_fork(after_in_child=_be_silent_to_parent)

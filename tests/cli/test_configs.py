@@ -25,7 +25,9 @@ from tests.processes import ROOT, documented_commands
 
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
-LAB_OVERLAYS = [f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "measured", "more_tokens", "rho1_reference")]
+LAB_OVERLAYS = [
+    f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "measured", "more_tokens", "rho1_reference")
+]
 # Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
 OTHER_VERBS = [
     f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft")
