@@ -68,7 +68,12 @@ VERBS: dict[str, Verb] = {
         packages=("transformers", "tokenizers", "datasets"),
         repeats=True,
     ),
-    "score": Verb("write a frozen model's NLLs as a column beside the rows", "remit_lit.reference.score:score"),
+    "score": Verb(
+        "write a frozen model's NLLs as a column beside the rows",
+        "remit_lit.reference.score:score",
+        output="output",
+        resume={},
+    ),
     "select": Verb(
         "choose rows to train on by two such columns (MiniPLM), as a subset beside the rows",
         "remit_lit.reference.subsets:select",
