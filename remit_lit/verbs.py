@@ -107,6 +107,12 @@ VERBS: dict[str, Verb] = {
         parses=True,
         extra="evaluation",
     ),
+    "figure": Verb(
+        "draw a figure of the paper from a table's runs, and say whether ours agrees with what the paper found",
+        "remit_lit.cli.studies:run_figure",
+        parses=True,
+        extra="evaluation",
+    ),
     "flywheel": Verb(
         "rounds of mid-training and post-training, each with the last RL-tuned model as the reference",
         "remit_lit.cli.studies:run_flywheel",
