@@ -68,7 +68,12 @@ VERBS: dict[str, Verb] = {
         packages=("transformers", "tokenizers", "datasets"),
         repeats=True,
     ),
-    "score": Verb("write a frozen model's NLLs as a column beside the rows", "remit_lit.reference.score:score"),
+    "score": Verb(
+        "write a frozen model's NLLs as a column beside the rows",
+        "remit_lit.reference.score:score",
+        output="output",
+        resume={},
+    ),
     "select": Verb(
         "choose rows to train on by two such columns (MiniPLM), as a subset beside the rows",
         "remit_lit.reference.subsets:select",
@@ -99,6 +104,12 @@ VERBS: dict[str, Verb] = {
     "table": Verb(
         "compare methods over seeds: run what is missing, and show the results with error bars",
         "remit_lit.cli.studies:run_table",
+        parses=True,
+        extra="evaluation",
+    ),
+    "figure": Verb(
+        "draw a figure of the paper from a table's runs, and say whether ours agrees with what the paper found",
+        "remit_lit.cli.studies:run_figure",
         parses=True,
         extra="evaluation",
     ),

@@ -1,4 +1,4 @@
-"""``table`` and ``flywheel`` from a command line: verbs that run many commands and keep what each made."""
+"""``table``, ``figure`` and ``flywheel`` from a command line: verbs that run many commands and keep what each made."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +10,8 @@ from yaml import YAMLError
 from remit_lit.cli.parser import Parser, config_files, parse, settings_of, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
+from remit_lit.figures.figure import make_figure
+from remit_lit.figures.settings import FigureSettings
 from remit_lit.flywheel.flywheel import turn
 from remit_lit.flywheel.settings import FlywheelSettings
 from remit_lit.runs.lock import held
@@ -30,7 +32,7 @@ def run_table(verb: str, arguments: Sequence[str]) -> None:
 
 def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
     parser = _study_parser(verb, TableSettings)
-    parser.add_argument("--run", type=bool, default=True, help="false shows the results so far and runs nothing")
+    parser.add_argument("--run", type=bool, default=True, help=_RUN_HELP)
     parser.add_argument("--tables", type=list[str] | None, default=None, help=_TABLES_HELP)
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     if values.tables is not None:
@@ -39,6 +41,17 @@ def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
     with _writing(settings.output, dry_run=values.dry_run):
         output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
     print(f"table: {output}")
+
+
+def run_figure(verb: str, arguments: Sequence[str]) -> None:
+    """Draw a figure of a table's runs."""
+    parser = _study_parser(verb, TableSettings)
+    parser.add_class_arguments(FigureSettings, "figure")
+    parser.add_argument("--run", type=bool, default=True, help=_RUN_HELP)
+    values = parser.instantiate_classes(parse(parser, _rebased(arguments)))
+    settings = settings_of(TableSettings, values)
+    output = make_figure(settings, values.figure, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
+    print(f"figure: {output}")
 
 
 def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
@@ -58,6 +71,7 @@ def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
     return nullcontext() if dry_run else held("output", output)
 
 
+_RUN_HELP = "false shows the results so far and runs nothing"
 _TABLES_HELP = "in a YAML file of its own: table files to make one after another, each as if it were given"
 _OF_ALL_TABLES = ("run", "cells", "jobs", "dry_run")
 
@@ -108,6 +122,13 @@ def _study_parser(verb: str, settings: type) -> Parser:
 def _extended(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the files that each config extends before it."""
     return [*(f"--config={base}" for path in config_files(arguments) for base in _bases(path)), *arguments]
+
+
+def _rebased(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the files that the last config extends: one more puts another table under a figure."""
+    bases = [_bases(path) for path in config_files(arguments)]
+    last = next((found for found in reversed(bases) if found), [])
+    return [*(f"--config={base}" for base in last), *arguments]
 
 
 def _bases(path: str, *seen: str) -> list[str]:

@@ -20,14 +20,16 @@ from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows, open_rows
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
+from remit_lit.evaluation.log_ratios import LogRatios
+from remit_lit.evaluation.results import Evaluation, Histogram, Metric, TaskResult
+from remit_lit.losses import IGNORE_INDEX
 from remit_lit.models.export import as_model
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.spec import ModelSpec, label
 from remit_lit.reference.reference import LiveReference, check_reads
 from remit_lit.runs.provenance import now, provenance
 
-TASK, KL, TOP1 = "agreement", "kl", "top1_agreement"
+TASK, KL, TOP1, LOG_RATIO = "agreement", "kl", "top1_agreement", "log_ratio"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
 
 
@@ -37,13 +39,15 @@ class TokenAgreement(NamedTuple):
     Attributes:
         kl: KL(reference || model), nats, float64 [batch, time].
         top1: 1 where both find the same token the likeliest, else 0, float64 [batch, time].
+        log_ratio: log p_reference - log p_model of the target, nats, float64 [batch, time].
     """
 
     kl: Tensor
     top1: Tensor
+    log_ratio: Tensor
 
 
-# From a model's inputs and the mask of a batch.
+# From a model's inputs and the targets of a batch.
 Measure = Callable[[dict[str, Tensor], Tensor], TokenAgreement]
 
 
@@ -61,7 +65,8 @@ def agreement(
 ) -> Path:
     """Measure KL(reference || model) in nats per token, and how often both models rank the same token first.
 
-    An outcome is the mean over a row, weighted by its number of targets.
+    An outcome is the mean over a row, weighted by its number of targets. A histogram keeps how the targets' log ratio,
+    log p_reference - log p_model, is distributed (ReMiT, arXiv:2602.03075, figure 2).
 
     Args:
         rows: the directory of prepared rows.
@@ -104,7 +109,7 @@ def agreement(
         for frozen in (target, compared):
             frozen.load(frozen.spec, device)
         start = time.perf_counter()
-        metrics = _by_row(
+        metrics, log_ratios = _by_row(
             partial(token_agreement, target.model, compared.model),
             packed,
             number,
@@ -122,7 +127,8 @@ def agreement(
             "seconds": round(time.perf_counter() - start, 2),
         }
     settings = {"rows": manifest.fingerprints[split], "split": split, "document_attention": document_attention}
-    result = TaskResult(metrics, tuple(f"row {row}" for row in range(number)), settings=settings)
+    items = tuple(f"row {row}" for row in range(number))
+    result = TaskResult(metrics, items, settings=settings, histograms={LOG_RATIO: log_ratios})
     Evaluation({TASK: result}, facts).write(path)
     _print(result, reference, model)
     return path
@@ -133,27 +139,30 @@ def token_agreement(
     reference: PreTrainedModel,
     model: PreTrainedModel,
     inputs: dict[str, Tensor],
-    mask: Tensor,
+    targets: Tensor,
     chunk_tokens: int = 1024,
 ) -> TokenAgreement:
-    """KL(reference || model) at each target, and whether both find the same token the likeliest there.
+    """At each target KL(reference || model), whether both find the same token the likeliest, and its log ratio.
 
     Args:
         reference: built by :meth:`ModelSpec.load`, as is ``model``; their vocabularies are of one size.
         model: the other.
         inputs: ``input_ids`` and ``position_ids``, int64 [batch, time], on the models' device.
-        mask: True where there is a target, bool [batch, time].
+        targets: ``IGNORE_INDEX`` where there is none, int64 [batch, time].
         chunk_tokens: tokens whose logits of both models exist at the same time.
     """
+    mask = targets != IGNORE_INDEX
     hidden = [hidden_states(m, inputs)[mask].split(chunk_tokens) for m in (reference, model)]  # [tokens, dim] each
-    divergences, agreements = [], []
-    for states in zip(*hidden, strict=True):
+    divergences, agreements, log_ratios = [], [], []
+    for *states, tokens in zip(*hidden, targets[mask].split(chunk_tokens), strict=True):
         target, compared = (
             loss_head(m)(h).float().log_softmax(-1) for m, h in zip((reference, model), states, strict=True)
         )  # [tokens, vocab]
         divergences.append(kl_div(compared, target, log_target=True, reduction="none").sum(-1, dtype=torch.float64))
         agreements.append((target.argmax(-1) == compared.argmax(-1)).double())
-    return TokenAgreement(_place(divergences, mask), _place(agreements, mask))
+        of_tokens, others = (of.gather(-1, tokens[:, None])[:, 0].double() for of in (target, compared))
+        log_ratios.append(of_tokens - others)
+    return TokenAgreement(*(_place(chunks, mask) for chunks in (divergences, agreements, log_ratios)))
 
 
 def _place(chunks: list[Tensor], mask: Tensor) -> Tensor:
@@ -165,23 +174,26 @@ def _place(chunks: list[Tensor], mask: Tensor) -> Tensor:
 
 def _by_row(
     measure: Measure, packed: PackedRows, number: int, batch_size: int, collate: Collate, device: torch.device
-) -> dict[str, Metric]:
-    """Means of the first ``number`` rows, each weighed by its tokens."""
-    sums, counts = [], []
+) -> tuple[dict[str, Metric], Histogram]:
+    """Means of the first ``number`` rows, each weighed by its tokens, and the log ratios of all their targets."""
+    sums, counts, log_ratios = [], [], LogRatios()
     with progress("rows", number, "row") as bar:
         for start in range(0, number, batch_size):
             chosen = range(start, min(start + batch_size, number))
             batch = collate([packed[row] for row in chosen]).to(device)
-            sums.append(torch.stack([values.sum(1) for values in measure(batch.inputs, batch.mask)]).cpu())  # [2, rows]
+            found = measure(batch.inputs, batch.targets)
+            sums.append(torch.stack([found.kl.sum(1), found.top1.sum(1)]).cpu())  # [2, rows]
             counts.append(batch.mask.sum(1).cpu())
             broken = (~torch.isfinite(sums[-1][0])).nonzero()[:, 0] + start
             if len(broken):
                 raise NonFiniteError(f"KL of row(s) {broken.tolist()} is NaN or infinite; check both models' weights")
+            log_ratios.add(found.log_ratio[batch.mask].cpu().numpy())
             bar.update(len(chosen))
     tokens = torch.cat(counts).double()
     means = torch.cat(sums, dim=1) / tokens.clamp(min=1)
     # Near to the reference is neither better nor worse: post-training ends far from a base model, too.
-    return {name: Metric(mean.numpy(), None, tokens.numpy()) for name, mean in zip((KL, TOP1), means, strict=True)}
+    metrics = {name: Metric(mean.numpy(), None, tokens.numpy()) for name, mean in zip((KL, TOP1), means, strict=True)}
+    return metrics, log_ratios.histogram()
 
 
 def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manifest) -> None:

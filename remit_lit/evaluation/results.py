@@ -39,6 +39,25 @@ class Metric:
         return float(np.average(self.outcomes, weights=self.weights))
 
 
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """How a figure of each token is distributed: how many lie in each of equally wide bins.
+
+    Attributes:
+        low: where the first bin begins; it also counts what lies below.
+        high: where the last bin ends; it also counts what lies above.
+        counts: [bins] of tokens.
+        mean: of the tokens themselves, not of the bins.
+        sd: standard deviation of the tokens themselves.
+    """
+
+    low: float
+    high: float
+    counts: Floats
+    mean: float
+    sd: float
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """What a model did on one task.
@@ -48,12 +67,14 @@ class TaskResult:
         items: what identifies each item, the same for every model; [items].
         not_run: why the task was not run; None where it was.
         settings: e.g. few-shot examples, version of the task.
+        histograms: of figures that every token has, by name.
     """
 
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     items: tuple[str, ...] = ()
     not_run: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,9 @@ class Evaluation:
                 },
                 "settings": dict(task.settings),
                 "items": list(task.items),
+                "histograms": {
+                    name: {**vars(found), "counts": found.counts.tolist()} for name, found in task.histograms.items()
+                },
             }
             for name, task in self.tasks.items()
         }
@@ -115,7 +139,11 @@ def _task(content: Any) -> TaskResult:
         )
         for name, metric in content["metrics"].items()
     }
-    return TaskResult(metrics, tuple(content["items"]), content["not_run"], content["settings"])
+    histograms = {
+        name: Histogram(**{**found, "counts": np.asarray(found["counts"], dtype=np.float64)})
+        for name, found in content.get("histograms", {}).items()  # there are none in files of earlier versions
+    }
+    return TaskResult(metrics, tuple(content["items"]), content["not_run"], content["settings"], histograms)
 
 
 def pass_at_k(samples: int, solved: int, k: int) -> float:

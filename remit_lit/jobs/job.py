@@ -35,7 +35,8 @@ class Job:
         configs: YAML files. Their contents count, not their names or comments.
         fields: values by dotted name. In a string, ``{NAME}`` is the result's folder of the input of that name; other
             braces are text.
-        inputs: jobs that must be done before, by the names that fields call them.
+        inputs: jobs that must be done before, by the names that fields call them; ``{NAME.rows}`` is where the rows of
+            such a run lie.
         places: values for ``{NAME}`` that do not count, such as where rows lie.
         kind: what takes about as long as this one; the name without the seed.
     """
@@ -56,7 +57,9 @@ class Job:
         A later config's value replaces an earlier one's. Files, models, rows and code that a field names count by their
         contents; where the result goes does not.
         """
-        keys = {name: f"{{{job.key}}}" for name, job in self.inputs.items()}  # what an input is called does not count
+        # What an input is called does not count.
+        keys = {name: f"{{{job.key}}}" for name, job in self.inputs.items()}
+        keys |= {f"{name}.rows": f"{{{job.key}.rows}}" for name, job in self.inputs.items()}
         verb = VERBS[self.verb]
         fields = fill(leaves(self.configs, self.fields), keys)
         fields.pop(verb.output, None)
@@ -100,6 +103,7 @@ class Job:
     def arguments(self) -> list[str]:
         """The command line after ``python -m remit_lit``."""
         places = {**self.places, **{name: str(job.result) for name, job in self.inputs.items()}}
+        places |= {f"{name}.rows": job.places["rows"] for name, job in self.inputs.items() if "rows" in job.places}
         verb = VERBS[self.verb]
         fields = {**self.fields, verb.output: str(self.output), **(verb.resume or {})}
         given = [f"--{name}={_as_argument(fill(value, places))}" for name, value in fields.items()]

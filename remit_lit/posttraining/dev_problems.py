@@ -188,7 +188,7 @@ def kl_to_start(
     )
     for drawn in batches:
         batch = _batch(drawn, model.device)
-        divergence = token_agreement(model, start, batch, batch["targets"] != IGNORE_INDEX).kl
+        divergence = token_agreement(model, start, batch, batch["targets"]).kl
         total += divergence.sum().item()
         count += sum(len(completion) for _, completion in drawn)
     return total / count

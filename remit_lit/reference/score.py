@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +51,7 @@ def score(
     accelerator: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
+    output: str | None = None,
 ) -> Path:
     """Score prepared rows with a frozen model and write the NLLs as a column beside them, never rewriting the rows.
 
@@ -72,13 +73,14 @@ def score(
         accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
         devices: processes on each node, each with its own device and share of the shards.
         num_nodes: nodes, each started by torchrun or srun.
+        output: a directory of the same rows, made of links, to write the column into; null: into rows itself.
 
     Returns:
         The directory of the column.
 
     Raises:
-        ConfigError: the model does not fit the rows, the column holds the scores of another model, the disk has too
-            little room, or another process writes the column.
+        ConfigError: the model does not fit the rows, the column holds the scores of another model, the output holds
+            other rows, the disk has too little room, or another process writes the column.
         DataError: the disk filled up meanwhile; finished shards are kept.
         NonFiniteError: the model gives NaN or infinite NLLs; names the rows.
     """
@@ -89,6 +91,10 @@ def score(
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
     manifest = read_manifest(rows)
+    if output is not None:
+        rows = _link(rows, output)
+        if read_manifest(rows) != manifest:
+            raise ConfigError(f"output: {output} holds other rows; give another directory")
     packed = PackedRows(Path(rows, split))
     reference = LiveReference(model)
     reference.check(model, manifest)
@@ -147,6 +153,17 @@ class _Scorer:
             if broken:
                 raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
             yield nll.numpy()
+
+
+def _link(rows: str, output: str) -> str:
+    """A directory of the same rows with columns of its own; ranks may make it at the same time."""
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("manifest.json", *SPLITS):
+        if Path(rows, name).exists():
+            with suppress(FileExistsError):
+                (directory / name).symlink_to(Path(rows, name).resolve())
+    return output
 
 
 def _require_space(directory: Path, facts: ColumnFacts) -> None:

@@ -41,7 +41,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
                     if row.curve is None:
                         metrics[seed] = _figure(settings, plan, row, stage, method, seed)
                         continue
-                    _require_trained(settings, plan, method, seed)
+                    require_trained(settings, plan, method, seed)
                     found, target = reached(settings, plan, row, method, seed)
                     metrics[seed] = Metric(np.array([found.value]), None)
                     if found.censored:
@@ -108,18 +108,22 @@ def _figure(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, m
     if row.progress is not None:
         return _progressed(run, row.progress, stage)
     assert row.cost is not None
-    fit = _require_trained(settings, plan, method, seed)
+    fit = require_trained(settings, plan, method, seed)
     return Metric(np.array([cost_of(fit, row.cost, _baseline(settings, plan, row.cost, seed))]), None)
 
 
-def _require_trained(settings: TableSettings, plan: Plan, method: str, seed: int) -> Job:
-    """The training of a method, which is done."""
+def require_trained(settings: TableSettings, plan: Plan, method: str, seed: int) -> Job:
+    """The training of a method, which is done.
+
+    Raises:
+        Missing: why it is not.
+    """
     fit, unavailable = plan[method, seed].fit, settings.methods[method].unavailable
     if unavailable is not None:
         raise Missing(f"not run: {unavailable}")
     if fit is None:
         raise Missing("not trained")
-    _require_done(fit)
+    require_done(fit)
     return fit
 
 
@@ -129,7 +133,7 @@ def _baseline(settings: TableSettings, plan: Plan, cost: Cost, seed: int) -> Job
         return None
     fit = plan[settings.baseline, seed].fit
     if fit is not None:
-        _require_done(fit)
+        require_done(fit)
     return fit
 
 
@@ -148,7 +152,7 @@ def _mean(settings: TableSettings, plan: Plan, row: RowSettings, stage: str, met
 def _progressed(run: Run, figure: str, stage: str) -> Metric:
     """What a stage measured on dev problems after training; before all stages, what the first measured at its start."""
     job = run.stages[stage] if stage else next(iter(run.stages.values()))
-    _require_done(job)
+    require_done(job)
     record, when = record_of(job), "after" if stage else "before"
     figures: dict[str, float] = record.get(when, {})
     if figure not in figures:
@@ -169,7 +173,7 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     assert row.task is not None and row.metric is not None
     job = run.evaluations.get((stage, row.verb), run.fit)  # the fit where it measured itself, with `in_training`
     assert job is not None
-    _require_done(job)
+    require_done(job)
     try:
         path = job.result / EVALUATION
         tasks = _tasks(path, path.stat().st_mtime_ns)
@@ -190,7 +194,8 @@ def _tasks(path: Path, changed: int) -> Mapping[str, TaskResult]:
     return Evaluation.read(path).tasks
 
 
-def _require_done(job: Job) -> None:
+def require_done(job: Job) -> None:
+    """Raise Missing with the reason, unless the job is done."""
     if job.state == "failed":
         raise Missing(f"failed: {job.name}: {job.outcome['error']}")
     if job.state != "done":

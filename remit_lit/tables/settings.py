@@ -23,7 +23,7 @@ class Step:
         verb: of ``python -m remit_lit``.
         configs: its YAML files.
         fields: its fields by dotted name. In a string, ``{seed}`` is the seed, and ``{NAME}`` the folder of the
-            result of an input of that name. Other braces are text.
+            result of an input of that name, ``{NAME.rows}`` where the rows of such a run lie. Other braces are text.
         inputs: names of the steps, methods and stages (METHOD_STAGE) whose results the fields name. They are run first.
     """
 

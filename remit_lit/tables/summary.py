@@ -243,12 +243,12 @@ def _difference(entry: Entry, base: Entry, row: Row, resamples: int, blocks: Map
     primary = by_seed or by_item
     mean = float((values - others).mean()) * row.scale
     p_value = None if primary is None else primary.p_value
-    by_block = _over_blocks(values - others, [blocks[seed] for seed in seeds]) if blocks else None
+    by_block = mean_over_blocks(values - others, [blocks[seed] for seed in seeds]) if blocks else None
     over_blocks = None if by_block is None else by_block.scaled(row.scale)
     return Difference(mean, len(seeds), by_seed, by_item, p_value, over_blocks=over_blocks)
 
 
-def _over_blocks(differences: Floats, blocks: list[str]) -> Interval | None:
+def mean_over_blocks(differences: Floats, blocks: list[str]) -> Interval | None:
     """Of the mean differences of the blocks, which other blocks would have too; ``differences`` is [seeds]."""
     of_block = [differences[[block == name for block in blocks]].mean() for name in dict.fromkeys(blocks)]
     return difference_over_seeds(np.array(of_block), np.zeros(len(of_block))) if len(of_block) > 1 else None

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from remit_lit.data.batch import Batch
 from remit_lit.data.rows import PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.evaluation.agreement import agreement, token_agreement
+from remit_lit.evaluation.log_ratios import LogRatios
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models.spec import ModelSpec
@@ -61,10 +63,44 @@ def test_the_figures_are_those_of_whole_logits(
     assert task.metrics["kl"].value > 0.1  # the models differ
     assert 0 < task.metrics["top1_agreement"].value < 1
 
+    targets = batch.targets.clamp(min=0)
+    ratios = (p.log_prob(targets) - q.log_prob(targets))[mask].numpy()
+    histogram = task.histograms["log_ratio"]
+    assert (histogram.mean, histogram.sd) == pytest.approx((ratios.mean(), ratios.std()), rel=1e-4, abs=1e-6)
+    # float32 may carry a token that lies at the edge of its bin over to the next.
+    at_an_edge = sum(abs(ratio / 0.05 - round(ratio / 0.05)) < 1e-3 for ratio in ratios)
+    assert histogram.counts.sum() == len(ratios)
+    assert np.abs(histogram.counts - counted_one_by_one(ratios)).sum() <= 2 * at_an_edge < len(ratios) / 10
+
+
+def counted_one_by_one(ratios: Iterable[float]) -> list[int]:
+    """Tokens in each of 400 bins from -10 to 10 nats, and those beyond in the first and the last."""
+    counts = [0] * 400
+    for ratio in ratios:
+        place = 0
+        while place < 399 and ratio >= -10 + (place + 1) / 20:
+            place += 1
+        counts[place] += 1
+    return counts
+
+
+def test_log_ratios_are_counted_in_fixed_bins() -> None:
+    """Over batches as all at once; what lies beyond the ends is in the outermost bins."""
+    ratios = [-30.0, -10.0, -9.96, -0.06, -0.01, 0.0, 0.04, 0.06, 0.06, 3.32, 9.99, 10.0, 11.5]
+    counted = LogRatios()
+    for part in (ratios[:5], [], ratios[5:]):
+        counted.add(np.array(part))
+    found = counted.histogram()
+    assert (found.low, found.high) == (-10.0, 10.0)
+    assert found.counts.tolist() == counted_one_by_one(ratios)
+    assert (found.mean, found.sd) == pytest.approx((np.mean(ratios), np.std(ratios)))
+    assert LogRatios().histogram().sd == 0.0
+
 
 def test_a_model_agrees_with_itself(tiny_rows_split: Path, tiny_policy_dir: Path, tmp_path: Path) -> None:
-    metrics = run(tiny_rows_split, tiny_policy_dir, tiny_policy_dir, tmp_path / "out.json").tasks["agreement"].metrics
-    assert (metrics["kl"].value, metrics["top1_agreement"].value) == (0.0, 1.0)
+    task = run(tiny_rows_split, tiny_policy_dir, tiny_policy_dir, tmp_path / "out.json").tasks["agreement"]
+    assert (task.metrics["kl"].value, task.metrics["top1_agreement"].value) == (0.0, 1.0)
+    assert task.histograms["log_ratio"].sd == 0.0 and np.count_nonzero(task.histograms["log_ratio"].counts) == 1
 
 
 def test_the_direction_is_from_the_reference(
@@ -81,9 +117,9 @@ def test_no_chunk_changes_a_figure_and_none_holds_all_logits(tiny_rows_split: Pa
     batch = get_batch(tiny_rows_split, range(20))
     logits = int(batch.mask.sum()) * 4096
     with Largest() as whole:
-        expected = token_agreement(models[0], models[1], batch.inputs, batch.mask, chunk_tokens=10**6)
+        expected = token_agreement(models[0], models[1], batch.inputs, batch.targets, chunk_tokens=10**6)
     with Largest() as small:
-        found = token_agreement(models[0], models[1], batch.inputs, batch.mask, chunk_tokens=7)
+        found = token_agreement(models[0], models[1], batch.inputs, batch.targets, chunk_tokens=7)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     assert whole.elements >= logits > 10 * small.elements

@@ -171,6 +171,16 @@ def test_the_command_has_the_results_of_its_inputs(tmp_path):
     ]
 
 
+def test_the_rows_of_an_input_are_a_place_and_count_by_it(tmp_path):
+    runs = [Job("r-0", tmp_path, "fit", (), {"a": seed}, places={"rows": f"rows-{seed}"}) for seed in (1, 2)]
+    fields = {"rows": "{run.rows}", "column": "nll"}
+    scored = [Job("s-0", tmp_path, "score", (), fields, {"run": run}) for run in runs]
+    assert "--rows=rows-1" in scored[0].arguments and f"--output={scored[0].result}" in scored[0].arguments
+    assert scored[0].key != scored[1].key
+    other = Job("s-0", tmp_path, "score", (), {**fields, "rows": "{x.rows}"}, {"x": runs[0]})
+    assert other.key == scored[0].key
+
+
 def test_each_job_comes_once_and_after_its_inputs(tmp_path):
     base = Job("base-0", tmp_path, "fit")
     again = Job("other-0", tmp_path, "fit")

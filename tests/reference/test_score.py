@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from remit_lit.data.columns import shard_path, write_shard
 from remit_lit.data.lab_documents import LabDocuments
+from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
+from remit_lit.data.rows import open_rows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
@@ -46,6 +48,20 @@ def test_float16_is_float32_rounded_once(rows: Path, tiny_reference_dir: Path) -
     half = stored(rows, "half")
     assert half.dtype == np.float16
     assert (half == stored(rows, "exact").astype(np.float16)).all()
+
+
+def test_a_column_may_lie_beside_links_to_the_rows(rows: Path, tiny_rows_split: Path, tiny_reference_dir: Path) -> None:
+    spec, linked = ModelSpec(str(tiny_reference_dir)), rows.parent / "scored"
+    for _ in range(2):  # again, it goes on
+        column = score(str(rows), spec, "nll", output=str(linked))
+    assert column == linked / "columns" / "train" / "nll" and not (rows / "columns").exists()
+    score(str(rows), spec, "nll")
+    assert (stored(linked, "nll") == stored(rows, "nll")).all()
+    assert read_manifest(str(linked)) == read_manifest(str(rows))
+    opened = open_rows(str(linked), "train", ["nll"], True)
+    assert len(opened) == len(stored(rows, "nll"))
+    with pytest.raises(ConfigError, match=r"output: .*scored holds other rows"):
+        score(str(tiny_rows_split), spec, "nll", output=str(linked))
 
 
 def test_scores_hardly_depend_on_the_batch(rows: Path, tiny_reference_dir: Path) -> None:
