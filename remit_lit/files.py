@@ -18,7 +18,7 @@ RECIPE_FILE = "recipe.json"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file aside, sync it and rename it into place: a writer that is killed leaves the old one whole.
+    """Write a file aside, sync it and rename it into place: whatever ends the writer leaves the old or the new one.
 
     Raises:
         OSError: the disk refuses it; the old file is whole, and nothing is left aside.
@@ -28,6 +28,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
         sync(aside)
         aside.replace(path)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -68,6 +69,7 @@ def put_in_place(aside: Path, directory: Path) -> None:
     if directory.exists():
         directory.rename(old)
     aside.rename(directory)
+    sync(directory.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -16,9 +16,10 @@ from remit_lit import __version__
 from remit_lit.files import write_whole
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
+from remit_lit.jobs.result import damage_of, note
 from remit_lit.verbs import VERBS
 
-State = Literal["done", "failed", "interrupted", "missing"]
+State = Literal["done", "failed", "damaged", "interrupted", "missing"]
 
 
 _RECIPE, _DONE, _FAILED, LOG = "job.json", "done.json", "failed.json", "log.txt"
@@ -116,11 +117,13 @@ class Job:
 
     @property
     def state(self) -> State:
-        """What the folder tells."""
-        if (self.folder / _DONE).exists():
+        """What the folder tells; done only where the result is as the command left it."""
+        if self._done and self.damage is None:
             return "done"
-        if (self.folder / _FAILED).exists():
+        if self._failed:
             return "failed"
+        if self._done:
+            return "damaged"
         return "interrupted" if self.folder.exists() else "missing"
 
     @property
@@ -135,27 +138,52 @@ class Job:
         return None
 
     @property
+    def damage(self) -> str | None:
+        """What is wrong with the result of a job that ended well; None where nothing is."""
+        if not self._done:
+            return None
+        noted = self._done.get("files")
+        return self.lack if noted is None else damage_of(self.result, noted)
+
+    @property
     def outcome(self) -> dict[str, Any]:
         """Of a job that is done or failed: ``seconds``, ``cpu_seconds``, and of a failed one ``error``."""
-        path = self.folder / (_DONE if self.state == "done" else _FAILED)
-        outcome: dict[str, Any] = json.loads(path.read_text())
-        return outcome
+        return self._done if self.state == "done" else self._failed
 
     def begin(self) -> None:
         """Make the folder; what an interrupted command left stays only where the verb can go on from it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _FAILED).unlink(missing_ok=True)
-        if VERBS[self.verb].resume is None:
+        if VERBS[self.verb].resume is None or self.damage is not None:
             shutil.rmtree(self.result, ignore_errors=True)
+        for record in (_DONE, _FAILED):  # after that: a damaged result must not be taken for an interrupted one
+            (self.folder / record).unlink(missing_ok=True)
         _write(self.folder / _RECIPE, {**self.recipe, "command": self.command})
 
     def end(self, error: str | None, **facts: Any) -> None:
-        """Record that the command ended, with ``error`` where it failed."""
+        """Record that the command ended, with ``error`` where it failed or left no result."""
+        error = error or self.lack
         ended = {"kind": self.kind, **facts, "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         if error is None:
-            _write(self.folder / _DONE, ended)
+            _write(self.folder / _DONE, {**ended, "files": note(self.result)})
         else:
             _write(self.folder / _FAILED, {**ended, "error": error})
+
+    @property
+    def _done(self) -> dict[str, Any]:
+        return read_outcome(self.folder / _DONE, "seconds")
+
+    @property
+    def _failed(self) -> dict[str, Any]:
+        return read_outcome(self.folder / _FAILED, "error")
+
+
+def read_outcome(path: Path, needed: str) -> dict[str, Any]:
+    """How a command ended; empty where that was not recorded in whole, with ``needed`` among it."""
+    try:
+        outcome = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return outcome if isinstance(outcome, dict) and {"kind", needed} <= outcome.keys() else {}
 
 
 def with_inputs(jobs: Iterable[Job]) -> list[Job]:

@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from remit_lit.errors import DataError
+from remit_lit.files import write_whole
 from remit_lit.jobs.job import Job, lineage, with_inputs
-from remit_lit.jobs.scheduler import estimated_seconds
+from remit_lit.jobs.scheduler import describe, estimated_seconds
 from remit_lit.runs.provenance import now, provenance
 
 RECORD = "record.json"
@@ -26,7 +28,19 @@ def write_record(output: Path, jobs: Iterable[Job], **facts: Any) -> None:
         **facts,
         "jobs": lineage(jobs),
     }
-    (output / RECORD).write_text(json.dumps(record, indent=1, default=str) + "\n")
+    write_whole(output / RECORD, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def require_done(jobs: Iterable[Job]) -> None:
+    """Refuse to call a study finished of which jobs failed; said last, after all that it found.
+
+    Raises:
+        DataError: naming how many failed, and the first of them with its reason and log.
+    """
+    jobs = with_inputs(jobs)
+    failed = [job for job in jobs if job.state != "done"]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(jobs)} jobs failed, {failed[0].name} first. {describe(failed[0])}")
 
 
 def print_plan(jobs: Iterable[Job], at_once: int, console: Console) -> None:

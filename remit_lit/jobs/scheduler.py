@@ -1,14 +1,13 @@
 """Runs jobs, several at a time, each once its inputs are done."""
 
 import contextlib
-import json
 import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.crew import Crew
-from remit_lit.jobs.job import Job, with_inputs
+from remit_lit.jobs.job import Job, read_outcome, with_inputs
 from remit_lit.jobs.worker import work
 from remit_lit.verbs import VERBS
 
@@ -59,7 +58,7 @@ def describe(job: Job) -> str:
     """A line for people: how the job ended, and where its log lies if it failed."""
     if job.state == "done":
         return f"{job.name}: {job.outcome['seconds']:.0f} s"
-    return f"{job.name}: {job.state}, {job.outcome['error']}; its log: {job.log}"
+    return f"{job.name}: {job.state}, {job.outcome.get('error', job.damage)}; its log: {job.log}"
 
 
 def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
@@ -68,8 +67,8 @@ def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
     seconds: dict[str, list[float]] = {}
     for root in {job.root for job in plan}:
         for path in root.glob("*/done.json"):
-            done = json.loads(path.read_text())
-            seconds.setdefault(done["kind"], []).append(done["seconds"])
+            if done := read_outcome(path, "seconds"):
+                seconds.setdefault(done["kind"], []).append(done["seconds"])
     return {
         job.key: statistics.median(seconds[job.kind]) if job.kind in seconds else None
         for job in plan

@@ -65,7 +65,7 @@ def _do(job: Job) -> None:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         code = _run(job.arguments)
-        error = job.lack if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
+        error = None if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
         job.end(error, seconds=time.perf_counter() - began, cpu_seconds=_cpu_seconds() - used)
 
 

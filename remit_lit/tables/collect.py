@@ -198,6 +198,8 @@ def require_done(job: Job) -> None:
     """Raise Missing with the reason, unless the job is done."""
     if job.state == "failed":
         raise Missing(f"failed: {job.name}: {job.outcome['error']}")
+    if job.state == "damaged":
+        raise Missing(f"damaged: {job.damage}; run the table again, which makes it anew")
     if job.state != "done":
         raise Missing("not run" if job.state == "missing" else "not finished")
 

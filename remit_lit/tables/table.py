@@ -9,7 +9,7 @@ from rich.console import Console
 
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
-from remit_lit.jobs.report import print_plan, write_record
+from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect
 from remit_lit.tables.courses import Distance, draw_dynamics, draw_learning_curves
@@ -41,6 +41,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
 
     Raises:
         ConfigError: settings that cannot be a table.
+        DataError: jobs failed; the table of the others is written and printed.
     """
     settings.check()
     plan, output = make_plan(settings, Path(cells)), Path(settings.output)
@@ -65,6 +66,8 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     if settings.agreement is not None:
         _draw_dynamics(settings, plan, output)
     print_table(summary, console)
+    if run:
+        require_done(wanted)
     return output
 
 

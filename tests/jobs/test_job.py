@@ -1,6 +1,8 @@
 """What a job's result is kept under, and what a folder tells of it."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import fill
 from remit_lit.jobs.fingerprint import fingerprint
 from remit_lit.jobs.job import Job, with_inputs
+from remit_lit.jobs.scheduler import estimated_seconds
 from tests.helpers import save_model
 
 
@@ -146,6 +149,8 @@ def test_a_job_tells_how_it_ended(tmp_path):
     job.begin()
     states.append(job.state)
     assert not job.result.exists()
+    job.result.mkdir()
+    job.output.write_text("{}")
     job.end(None, seconds=2.0)
     states.append(job.state)
     assert job.outcome["seconds"] == 2.0
@@ -211,3 +216,102 @@ def test_a_result_is_whole_or_says_what_it_lacks(tmp_path, damage):
 
 def test_an_evaluation_without_its_file_is_no_result(tmp_path):
     assert "result/evaluation.json cannot be read" in str(Job("a-0", tmp_path, "evaluate").lack)
+
+
+def leave(job: Job, *names: str) -> None:
+    for name in names:
+        (job.result / name).parent.mkdir(parents=True, exist_ok=True)
+        (job.result / name).write_text("{}")
+
+
+def finished_job(root: Path, verb: str = "evaluate") -> Job:
+    """A job that left what its verb leaves."""
+    job = Job("a-0", root, verb, kind="a")
+    job.begin()
+    leave(job, *(["run.json", "model/config.json"] if verb == "fit" else ["evaluation.json"]))
+    job.end(None, seconds=2.0)
+    assert job.state == "done"
+    return job
+
+
+def state_of(job: Job) -> str:
+    """Type checkers take a property for what it was when it was last compared."""
+    return job.state
+
+
+@pytest.mark.parametrize("text", ["", '{"kind": "a", "sec', "[]", "{}", "\0" * 40])
+def test_a_record_that_cannot_be_read_is_of_a_job_that_has_not_ended(text, tmp_path):
+    for verb, stays in (("evaluate", False), ("fit", True)):
+        job = finished_job(tmp_path, verb)
+        (job.folder / "done.json").write_text(text)
+        assert job.state == "interrupted"
+        assert estimated_seconds([job]) == {job.key: None}
+        job.begin()
+        assert job.state == "interrupted" and job.result.exists() is stays
+        (job.folder / "failed.json").write_text(text)
+        assert job.state == "interrupted"
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "fit"])
+@pytest.mark.parametrize("how", ["cut off", "zeros", "removed", "all removed"])
+def test_a_result_that_is_not_what_was_left_is_damaged_and_made_anew(verb, how, tmp_path):
+    job = finished_job(tmp_path, verb)
+    file = next(path for path in job.result.rglob("*.json"))
+    if how == "cut off":
+        file.write_text("{")
+    elif how == "zeros":  # what a power failure leaves of a file that was not on the disk yet
+        file.write_bytes(b"\0" * file.stat().st_size)
+    elif how == "removed":
+        file.unlink()
+    else:
+        shutil.rmtree(job.result)
+    assert state_of(job) == "damaged" and job.damage is not None
+    assert how == "all removed" or file.name in job.damage
+    assert job.key in estimated_seconds([job])
+    job.begin()
+    assert state_of(job) == "interrupted" and not job.result.exists() and job.damage is None
+
+
+def test_what_no_other_job_reads_may_be_removed(tmp_path):
+    job = Job("a-0", tmp_path, "fit")
+    job.begin()
+    leave(job, "checkpoints/step-1/model.pt", "events.out.tfevents.1", "run.json", "model/config.json")
+    job.end(None, seconds=1.0)
+    shutil.rmtree(job.result / "checkpoints")
+    (job.result / "events.out.tfevents.1").unlink()
+    (job.result / "added").write_text("such as a column beside rows")
+    assert job.state == "done"
+
+
+def test_a_command_that_left_nothing_has_failed(tmp_path):
+    job = Job("a-0", tmp_path, "evaluate")
+    job.begin()
+    job.end(None, seconds=1.0)
+    assert job.state == "failed" and "result/evaluation.json cannot be read" in job.outcome["error"]
+
+
+def test_a_damaged_job_whose_input_failed_has_failed(tmp_path):
+    job = finished_job(tmp_path)
+    (job.result / "evaluation.json").unlink()
+    job.end("needs base-0, which failed")
+    assert state_of(job) == "failed" and job.outcome["error"] == "needs base-0, which failed"
+    job.begin()
+    assert state_of(job) == "interrupted"
+
+
+def test_a_result_is_on_the_disk_before_the_record_says_that_it_is_done(tmp_path, monkeypatch):
+    job = Job("a-0", tmp_path, "fit")
+    job.begin()
+    leave(job, "run.json", "model/config.json")
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").resolve().name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    job.end(None, seconds=1.0)
+    record = next(index for index, name in enumerate(synced) if name.startswith(".done.json"))
+    assert set(synced[:record]) == {"run.json", "config.json", "model", "result"}
+    assert synced[record + 1 :] == [job.folder.name]  # its new name too

@@ -23,7 +23,9 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
 def finished(tiny_rows: Path, tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The jobs of the table, all run."""
     place = tmp_path_factory.mktemp("finished")
-    main(["table", f"--config={write_config(tiny_rows, tiny_policy_dir, place)}", f"--cells={place}/cells", "--jobs=2"])
+    config = write_config(tiny_rows, tiny_policy_dir, place)
+    with pytest.raises(SystemExit):  # a method fails
+        main(["table", f"--config={config}", f"--cells={place}/cells", "--jobs=2"])
     return place / "cells"
 
 
@@ -76,9 +78,11 @@ def lines_of(directory: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path, capsys):
     arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
-    main(arguments)
-    said = capsys.readouterr().out
-    assert "broken-0: failed" in said and "model.horizn" in said
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and "4 of 13 jobs failed, broken-0 first" in printed.err
+    assert "broken-0: failed" in printed.out and "model.horizn" in printed.out
     lines = lines_of(tmp_path / "table")
     assert "model.horizn" in lines["accuracy", "broken"]["missing"] and not lines["accuracy", "broken"]["mean"]
     assert lines["tokens", "base"]["missing"]
@@ -113,28 +117,35 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     # Of the broken method and its evaluation, both seeds.
     assert "4 to run" in capsys.readouterr().out
     config.write_text("# a comment changes nothing\n" + config.read_text().replace("limit: 20", "limit: 10"))
-    main(arguments)
+    with pytest.raises(SystemExit):
+        main(arguments)
     capsys.readouterr()
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
     assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 2 * 5
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
 
 
-def test_a_damaged_result_is_told_of_and_the_rest_is_shown(config, finished, tmp_path, capsys):
+def test_a_damaged_result_is_told_of_and_made_anew(config, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "cells")
-    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"]
-    main(arguments)
+    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}"]
+    main([*arguments, "--run=false"])  # which fails for no job
     record = json.loads((tmp_path / "table" / "record.json").read_text())
     found = {job["name"]: Path(job["result"]) for job in record["jobs"]}
     (found["evaluate-ntp-0"] / "evaluation.json").write_text('{"facts": {}, "tas')
     (found["evaluate-ntp-1"] / "evaluation.json").unlink()
     (found["slow-1"] / "run.json").unlink()
-    main(arguments)
+    (found["slow-0"].parent / "done.json").write_text("")
+    before = lines_of(tmp_path / "table")
+    main([*arguments, "--run=false"])
     capsys.readouterr()
     lines = lines_of(tmp_path / "table")
     for row, column in (("accuracy", "ntp"), ("tokens", "slow")):
-        assert "damaged" in lines[row, column]["missing"] and "and run the table again" in lines[row, column]["missing"]
+        assert "damaged" in lines[row, column]["missing"] and "run the table again" in lines[row, column]["missing"]
     assert lines["accuracy", "slow"]["mean"] and lines["tokens", "ntp"]["mean"]
+    with pytest.raises(SystemExit):  # for the broken method's sake
+        main(arguments)
+    capsys.readouterr()
+    assert lines_of(tmp_path / "table") == before
 
 
 def test_what_is_better_up_and_down_has_no_mean(config, finished, tmp_path, capsys):
