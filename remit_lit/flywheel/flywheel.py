@@ -1,21 +1,21 @@
-"""``flywheel``: round after round, for as long as the RL-tuned model becomes better."""
+"""``flywheel``: round after round, for as long as the judged arm is better than its control."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from remit_lit.errors import ConfigError
-from remit_lit.evaluation.statistics import difference_over_seeds
+from remit_lit.flywheel.judging import judge, require_same_documents, rule
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
-from remit_lit.jobs.report import print_plan, write_record
+from remit_lit.flywheel.spent import NOTE, ROWS, spent
+from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.courses import draw_rounds
-from remit_lit.tables.plan import jobs_of, make_plan
+from remit_lit.tables.plan import Plan, jobs_of, make_plan
 from remit_lit.tables.settings import row_name
 from remit_lit.tables.summary import summarize
 from remit_lit.tables.table import write_table
@@ -37,14 +37,18 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
 
     Raises:
         ConfigError: settings that cannot go round.
+        DataError: jobs failed; what the others found is written and printed.
     """
     settings.check()
     if rounds < 1:
         raise ConfigError(f"rounds: got {rounds}; give at least 1")
     settings.table(rounds).check()
+    whole = make_plan(settings.table(rounds), Path(cells))
+    require_same_documents(settings, whole)
     console, output = Console(width=None if sys.stdout.isatty() else 120), Path(settings.output)
+    console.print(f"rule: {rule(settings)}", soft_wrap=True, highlight=False)
     if dry_run:
-        print_plan(jobs_of(make_plan(settings.table(rounds), Path(cells))), jobs, console)
+        print_plan(jobs_of(whole), jobs, console)
         return output
     for done in range(1, rounds + 1):
         plan = make_plan(settings.table(done), Path(cells))
@@ -52,12 +56,12 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
         console.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
-        summary = summarize(by_round(settings, found, done, why))
+        summary = summarize(by_round(settings, plan, found, done, why))
         write_table(summary, output)  # after each round, since the next may take days
         write_record(output, jobs_of(plan))
         draw_rounds(
             _over_rounds(settings, found, done),
-            settings.arms[settings.first].title,
+            settings.arms[settings.control].title,
             output / "rounds",
             measured=settings.rows[settings.judge].title,
             title=f"{settings.title}: RL-tuned models",
@@ -65,35 +69,11 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
         if not better:
             break
     print_table(summary, console)
+    require_done(jobs_of(plan))
     return output
 
 
-def judge(settings: FlywheelSettings, found: Contents, round_: int) -> tuple[bool, str]:
-    """Whether the judged arm's RL-tuned model is better on dev problems than the one before, and what says so.
-
-    The mean over seeds decides, whether or not its interval leaves out that nothing changed: a loop that waited for
-    certainty would hardly turn.
-    """
-    row, scale = row_name(settings.judge, settings.last_stage), settings.rows[settings.judge].scale
-    now, before = method_name(settings.judged, round_), settings.before_round(settings.judged, round_)
-    values = []
-    for method in (before, now):
-        entry = found.entries[row, method]
-        if entry.missing:
-            reason = next(iter(entry.missing.values()))
-            return False, f"stops, since {found.columns[method]} has no {settings.judge} at its end: {reason}"
-        values.append(scale * np.array([metric.value for metric in entry.metrics.values()]))
-    old, new = (float(of_seeds.mean()) for of_seeds in values)
-    better = new > old
-    verdict = f"{settings.rows[settings.judge].title} of the RL-tuned model is {new:.4g}, "
-    verdict += f"{'above' if better else 'not above'} the {old:.4g} of the round before"
-    if len(values[0]) > 1:
-        change = difference_over_seeds(values[1], values[0])
-        verdict += f" ({change.mean:+.3g}, 95 % interval over seeds {change.low:+.3g} to {change.high:+.3g})"
-    return better, verdict if better else f"stops, since {verdict}"
-
-
-def by_round(settings: FlywheelSettings, found: Contents, rounds: int, why: str) -> Contents:
+def by_round(settings: FlywheelSettings, plan: Plan, found: Contents, rounds: int, why: str) -> Contents:
     """The table with rounds and stages as rows and arms as columns."""
     rows: dict[str, Row] = {}
     entries: dict[tuple[str, str], Entry] = {}
@@ -104,9 +84,15 @@ def by_round(settings: FlywheelSettings, found: Contents, rounds: int, why: str)
             rows[key] = replace(row, title=f"round {round_}: {row.title}")
             for arm in settings.arms:
                 entries[key, arm] = found.entries.get((name, method_name(arm, round_)), Entry(missing=alone))
+        of_round = spent(settings, plan, round_)
+        for name, row in ROWS.items():
+            key = f"{round_}/{name}"
+            rows[key] = replace(row, title=f"round {round_}: {row.title}")
+            entries |= {(key, arm): of_round.get((name, arm), Entry(missing=alone)) for arm in settings.arms}
     titles = {name: arm.title for name, arm in settings.arms.items()}
-    notes = (*settings.notes, f"After round {rounds} of the flywheel: {why}.", *found.notes)
-    return Contents(settings.title, rows, titles, settings.first, entries, notes=notes)
+    said = (f"The rule: {rule(settings)}.", f"After round {rounds} of the flywheel: {why}.", NOTE)
+    notes = (*settings.notes, *said, *found.notes)
+    return Contents(settings.title, rows, titles, settings.control, entries, notes=notes)
 
 
 def _over_rounds(settings: FlywheelSettings, found: Contents, rounds: int) -> dict[str, dict[int, list[float]]]:

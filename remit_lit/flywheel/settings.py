@@ -1,9 +1,10 @@
 """What a flywheel's YAML says, and the table of methods that so many rounds of it are."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
+from remit_lit.flywheel.numbers import Key, name_in, numbers_by_name
 from remit_lit.jobs.fields import fill
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings, staged_name
 
@@ -32,7 +33,7 @@ class FlywheelSettings:
     """Arms that are mid-trained from the same base and post-trained in each round.
 
     In a string of ``fields``, ``{round}`` is the round, ``{reference}`` the folder of the arm's RL-tuned model of the
-    round before, and ``{seed}`` and ``{NAME}`` are as in a table.
+    round before, ``{NAME}`` a hashed number, and ``{seed}`` and all other names are as in a table.
 
     Attributes:
         title: what stands above the table.
@@ -41,11 +42,16 @@ class FlywheelSettings:
         stages: the stages of post-training, in order; the last makes the next reference.
         rows: what is measured after mid-training and after each stage.
         first: the arm that makes the first reference, in round 0.
-        judged: the arm whose RL-tuned model has to become better.
-        judge: the row, of dev problems, that says whether it did.
+        judged: the arm whose RL-tuned model has to be better than its control's.
+        control: the arm that it is compared with, in the same round and on the same documents.
+        judge: the row, of dev problems, that says whether it is.
+        goes_on_while: the rule for another round. leads: the judged arm is above its control; gains: it is, and by more
+            than in the round before.
         output: directory to write the table, figure and lineage to.
         seeds: every arm goes round with each of them; more seeds make the intervals narrower.
         vary: as in a table.
+        hashed: numbers for strings, such as seeds of documents, by name, with what each is of: seed, or seed and round.
+            No two are the same.
         before: as in a table.
         fields: fields that every arm's ``fit`` is given, by dotted name.
         inputs: as of a table's step, for ``fields``.
@@ -60,10 +66,13 @@ class FlywheelSettings:
     rows: dict[str, RowSettings]
     first: str
     judged: str
+    control: str
     judge: str
+    goes_on_while: Literal["leads", "gains"]
     output: str
     seeds: list[int] = field(default_factory=lambda: [0])
     vary: dict[str, list[Any]] = field(default_factory=dict)
+    hashed: dict[str, list[Key]] = field(default_factory=dict)
     before: dict[str, Step] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
@@ -78,9 +87,11 @@ class FlywheelSettings:
         """
         if not self.stages:
             raise ConfigError("stages: got none; give the stages that make a base model an RL-tuned one")
-        for name in ("first", "judged"):
+        for name in ("first", "judged", "control"):
             if getattr(self, name) not in self.arms:
                 raise ConfigError(f"{name}: got {getattr(self, name)!r}; give one of {', '.join(self.arms)}")
+        if self.control == self.judged:
+            raise ConfigError(f"control: got {self.control!r}, which is judged; give another arm")
         if self.judge not in self.rows or self.rows[self.judge].progress is None:
             dev = [name for name, row in self.rows.items() if row.progress is not None]
             raise ConfigError(f"judge: got {self.judge!r}; give a row of dev problems: {', '.join(dev) or 'none'}")
@@ -95,7 +106,11 @@ class FlywheelSettings:
         return method_name(self.first if round_ == 1 else arm, round_ - 1)
 
     def table(self, rounds: int) -> TableSettings:
-        """Round 0 of the first arm and ``rounds`` of all, as the methods of one table."""
+        """Round 0 of the first arm and ``rounds`` of all, as the methods of one table.
+
+        Raises:
+            ConfigError: two hashed numbers are the same.
+        """
         methods = {method_name(self.first, 0): self._method(self.arms[self.first], 0, None)}
         for round_ in range(1, rounds + 1):
             for name, arm in self.arms.items():
@@ -108,7 +123,7 @@ class FlywheelSettings:
             output=self.output,
             experiment=self.experiment,
             seeds=self.seeds,
-            vary=self.vary,
+            vary={**self.vary, **numbers_by_name(self.hashed, self.seeds, rounds)},
             before=self.before,
             stages=self.stages,
             evaluate=self.evaluate,
@@ -117,6 +132,7 @@ class FlywheelSettings:
     def _method(self, arm: Arm, round_: int, reference: str | None) -> Method:
         inputs = dict.fromkeys([*self.inputs, *arm.inputs])
         places = {"round": str(round_)}
+        places |= {name: f"{{{name_in(name, of, round_)}}}" for name, of in self.hashed.items()}
         if reference is not None and _REFERENCE in inputs:
             places[_REFERENCE] = f"{{{reference}}}"
             inputs = {(reference if name == _REFERENCE else name): None for name in inputs}

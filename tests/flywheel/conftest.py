@@ -45,6 +45,8 @@ def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
         },
         "first": "ntp",
         "judged": "remit",
+        "control": "ntp",
+        "goes_on_while": "leads",
         "judge": "dev",
     }
     (tmp_path / "flywheel.yaml").write_text(yaml.safe_dump(content))
