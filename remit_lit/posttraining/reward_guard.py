@@ -29,7 +29,8 @@ class Guard:
     """A reward function with TRL's signature, called for one completion at a time with a time limit.
 
     So a failure costs the reward of one sample: None, which TRL leaves out of the group and gives no advantage. A
-    failure is an exception, a result that is not one finite number (or None: "not my task"), or running out of time.
+    failure is an exception, or a result that is not one finite number (or None: "not my task"). Running out of time is
+    counted as one too, but gets the lowest reward: what an answer can bring about must not spare it a disadvantage.
 
     The limit is a timer signal (``signal.setitimer``) in the main thread: it ends Python code wherever it is, but not a
     call into C that never returns. A reward that may make such a call should make it in another process, as
@@ -43,6 +44,7 @@ class Guard:
 
     Attributes:
         failures: how many failures there were.
+        lowest: the lowest reward so far, at most 0.
 
     Raises:
         ConfigError: ``seconds`` is not positive.
@@ -53,6 +55,7 @@ class Guard:
         self.reward, self.seconds, self.on_failure = reward, seconds, on_failure
         self.__name__ = name
         self.failures = 0
+        self.lowest = 0.0
 
     def __call__(
         self,
@@ -61,7 +64,7 @@ class Guard:
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """Rewards, None where the function failed.
+        """Rewards, None where the function failed, and ``lowest`` where its time was over.
 
         ``log_metric`` gets the number of failures as reward_failures, and the mean standard deviation within the groups
         of samples of one prompt as rewards/NAME/group_std.
@@ -93,12 +96,13 @@ class Guard:
             value = None if values[0] is None else float(values[0])
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"returned {value}")
+            self.lowest = min(self.lowest, 0.0 if value is None else value)
             return value
         except ConfigError:
             raise
         except (Exception, _OutOfTime) as error:
             self._record_failure(error, prompt, completion)
-            return None
+            return self.lowest if isinstance(error, _OutOfTime) else None
 
     def _record_failure(self, error: BaseException, prompt: Any, completion: Any) -> None:
         self.failures += 1

@@ -7,7 +7,7 @@ the data by name, and a list of rewards, one per completion.
 import importlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from remit_lit.lab.task import correct_completion, is_correct, parse_prompt
@@ -48,8 +48,8 @@ def math_answer(
 ) -> list[float | None]:
     r"""1 where the completion's final answer equals that of the column ``answer`` by math-verify, 0 otherwise.
 
-    ``answer`` is LaTeX or plain; one without a dollar sign or ``\boxed`` is read as LaTeX. None, no reward, where
-    math-verify finds no answer in the column itself.
+    ``answer`` is LaTeX or plain; one without a dollar sign or ``\boxed`` is read as LaTeX. A final answer that holds an
+    untrue equation, such as ``4=5``, is wrong. None, no reward, where math-verify finds no answer in the column itself.
     """
     from math_verify import parse, verify  # type: ignore[import-untyped, import-not-found]
 
@@ -59,8 +59,19 @@ def math_answer(
         # Its own time limits use the timer that guards rewards.
         gold = parse(marked, parsing_timeout=None)
         parsed = parse(text_of(completion), parsing_timeout=None)
-        rewards.append(float(verify(gold, parsed, timeout_seconds=None)) if gold else None)
+        right = verify(gold, parsed, timeout_seconds=None) and not _is_untrue(parsed, verify)
+        rewards.append(float(right) if gold else None)
     return rewards
+
+
+def _is_untrue(parsed: Sequence[Any], verify: Callable[..., bool]) -> bool:
+    """Whether an answer sets two different numbers equal; math-verify takes the last for the answer."""
+    from sympy import Basic, Eq  # type: ignore[import-untyped]
+    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
+
+    equations = [found for part in parsed if isinstance(part, Basic) for found in part.atoms(Eq)]
+    numeric = [found for found in equations if not found.free_symbols and not found.atoms(AppliedUndef)]
+    return not all(verify([found.lhs], [found.rhs], timeout_seconds=None) for found in numeric)
 
 
 def _no_sandbox() -> str | None:
@@ -73,17 +84,17 @@ def _no_sandbox() -> str | None:
 def code_tests(
     prompts: Sequence[Any], completions: Sequence[Any], tests: Sequence[str], **_: Any
 ) -> list[float | None]:
-    """1 where the completion's Python code runs through the column ``tests`` (assertions) in the sandbox, 0 otherwise.
+    """1 where the column ``tests`` (assertions) runs to its end on the completion's Python code, 0 otherwise.
 
-    The code is the last fenced block, or the whole completion where there is none. It may run for 8 seconds; with a
-    smaller ``reward_seconds``, code that takes longer counts as a failing reward.
+    The code is the last fenced block, or the whole completion where there is none. Code and tests run in sandboxes of
+    their own and exchange plain values only (see :func:`remit_lit.sandbox.tested.run_tests`), for 8 seconds at most.
     """
-    from remit_lit.sandbox.programs import run_code
+    from remit_lit.sandbox.tested import run_tests
 
-    programs = (
-        f"{_code(text_of(completion))}\n\n{checks}\n" for completion, checks in zip(completions, tests, strict=True)
-    )
-    return [float(run_code(program, seconds=_CODE_SECONDS).status == "passed") for program in programs]
+    return [
+        float(run_tests(_code(text_of(completion)), checks, seconds=_CODE_SECONDS).status == "passed")
+        for completion, checks in zip(completions, tests, strict=True)
+    ]
 
 
 def _no_verifiers() -> str | None:

@@ -242,7 +242,7 @@ def _confine(parent: int, cpu_seconds: int, memory_bytes: int) -> None:
     _confine_calls()
 
 
-def _run(report: int) -> None:
+def _run(report: int | None) -> None:
     # A program may replace what `os` and `sys` name.
     write, leave, show, flushes = os.write, os._exit, sys.__excepthook__, (sys.stdout.flush, sys.stderr.flush)
     os.environ.clear()
@@ -254,7 +254,8 @@ def _run(report: int) -> None:
             source = stream.read()
         exec(compile(source, PROGRAM, "exec"), main.__dict__)
         _flush(flushes)
-        write(report, PASSED)
+        if report is not None:
+            write(report, PASSED)
         leave(0)
     except BaseException as error:
         _flush(flushes)
@@ -274,7 +275,9 @@ def _flush(flushes: Iterable[Callable[[], None]]) -> None:
 
 
 if __name__ == "__main__":
-    _parent, _report, _cpu_seconds, _memory_bytes = map(int, sys.argv[1:])
+    _parent, _report, _tells_end, _cpu_seconds, _memory_bytes = map(int, sys.argv[1:])
     _confine(_parent, _cpu_seconds, _memory_bytes)
     os.write(_report, HELD)
-    _run(_report)
+    if not _tells_end:
+        os.close(_report)
+    _run(_report if _tells_end else None)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,7 +48,7 @@ class Outcome:
 
 
 def run_code(program: str, *, seconds: float = 10.0, memory_bytes: int = 2**30) -> Outcome:
-    """Run a Python program, e.g. a model's answer followed by its tests, where it can do no harm.
+    """Run a Python program, e.g. a model's answer, where it can do no harm.
 
     It has an interpreter of its own with the standard library alone, no arguments, no environment, an empty standard
     input, and a fixed hash seed. It may write files of up to 16 MiB, but make no directory, where it runs, which is
@@ -56,7 +58,7 @@ def run_code(program: str, *, seconds: float = 10.0, memory_bytes: int = 2**30) 
 
     A program that leaves early, if only by ``sys.exit(0)``, has failed, as in OpenAI's human_eval: else an answer
     would pass by leaving before its tests. A program made to deceive can still claim to have passed: whatever tests
-    an answer in the answer's own process is in its hands.
+    an answer in the answer's own process is in its hands. :func:`remit_lit.sandbox.tested.run_tests` keeps them apart.
 
     Args:
         program: Python source.
@@ -66,6 +68,16 @@ def run_code(program: str, *, seconds: float = 10.0, memory_bytes: int = 2**30) 
     Raises:
         ConfigError: this machine cannot hold programs, or a limit is no limit.
     """
+    require_sandbox(seconds, memory_bytes)
+    return _run(program, seconds, memory_bytes)
+
+
+def require_sandbox(seconds: float, memory_bytes: int) -> None:
+    """Refuse limits that are none, and a machine that cannot hold programs.
+
+    Raises:
+        ConfigError: naming what would be right.
+    """
     if not 0 < seconds < math.inf:
         raise ConfigError(f"seconds: got {seconds}; give a positive number")
     if memory_bytes < _LEAST_MEMORY_BYTES:
@@ -74,7 +86,6 @@ def run_code(program: str, *, seconds: float = 10.0, memory_bytes: int = 2**30) 
         )
     if problem := check_sandbox():
         raise ConfigError(f"sandbox: this machine cannot confine generated programs: {problem}")
-    return _run(program, seconds, memory_bytes)
 
 
 @functools.cache
@@ -90,38 +101,76 @@ def check_sandbox() -> str | None:
 
 
 def _run(program: str, seconds: float, memory_bytes: int) -> Outcome:
+    with started(program, seconds, memory_bytes) as process:
+        return process.outcome()
+
+
+class Started:
+    """A program that runs.
+
+    Args:
+        process: its process.
+        report: descriptor to read what the process reports from.
+        seconds: that it may run.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", report: int, seconds: float) -> None:
+        self.process, self._report, self._seconds = process, report, seconds
+
+    def outcome(self) -> Outcome:
+        """Wait for its end, or for that of its time.
+
+        Raises:
+            ConfigError: this machine cannot hold it.
+        """
+        ended, output = _follow(self.process, self._seconds)
+        if not ended or self.process.returncode == -signal.SIGXCPU:
+            return Outcome("timeout", output)
+        report = os.read(self._report, len(HELD + PASSED) + 1)
+        if not report.startswith(HELD):
+            raise ConfigError(f"the limits could not be set: {output.strip().rsplit(chr(10), 1)[-1]}")
+        return Outcome("passed" if report == HELD + PASSED and self.process.returncode == 0 else "failed", output)
+
+
+@contextmanager
+def started(
+    program: str, seconds: float, memory_bytes: int, *, passed: tuple[int, ...] = (), watched: bool = True
+) -> Iterator[Started]:
+    """A program in a confined process of its own, which is killed and removed as the context ends.
+
+    Args:
+        program: Python source.
+        seconds: see :func:`run_code`.
+        memory_bytes: see :func:`run_code`.
+        passed: descriptors that it inherits.
+        watched: what it prints is kept, and it reports its end; else it has nothing to report by.
+    """
     with tempfile.TemporaryDirectory(prefix="remit_lit-program-") as directory:
         Path(directory, PROGRAM).write_text(program, encoding="utf-8", errors="replace")
         receive, send = os.pipe()
         try:
+            limits = [os.getpid(), send, int(watched), math.ceil(seconds), memory_bytes]
             try:
-                process = _start(directory, send, seconds, memory_bytes)
+                process = subprocess.Popen(
+                    # -P -s -S: the standard library alone; -I would do away with the hash seed too.
+                    [sys.executable, "-PsSB", "-Xutf8", str(_CONFINEMENT), *map(str, limits)],
+                    cwd=directory,
+                    env={"PYTHONHASHSEED": "0"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if watched else subprocess.DEVNULL,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(send, *passed),
+                    start_new_session=True,
+                )
             finally:
                 os.close(send)
-            ended, output = _follow(process, seconds)
-            report = os.read(receive, len(HELD + PASSED) + 1)
+            with process:
+                try:
+                    yield Started(process, receive, seconds)
+                finally:
+                    process.kill()
         finally:
             os.close(receive)
-    if not ended or process.returncode == -signal.SIGXCPU:
-        return Outcome("timeout", output)
-    if not report.startswith(HELD):
-        raise ConfigError(f"the limits could not be set: {output.strip().rsplit(chr(10), 1)[-1]}")
-    return Outcome("passed" if report == HELD + PASSED and process.returncode == 0 else "failed", output)
-
-
-def _start(directory: str, report: int, seconds: float, memory_bytes: int) -> "subprocess.Popen[bytes]":
-    limits = [str(os.getpid()), str(report), str(math.ceil(seconds)), str(memory_bytes)]
-    return subprocess.Popen(
-        # -P -s -S: the standard library alone; -I would do away with the hash seed too.
-        [sys.executable, "-PsSB", "-Xutf8", str(_CONFINEMENT), *limits],
-        cwd=directory,
-        env={"PYTHONHASHSEED": "0"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(report,),
-        start_new_session=True,
-    )
 
 
 def _follow(process: "subprocess.Popen[bytes]", seconds: float) -> tuple[bool, str]:

@@ -46,6 +46,10 @@ def hangs(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
         pass
 
 
+def as_told(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+    return hangs(prompts, completions) if completions == ["hang"] else [float(completions[0])]
+
+
 def sleeps_and_swallows(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
     for _attempt in range(3):
         try:

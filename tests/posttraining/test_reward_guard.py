@@ -25,7 +25,8 @@ def test_a_fault_is_counted_and_costs_its_sample(fault: str, caplog: pytest.LogC
     reward = load_reward(f"{HERE}.{fault}", seconds=0.05)
     logged: dict[str, float] = {}
     with caplog.at_level(logging.WARNING):
-        assert reward(["a", "b"], ["1", "2"], log_metric=logged.__setitem__) == [None, None]
+        lost = 0.0 if fault == "hangs" else None  # an answer that runs out of time must not escape a disadvantage
+        assert reward(["a", "b"], ["1", "2"], log_metric=logged.__setitem__) == [lost, lost]
     assert reward.failures == logged["reward_failures"] == 2
     assert len(caplog.records) == 1
     assert f"reward {fault}: " in caplog.text and FAULTS[fault] in caplog.text
@@ -40,6 +41,12 @@ def test_a_fault_stops_the_run_where_asked(fault: str) -> None:
 
 def test_others_keep_their_rewards() -> None:
     assert load_reward(f"{HERE}.fails_on_letters")(["a"] * 3, ["1", "x", "="]) == [1.0, None, 0.0]
+
+
+def test_an_answer_that_runs_out_of_time_gets_the_lowest_reward() -> None:
+    reward = load_reward(f"{HERE}.as_told", seconds=0.05)
+    assert reward(["a"] * 5, ["2", "hang", "-3", "-1", "hang"]) == [2.0, 0.0, -3.0, -1.0, -3.0]
+    assert reward.failures == 2
 
 
 def test_code_that_swallows_the_end_of_its_time_is_ended_again() -> None:

@@ -41,6 +41,12 @@ def test_the_labs_trace_is_judged_with_its_answer() -> None:
         (r"The answer is $x = 3$", "3", 1.0),
         (r"$\boxed{2\sqrt{2}}$", r"$\sqrt{8}$", 1.0),
         (r"$\boxed{7}$", "8", 0.0),
+        (r"$\boxed{4=5}$", "5", 0.0),
+        (r"$\boxed{x=4=5}$", "5", 0.0),
+        (r"$\boxed{2+3=5}$", "5", 1.0),
+        (r"$\boxed{f(x)=5}$", "5", 1.0),
+        (r"$\boxed{y-1=2x}$", "$y=2x+1$", 1.0),
+        (r"$\boxed{1=2}$", "$1=2$", 0.0),
         ("I do not know", "8", 0.0),
     ],
 )
