@@ -130,6 +130,8 @@ class Job:
     def lack(self) -> str | None:
         """What the result lacks, or what of it cannot be read; None where nothing."""
         verb = VERBS[self.verb]
+        if not self.result.exists():
+            return f"it ended without a result: there is no {self.result}"
         for path in [self.output] if verb.file else [self.result / name for name in verb.holds]:
             try:
                 json.loads(path.read_text())

@@ -215,7 +215,9 @@ def test_a_result_is_whole_or_says_what_it_lacks(tmp_path, damage):
 
 
 def test_an_evaluation_without_its_file_is_no_result(tmp_path):
-    assert "result/evaluation.json cannot be read" in str(Job("a-0", tmp_path, "evaluate").lack)
+    job = Job("a-0", tmp_path, "evaluate")
+    job.result.mkdir(parents=True)
+    assert "result/evaluation.json cannot be read" in str(job.lack)
 
 
 def leave(job: Job, *names: str) -> None:
@@ -284,10 +286,11 @@ def test_what_no_other_job_reads_may_be_removed(tmp_path):
 
 
 def test_a_command_that_left_nothing_has_failed(tmp_path):
-    job = Job("a-0", tmp_path, "evaluate")
-    job.begin()
-    job.end(None, seconds=1.0)
-    assert job.state == "failed" and "result/evaluation.json cannot be read" in job.outcome["error"]
+    for verb in ("evaluate", "score"):
+        job = Job("a-0", tmp_path, verb)
+        job.begin()
+        job.end(None, seconds=1.0)
+        assert job.state == "failed" and "it ended without a result" in job.outcome["error"]
 
 
 def test_a_damaged_job_whose_input_failed_has_failed(tmp_path):
