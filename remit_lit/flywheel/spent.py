@@ -15,7 +15,7 @@ from remit_lit.tables.plan import Plan
 
 NOTE = (
     "Spent is all that the RL-tuned model of a round needed from the base on, each run once: its own mid-training and "
-    "stages, and those of its references back to round 0."
+    "stages (on each device), and those of its references back to round 0."
 )
 ROWS = {
     "spent_tokens": Row("tokens of mid-training spent", 1.0, 0, compared=False),
@@ -44,8 +44,9 @@ def spent(settings: FlywheelSettings, plan: Plan, round_: int) -> dict[tuple[str
 
 
 def _size(job: Job) -> int:
-    """Tokens that a mid-training was trained on, or examples and answers of a stage."""
+    """Tokens that a mid-training was trained on, or examples and answers of a stage on one device."""
     record: dict[str, Any] = json.loads((job.result / RECORD).read_text())
     if job.verb == "fit":
         return int(record["cost"]["tokens"])
-    return int(record["results"]["steps"] * OmegaConf.load(job.result / CONFIG).training.batch_size)
+    training = OmegaConf.load(job.result / CONFIG).training
+    return int(record["results"]["steps"] * training.batch_size * training.accumulate)

@@ -12,12 +12,10 @@ from remit_lit.sandbox.programs import check_sandbox
 PATH, HERE = "remit_lit.posttraining.rewards", "tests.posttraining.rewards"
 PROBLEM = sample_problems(1, "train")[0]
 RIGHT = correct_completion(PROBLEM)
+LAB = {"prompt": PROBLEM.prompt, "right": RIGHT, "wrong": RIGHT[:-1] + str((PROBLEM.answer + 1) % 10)}
 CASES: dict[str, dict[str, Any]] = {
-    "lab_answer": {
-        "prompt": PROBLEM.prompt,
-        "right": RIGHT,
-        "wrong": RIGHT[:-1] + str((PROBLEM.answer + 1) % 10),
-    },
+    "lab_answer": LAB,
+    "lab_trace": LAB,
     "math_answer": {
         "prompt": "How many are two and three?",
         "right": r"\boxed{5}",
