@@ -106,6 +106,7 @@ def agreement(
         _require_comparable(reference, spec, manifest)
         device = Fabric(accelerator=accelerator, devices=1).device
         target, compared = LiveReference(reference), LiveReference(spec)
+        target.field, compared.field = "reference", "model"
         for frozen in (target, compared):
             frozen.load(frozen.spec, device)
         start = time.perf_counter()

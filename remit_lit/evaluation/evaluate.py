@@ -72,6 +72,7 @@ def evaluate(
         tokenizer = spec.load_tokenizer()
         check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
         subject = LiveReference(spec)
+        subject.field = "model"
         subject.load(spec, Fabric(accelerator=accelerator, devices=1).device)
         start = time.perf_counter()
         results = run_tasks(

@@ -42,11 +42,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ConfigError unless ``tokenizer`` has exactly the lab's vocabulary."""
+def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase, field: str = "tasks") -> None:
+    """Raise ConfigError, naming ``field``, unless ``tokenizer`` has exactly the lab's vocabulary."""
     vocabulary = tokenizer.get_vocab()
     if vocabulary != lab_vocabulary():
         raise ConfigError(
-            f"the lab's evaluation needs the lab's tokenizer ({len(lab_vocabulary())} single characters); "
-            f"this model's has {len(vocabulary)} tokens. Use a model of the lab such as lab/base, or do without it"
+            f"{field}: the lab's problems need the lab's tokenizer ({len(lab_vocabulary())} single characters), but the "
+            f"model's has {len(vocabulary):,} tokens; give a model of the lab such as lab/base, or leave them out"
         )

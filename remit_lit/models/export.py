@@ -76,7 +76,7 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
         raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
         raise ConfigError(f"output: {output} exists; give another directory")
-    path = find_checkpoint(checkpoint or "last", run)
+    path = find_checkpoint(checkpoint or "last", run, "checkpoint")
     if path is None:
         raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
     state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)

@@ -26,7 +26,8 @@ class ModelSpec:
         path: hub id, local directory, or ``lab/base``, ``lab/sft``, ``lab/reference`` (embedded). Null: a fresh model.
         config: of a fresh model, as in its config.json; needs model_type. Only where path is null.
         revision: branch, tag or commit of path on the hub; null is its default branch.
-        tokenizer: hub id or local directory; null takes the one at path and revision.
+        tokenizer: hub id, local directory, or ``lab/bytes`` (embedded; reads any text); null takes the one at path and
+            revision.
         dtype: of the weights; bfloat16 halves the memory of a frozen model. The policy stays in float32 unless
             trainer.precision is bf16-true.
         attn_implementation: sdpa, eager, flex_attention or flash_attention_2; the last needs the package flash-attn.
@@ -122,7 +123,7 @@ class ModelSpec:
         attach_loss_head(model.eval(), field)
         return model
 
-    def outline(self, field: str = "model") -> PreTrainedModel:
+    def build_empty(self, field: str = "model") -> PreTrainedModel:
         """The model built from its config alone, in evaluation mode: no weights are read, and its values are random.
 
         For shapes and counts. On the meta device it takes no memory.

@@ -97,6 +97,7 @@ def score(
             raise ConfigError(f"output: {output} holds other rows; give another directory")
     packed = PackedRows(Path(rows, split))
     reference = LiveReference(model)
+    reference.field = "model"
     reference.check(model, manifest)
     directory = column_directory(rows, split, column)
     strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"

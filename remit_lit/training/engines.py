@@ -202,7 +202,8 @@ def check_sharded(reference: Reference, strategy: Strategy) -> None:
     """Raise ConfigError for a reference whose weights are to be sharded where no engine shards them."""
     if getattr(reference, "sharded", False) and not isinstance(strategy, ZeRO):
         raise ConfigError(
-            f"reference.sharded: got true with {type(strategy).__name__}; it needs ZeRO (experiments/scale/zero3.yaml)"
+            f"model.reference.sharded: got true with {type(strategy).__name__}; "
+            "it needs ZeRO (experiments/scale/zero3.yaml)"
         )
 
 

@@ -86,7 +86,7 @@ class MidTrainingModule(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        policy.check("policy")
+        policy.check("model.policy")
         horizon.check()
         require_range("model.z_loss", z_loss, 0.0, float("inf"), include_low=True)
         check_optimizer(optimizer)
@@ -94,6 +94,8 @@ class MidTrainingModule(pl.LightningModule):
         self.weighting = weighting or NextTokenPrediction()
         self.reference, self.distillation = reference, distillation
         self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        if isinstance(base, LiveReference) and not isinstance(base, InitialPolicy):
+            base.field = "model.base.init_args.model"
         self.frozen = FrozenModels(self.weighting, self.reference, self.base, self.distillation)
         weighs_steps = self.weighting.scope == "step"
         self.first_pass = FirstPass(self.weighting, self.reference, self.base) if weighs_steps else None
@@ -134,7 +136,7 @@ class MidTrainingModule(pl.LightningModule):
             ConfigError: naming the field, what it got and what would be right.
         """
         trainer, manifest = self.trainer, self.data.manifest
-        check_reads("policy", self.spec, manifest)
+        check_reads("model.policy", self.spec, manifest)
         if stage != "fit":
             return
         for reference in self.references:
@@ -165,7 +167,7 @@ class MidTrainingModule(pl.LightningModule):
     def configure_model(self) -> None:
         if self.policy is not None:
             return
-        policy = self.spec.load("policy").train()
+        policy = self.spec.load("model.policy").train()
         if self.activation_checkpointing:
             recompute_activations(policy)
         if self.compile_policy:

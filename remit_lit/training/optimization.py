@@ -31,9 +31,11 @@ class Horizon:
     def check(self) -> None:
         """Raise ConfigError unless exactly one of steps and tokens is a positive number."""
         if (self.steps is None) == (self.tokens is None):
-            raise ConfigError(f"horizon: got steps={self.steps} and tokens={self.tokens}; give exactly one of them")
+            raise ConfigError(
+                f"model.horizon: got steps={self.steps} and tokens={self.tokens}; give exactly one of them"
+            )
         if (self.steps or self.tokens or 0) < 1:
-            raise ConfigError(f"horizon: got {self.steps or self.tokens or 0}; give at least 1")
+            raise ConfigError(f"model.horizon: got {self.steps or self.tokens or 0}; give at least 1")
 
     def in_steps(self, tokens_per_step: int) -> int:
         """Optimizer steps, given the tokens that one step trains on over all ranks.
@@ -45,7 +47,9 @@ class Horizon:
             return self.steps
         steps = (self.tokens or 0) // tokens_per_step
         if steps < 1:
-            raise ConfigError(f"horizon.tokens: got {self.tokens}, less than one step of {tokens_per_step} tokens")
+            raise ConfigError(
+                f"model.horizon.tokens: got {self.tokens}, less than one step of {tokens_per_step} tokens"
+            )
         return steps
 
 
@@ -58,7 +62,7 @@ class Schedule(ABC):
 
     def __init__(self, warmup_steps: int = 0) -> None:
         if warmup_steps < 0:
-            raise ConfigError(f"schedule.warmup_steps: got {warmup_steps}; give 0 or more")
+            raise ConfigError(f"model.schedule.warmup_steps: got {warmup_steps}; give 0 or more")
         self.warmup_steps = warmup_steps
 
     def check(self, steps: int) -> None:
@@ -89,7 +93,7 @@ class Linear(Schedule):
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0) -> None:
         super().__init__(warmup_steps)
-        require_range("schedule.final", final, 0.0, 1.0, include_low=True)
+        require_range("model.schedule.final", final, 0.0, 1.0, include_low=True)
         self.final = final
 
     def decay(self, progress: float) -> float:
@@ -119,7 +123,7 @@ class WSDDecay(Linear):
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0, decay_share: float = 1.0) -> None:
         super().__init__(warmup_steps, final)
-        require_range("schedule.decay_share", decay_share, 0.0, 1.0)
+        require_range("model.schedule.decay_share", decay_share, 0.0, 1.0)
         self.decay_share = decay_share
 
     def decay(self, progress: float) -> float:

@@ -127,7 +127,7 @@ def test_an_output_that_exists_is_refused(finished: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no checkpoint '.*absent'"):
+    with pytest.raises(ConfigError, match=r"^checkpoint: no checkpoint '.*absent'"):
         export(str(finished), str(tmp_path / "out"), str(tmp_path / "absent"))
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints")

@@ -37,9 +37,9 @@ def test_paths_that_cannot_be_models_are_refused(spec: ModelSpec, message: str) 
 
 @pytest.mark.usefixtures("no_weights")
 def test_a_directory_without_a_model_is_refused(tmp_path: Path, tiny_policy_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy\.path: directory .* is no model: it has no config\.json"):
+    with pytest.raises(ConfigError, match=r"policy\.path: .* is not a model directory \(it has no config\.json\)"):
         ModelSpec(str(tmp_path)).check("policy")
-    with pytest.raises(ConfigError, match=r"policy\.path: no directory"):
+    with pytest.raises(ConfigError, match=r"policy\.path: .* is neither a directory nor a hub id"):
         ModelSpec(str(tiny_policy_dir / "config.json")).check("policy")
 
 

@@ -299,7 +299,7 @@ def test_a_fresh_policy_has_no_initial_weights_to_return_to(
 ):
     config = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     fresh = ModelSpec(config=config, tokenizer=str(tiny_tokenizer_dir))
-    with pytest.raises(ConfigError, match=r"InitialPolicy needs policy\.path"):
+    with pytest.raises(ConfigError, match=r"InitialPolicy needs model\.policy\.path"):
         fit(tiny_rows, fresh, tmp_path, weighting=ReMiT(), reference=live(tiny_reference_dir), base=InitialPolicy())
 
 

@@ -188,7 +188,7 @@ def _whole_policy(module: MidTrainingModule, trainer: pl.Trainer) -> PreTrainedM
     state = full_state_dict(module.policy, strategy)
     if state is None:
         return None
-    model = module.spec.outline("policy")
+    model = module.spec.build_empty("model.policy")
     model.load_state_dict(state)
     return model.to(module.device)  # type: ignore[arg-type]
 

@@ -107,5 +107,5 @@ def _standard_error(accuracy: Metric) -> float:
 def _policy(pl_module: pl.LightningModule) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     module = mid_training(pl_module)
     assert module.policy is not None and module.tokenizer is not None
-    check_lab_tokenizer(module.tokenizer)
+    check_lab_tokenizer(module.tokenizer, "trainer.callbacks.LabEvaluation")
     return module.policy, module.tokenizer
