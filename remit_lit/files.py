@@ -163,7 +163,7 @@ def _require_regular(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         raise ConfigError(f"files: {path} is a link to {path.readlink()}, which is not there; restore or remove it")
     if not path.is_file():
-        raise ConfigError(f"files: {path} is no regular file (a pipe, socket or device); give a file")
+        raise ConfigError(f"files: {path} is not a regular file (a pipe, socket or device); give a file")
 
 
 def flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

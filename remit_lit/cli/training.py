@@ -101,7 +101,7 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
     except _DryRun as planned:
         dry_run(arguments, str(planned))
     except _Ended as run:
-        rank_zero_info(f"ckpt_path: the run in {run} has ended; its model is {run}/{MODEL}")
+        rank_zero_info(f"ckpt_path: the run in {run} has finished; its model is {run}/{MODEL}")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -179,8 +179,8 @@ class _CLI(LightningCLI):
         earlier, resume_from = Path(config.run_dir, RECORD).exists(), config.ckpt_path
         if self.subcommand == "fit" and earlier and resume_from is None and not config.overwrite:
             raise ConfigError(
-                f"run_dir: {config.run_dir} holds an earlier run; go on with --ckpt_path=last, give another --run_dir, "
-                "or --overwrite=true"
+                f"run_dir: {config.run_dir} holds an earlier run; continue it with --ckpt_path=last, replace it with "
+                "--overwrite=true, or give another --run_dir"
             )
         self.checkpoint = find_checkpoint(resume_from, config.run_dir) if resume_from is not None else None
         config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
@@ -193,7 +193,7 @@ class _CLI(LightningCLI):
         if self.subcommand == "fit" and ended:
             raise _Ended(config.run_dir)
         if self.checkpoint is None and resume_from is not None:
-            rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
+            rank_zero_info(f"ckpt_path: {config.run_dir} has no checkpoint yet; the run starts from the beginning")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""

@@ -15,15 +15,15 @@ from remit_lit.training.datamodule import PackedData
 _GB = 1e9
 _DAY = 86400
 _ASSUMPTIONS = """\
-Activations, loss and temporaries are counted, not derived: a step is computed with tensors of the run's shapes and no \
-values, with SDPA as on a CPU, which keeps what a GPU's fused kernels keep. Documents in a row are told apart by a \
-mask unless attention is flash or flex.
+Activations, loss and temporaries are counted, not estimated by a formula: a step is traced with fake tensors of the \
+run's shapes, with SDPA as on a CPU, which keeps for backward what a GPU's fused kernels keep. Documents in a row are \
+told apart by a mask unless attention is flash or flex.
 DDP on one GPU is one process; on more it has buckets as large as the gradients. ZeRO is DeepSpeed's as Lightning \
 sets it up: bf16 weights with any bf16, float32 master weights, states and gradients, buckets of 2e8 elements; stage 3 \
 keeps up to 1e9 gathered weights. Frozen models are whole on each GPU.
-Not counted: the device's context, communication libraries, what the allocator loses, torch.compile.
+Not counted: the device's context, communication libraries, fragmentation in the allocator, torch.compile.
 Time: 6 FLOPs per parameter and token and those of attention, as in the logged mfu, and a third of that for each live \
-reference; recomputed activations, validation, communication and files take none."""
+reference; recomputation, validation, communication and file access are taken as free."""
 
 
 def estimate(
@@ -60,9 +60,9 @@ def estimate(
     write = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
     write(*_run(plan))
     checkpointing = "with" if module.activation_checkpointing else "without"
-    write(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    write(f"\nPeak memory of a GPU in GB, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
     console.print(_parts(plan))
-    write(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
+    write(f"\nPeak memory of a GPU in GB; in brackets: above {_gb(gpu_memory)}")
     console.print(_fits(plan, compared, gpu_memory, flops_per_second * mfu))
     write(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
 
@@ -91,7 +91,7 @@ def _parts(plan: PlannedRun) -> Table:
         if any(sizes):
             table.add_row(part, *(_gb(size) if size else "" for size in sizes))
     table.add_section()
-    table.add_row("all", *(_gb(sum(of.gpu.values())) for of in memory))
+    table.add_row("total", *(_gb(sum(of.gpu.values())) for of in memory))
     if any(of.choosing for of in memory):
         table.add_row("choosing rows", *(_gb(of.choosing) for of in memory))
     table.add_row("host memory", *(_gb(of.host) if of.host else "" for of in memory))
@@ -123,7 +123,7 @@ def _disk(plan: PlannedRun) -> Iterator[str]:
     without, with_ = (plan.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
     yield f"activations of a micro-batch: {_gb(without)} GB; with checkpointing {_gb(with_)} GB"
     for name, size in plan.columns().items():
-        yield f"score column {name}: " + ("as many rows as there will be" if size is None else f"{_gb(size)} GB")
+        yield f"score column {name}: " + ("its size is known once the rows are" if size is None else f"{_gb(size)} GB")
     yield (
         f"a checkpoint: {_gb(plan.checkpoint(LAYOUTS[0]))} GB, of ZeRO {_gb(plan.checkpoint(LAYOUTS[1]))} GB; "
         f"the exported model: {_gb(plan.exported)} GB"

@@ -47,6 +47,6 @@ def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase, field: str = "tasks"
     vocabulary = tokenizer.get_vocab()
     if vocabulary != lab_vocabulary():
         raise ConfigError(
-            f"{field}: the lab's problems need the lab's tokenizer ({len(lab_vocabulary())} single characters), but the "
-            f"model's has {len(vocabulary):,} tokens; give a model of the lab such as lab/base, or leave them out"
+            f"{field}: the lab's problems need the lab's tokenizer ({len(lab_vocabulary())} single characters), but "
+            f"the model's has {len(vocabulary):,} tokens; give a model of the lab such as lab/base, or leave them out"
         )

@@ -73,7 +73,7 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
-        raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
+        raise ConfigError(f"run: {run} is not a run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
         raise ConfigError(f"output: {output} exists; give another directory")
     path = find_checkpoint(checkpoint or "last", run, "checkpoint")

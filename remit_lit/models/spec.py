@@ -1,4 +1,4 @@
-"""Causal language models: where they come from, how they are built, their hidden states, their loss head."""
+"""``ModelSpec``: which causal language model, and how it is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ class ModelSpec:
             )
         except (OSError, ValueError) as error:
             what = self.path or "config"
-            raise ConfigError(f"{field}: {what} is no model that transformers can load ({error})") from error
+            raise ConfigError(f"{field}: {what} is not a model that transformers can load ({error})") from error
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, see :func:`remit_lit.models.tokenization.load_tokenizer`."""

@@ -66,13 +66,12 @@ def score(
             2e-3 nats and one below 16 by less than 4e-3, which moves a ReMiT weight (slope 1) by half as much at most.
             The NLLs themselves are good to 2e-3 nats, also of a half-precision model. float32 adds no rounding.
         document_attention: keep documents apart; must be that of the run which uses the column.
-        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one; more are faster
-            until the memory is full.
-        rows_per_shard: rows of a file, which are also what an interruption can lose.
-        verify: number of rows, drawn at random, to score again at the end; the largest difference is reported.
-        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
-        devices: processes on each node, each with its own device and share of the shards.
-        num_nodes: nodes, each started by torchrun or srun.
+        batch_tokens: how many tokens are scored at a time on each device, in whole rows; raise it while memory allows.
+        rows_per_shard: how many rows each file holds; an interruption loses at most these.
+        verify: how many rows, drawn at random, to score again at the end; the largest difference is reported.
+        accelerator: cpu or gpu; auto uses a GPU if there is one.
+        devices: how many processes run on each node, each with its own device and share of the shards.
+        num_nodes: how many nodes run; start each with torchrun or srun.
         output: a directory of the same rows, made of links, to write the column into; null: into rows itself.
 
     Returns:
@@ -201,7 +200,9 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
     fabric.barrier()
     tokens, seconds = sum(len(rows) for _, rows in missing) * facts.sequence_length, time.perf_counter() - start
     rate = f"{tokens / seconds:,.0f} tokens/s on {fabric.world_size} device(s)"
-    fabric.print(f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "every shard was there already")
+    fabric.print(
+        f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "all shards had been written before"
+    )
 
 
 def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:

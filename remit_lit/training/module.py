@@ -56,13 +56,13 @@ class MidTrainingModule(pl.LightningModule):
             the policy as it trains; MiniPLM's choice of rows takes the initial policy by default.
         distillation: adds a full-vocabulary distillation term; needs a live reference.
         schedule: how the learning rate anneals; null is linear to zero.
-        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
-            the model was pre-trained without decay on.
+        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Name those that
+            had none in the model's pre-training.
         z_loss: coefficient of the mean squared log-normaliser over all counted tokens, whatever their weights, which
-            keeps logits from drifting; 0 is off. Give the value of the model's pre-training; OLMo 2 takes 1e-5.
+            keeps logits from drifting; 0 is off. Use the value of the model's pre-training (OLMo 2: 1e-5).
         neutral_tokens: give BOS, EOS and neutral_token_ids weight 1 and leave them out of centring and ranking. False
             weighs every token alike, as eq. 4 of the ReMiT paper does, whatever neutral_token_ids says.
-        neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
+        neutral_token_ids: ids of further tokens to treat like that, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
             that do not fit otherwise.
         compile: torch.compile the policy's layers; faster steps after some minutes of compilation.

@@ -187,7 +187,7 @@ def test_interpolations_that_nothing_resolves_are_refused(
     assert "model.policy.path: got '${seed_everything}'" in message and "inside a config file" in message
     (workplace / "overlay.yaml").write_text("run_dir: runs/${seed_everything}\n")
     message = refused(capsys, "fit", "--config", base, "--config", "overlay.yaml")
-    assert "run_dir" in message and "a file sees only its own fields" in message
+    assert "run_dir" in message and "an interpolation reaches only fields of its own file" in message
 
 
 def test_a_misspelt_field_of_a_class_points_to_the_help_of_that_class(
@@ -395,7 +395,7 @@ def test_a_mistake_does_not_cost_an_earlier_run(base: str, workplace: Path, caps
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--dtype=int8"], ["dtype", "float16"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--batch_tokens=0"], ["batch_tokens: got 0"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--colum=n"], ["colum"]),
-        (["export", "--run=/no/such", "--output=x"], ["run: /no/such is no run folder"]),
+        (["export", "--run=/no/such", "--output=x"], ["run: /no/such is not a run folder"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in VERBS else "",
 )

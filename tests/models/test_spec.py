@@ -53,7 +53,7 @@ def test_hub_ids_and_embedded_names_are_taken(path: str) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "no-such-model"}', "{}"])
 def test_a_damaged_config_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"policy: .* is no model that transformers can load"):
+    with pytest.raises(ConfigError, match=r"policy: .* is not a model that transformers can load"):
         ModelSpec(str(tmp_path)).load_config("policy")
 
 

@@ -184,7 +184,7 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
             "rows.a.cost: got throughput_lost, and there is no baseline",
         ),
         ({"rows": {"a": RowSettings("x", cost="tokens", speed_up=True)}}, "rows.a.speed_up: got true without a curve"),
-        ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; names are of letters, digits"),
+        ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; use letters, digits"),
         (
             {"methods": {"a": Method("A", model=ModelSpec(revision="x"))}, "baseline": None},
             "methods.a.model.path: missing",

@@ -29,8 +29,8 @@ class Checkpoints(Checkpoint):
         at_end: write one when training ends; false saves its disk space where only the exported model is wanted.
         keep_last: how many of the newest are kept; null keeps all.
         keep_every: keep those whose step is a multiple of this too, e.g. to evaluate them later.
-        if_refused: by a full or read-only disk: warn goes on without that checkpoint, stop ends the run. Earlier
-            checkpoints stay as they are.
+        if_refused: what to do when the disk is full or read-only: warn continues without that checkpoint, stop ends the
+            run. Earlier checkpoints stay intact.
 
     Raises:
         ConfigError: a number is below 1.
@@ -111,8 +111,8 @@ class Checkpoints(Checkpoint):
         if error is not None:
             message = f"step {trainer.global_step}: the checkpoint {path} was not written ({error})"
             if self.if_refused == "stop":
-                raise DataError(f"{message}; training stops, and earlier checkpoints are as they were")
-            rank_zero_warn(f"{message}; TRAINING GOES ON WITHOUT IT. Make room; earlier checkpoints are as they were")
+                raise DataError(f"{message}; training stops; earlier checkpoints are intact")
+            rank_zero_warn(f"{message}; TRAINING CONTINUES WITHOUT IT. Free disk space; earlier checkpoints are intact")
             return
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:

@@ -37,10 +37,11 @@ class InLoopEvaluation(pl.Callback):
     where no rank has it whole, rank 0 builds a second one of the gathered float32 weights for as long as it measures.
 
     Args:
-        tasks: names of tasks, as in ``evaluate``. They are test items, for curves to show and not to choose by.
+        tasks: names of tasks, as in ``evaluate``. They are test items: use the curves to show
+            progress, not to choose a checkpoint.
         every_n_steps: optimizer steps from one evaluation to the next; training waits for each.
-        limit: items of each task, from the first on; null is all. Fewer make it faster and its figures noisier.
-        batch_size: sequences at a time; fewer take less memory.
+        limit: how many items to take from the start of each task; null takes all. Fewer are faster and noisier.
+        batch_size: how many sequences are processed at a time; lower it when memory runs out.
         allow_code_execution: run programs that the model wrote, in a sandbox, which some tasks need.
         at_start: measure before training too.
 
