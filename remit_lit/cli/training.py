@@ -46,7 +46,7 @@ from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import ZeRO, check_engine, check_precision, check_strategy
 from remit_lit.training.module import MidTrainingModule
 
-_NOT_THE_USERS_DOING = (
+_IGNORED_WARNINGS = (
     "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
     "set_vital",  # an old name inside torchdata
     "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
@@ -71,10 +71,10 @@ def run_estimate(verb: str, arguments: Sequence[str]) -> None:
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
-    for message in _NOT_THE_USERS_DOING:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{message}")
     for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_news)
+        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_worth_showing)
     cli.default_run_dir = _default_run_dir(arguments)
     try:
         with ExitStack() as cli.holding:
@@ -104,7 +104,7 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         rank_zero_info(f"ckpt_path: the run in {run} has finished; its model is {run}/{MODEL}")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_worth_showing(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
     return "Tip: For seamless cloud" not in message and "`weights_only` was not set" not in message

@@ -184,7 +184,7 @@ class _Step:
         loss = weighted_loss(
             self.policy,
             self.batch,
-            _Even(self.settings.weighting, self.settings.z_loss),
+            _UniformWeights(self.settings.weighting, self.settings.z_loss),
             neutral_ids=torch.zeros(2, dtype=torch.long),
             z_loss=self.settings.z_loss,
             distillation=self.settings.distillation,
@@ -212,7 +212,7 @@ class _Outline(LiveReference):
         self._model = _without_flash(self.spec).build_empty(self.field).requires_grad_(False)
 
 
-class _Even(TokenWeighting):
+class _UniformWeights(TokenWeighting):
     def __init__(self, strategy: TokenWeighting, z_loss: float) -> None:
         # Weights of a whole step are known beforehand, and take the path of those that depend on their own row.
         is_one_pass = strategy.scope == "step" or takes_one_pass(strategy, z_loss)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from remit_lit.errors import ConfigError
 from remit_lit.models.fingerprint import files_fingerprint
 from remit_lit.models.locations import check_model_path, resolve
-from remit_lit.models.loss_head import _make_loss_head, attach_loss_head
+from remit_lit.models.loss_head import attach_loss_head, make_loss_head
 from remit_lit.models.tokenization import load_tokenizer
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -141,7 +141,7 @@ class ModelSpec:
             )
         except (ValueError, ImportError) as error:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be built ({error})") from error
-        _make_loss_head(model, field)
+        make_loss_head(model, field)
         return model.eval()
 
 

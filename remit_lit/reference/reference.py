@@ -169,7 +169,7 @@ class LiveReference(Reference):
         moved = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         return hidden_states(self.model, moved)
 
-    def fingerprint(self) -> str:
+    def weights_hash(self) -> str:
         """Hash of the model's weights."""
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):

@@ -29,7 +29,7 @@ from remit_lit.data.columns import (
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
-from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.errors import ConfigError, NonFiniteError, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
@@ -85,8 +85,7 @@ def score(
     """
     least = {"batch_tokens": (batch_tokens, 1), "rows_per_shard": (rows_per_shard, 1), "verify": (verify, 0)}
     for field, (value, minimum) in {**least, "devices": (devices, 1), "num_nodes": (num_nodes, 1)}.items():
-        if value < minimum:
-            raise ConfigError(f"{field}: got {value}; give at least {minimum}")
+        require_at_least(field, value, minimum)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
     manifest = read_manifest(rows)
@@ -117,7 +116,7 @@ def score(
         fabric.launch()
         reference.load(model, fabric.device)
         forward = forward_flops(reference.model, manifest.sequence_length)
-        facts = replace(facts, model=reference.fingerprint(), forward_flops=forward)
+        facts = replace(facts, model=reference.weights_hash(), forward_flops=forward)
         if has_facts(directory) and read_facts(directory) != facts:
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -13,12 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
-from remit_lit.data.rows import PackedRows
 from remit_lit.errors import require_range
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
 from remit_lit.models.spec import ModelSpec
-from remit_lit.reference.choice import choose
+from remit_lit.reference.choice import Choice
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
@@ -186,27 +184,13 @@ class MidTrainingModule(pl.LightningModule):
         for reference in self.references:
             reference.load(self.spec, self.device)
 
-    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
-        """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
-        if not self.weighting.selects_rows:
-            return None
-        assert self.base is not None and self.reference is not None
-        choice = choose(
-            self.weighting,
-            self.base,
-            self.reference,
-            rows,
-            self.data.manifest.sources["train"],
-            self.data.collate,
-            self.data.validation_batch_size,
-            self.device,
-        )
+    def on_rows_chosen(self, choice: Choice | None) -> None:
+        """Report which rows are trained on, None being all, and release the models that only chose."""
         report = ["all rows kept"] if choice is None else choice.summary()
         rank_zero_info("\n".join([f"{type(self.weighting).__name__}: {report[0]}", *report[1:]]))
         if not self.weighting.needs_reference and self.distillation is None:
             for reference in self.references:
                 reference.release()
-        return None if choice is None else choice.rows
 
     def forward(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, [batch, time]."""

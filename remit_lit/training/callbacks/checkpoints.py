@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import DataError, require_at_least
 from remit_lit.runs.checkpoint import checkpoint_path, lack_of_room, prune
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.folder import CHECKPOINTS
@@ -49,8 +49,7 @@ class Checkpoints(Checkpoint):
             ("keep_last", keep_last),
             ("keep_every", keep_every),
         ):
-            if value is not None and value < 1:
-                raise ConfigError(f"checkpoint.{field}: got {value}; give at least 1, or null")
+            require_at_least(f"checkpoint.{field}", value, 1)
         self.every_n_train_steps, self.at_end = every_n_train_steps, at_end
         self.keep_last, self.keep_every, self.if_refused = keep_last, keep_every, if_refused
         self._saved_step = -1

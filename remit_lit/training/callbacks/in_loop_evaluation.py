@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.models.shards import full_state_dict
 from remit_lit.runs.history import Evaluated, add_to_history, read_history, write_history
 from remit_lit.training.callbacks import mid_training
@@ -67,8 +67,7 @@ class InLoopEvaluation(pl.Callback):
         if not tasks or len(set(tasks)) < len(tasks):
             raise ConfigError(f"InLoopEvaluation.tasks: got {tasks}; give at least one, and each once")
         for field, value in (("every_n_steps", every_n_steps), ("limit", limit), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"InLoopEvaluation.{field}: got {value}; give at least 1")
+            require_at_least(f"InLoopEvaluation.{field}", value, 1)
         self.tasks, self.every_n_steps, self.limit = tasks, every_n_steps, limit
         self.batch_size, self.allow_code_execution, self.at_start = batch_size, allow_code_execution, at_start
         self.history: list[Evaluated] = []
