@@ -73,7 +73,7 @@ def test_another_model_has_another_fingerprint(found: Evaluation, tmp_path: Path
         ({"tasks": ["lba"]}, "tasks: no task 'lba'; did you mean lab"),
         ({"limit": 0}, "limit: got 0"),
         ({"batch_size": 0}, "batch_size: got 0"),
-        ({"model": "runs/none/of/these"}, "model.path: no directory"),
+        ({"model": "runs/none/of/these"}, "model.path: 'runs/none/of/these' is neither a directory"),
         ({"model": None}, "model.path: a fresh model"),
         ({"output": "."}, "output: . exists"),
     ],

@@ -284,13 +284,13 @@ def test_another_tokenizer_is_refused(tiny_rows, tiny_reference_dir, tmp_path, t
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text.replace('"a": 19', '"a": 31').replace('"m": 31', '"m": 19'))
     assert (other / "tokenizer.json").read_text() != text
-    with pytest.raises(ConfigError, match=r"reference\.model: its tokenizer"):
+    with pytest.raises(ConfigError, match=r"^model\.reference\.init_args\.model: its tokenizer"):
         fit(tiny_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=live(other))
 
 
 def test_a_reference_with_a_short_window_is_refused(tiny_rows, tiny_policy_dir, tmp_path):
     short = save_model(tmp_path / "short", 2, max_position_embeddings=131)
-    with pytest.raises(ConfigError, match=r"reference\.model: reads at most 131 tokens.*132"):
+    with pytest.raises(ConfigError, match=r"^model\.reference\.init_args\.model: reads at most 131 tokens.*132"):
         fit(tiny_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=live(short))
 
 
