@@ -32,17 +32,17 @@ class ShapesAreNoLinks(griffe.Extension):
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Give the navigation a page for each room of the package."""
+    """Give the navigation a page for each subpackage."""
     for section in config.nav or []:
         if isinstance(section, dict) and "API" in section:
-            section["API"] = [{room: f"api/{room}.md"} for room in _rooms()]
+            section["API"] = [{subpackage: f"api/{subpackage}.md"} for subpackage in _subpackages()]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, two that lie at the repository's root, and the figures of the results."""
     pages = {"reference/cli.md": _cli_page(), "reference/config.md": _config_page()}
-    pages |= {f"api/{room}.md": _api_page(room) for room in _rooms()}
+    pages |= {f"api/{subpackage}.md": _api_page(subpackage) for subpackage in _subpackages()}
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     for page in ("CHANGELOG", "CONTRIBUTING"):
@@ -90,13 +90,13 @@ def _name(field: str) -> str:
     return found[1]
 
 
-def _rooms() -> list[str]:
+def _subpackages() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(remit_lit.__path__) if module.name != "__main__")
 
 
-def _api_page(room: str) -> str:
+def _api_page(subpackage: str) -> str:
     """One page for a package or a lone module: its docstring, then each of its public modules."""
-    package, *modules = _modules(f"remit_lit.{room}")
+    package, *modules = _modules(f"remit_lit.{subpackage}")
     # What a package hands on is shown once, in the module that defines it.
     only_docstring = "    options: {members: false}\n" if modules else ""
     return "\n".join([f"# {package}\n", f"::: {package}\n{only_docstring}", *(f"::: {m}\n" for m in modules)])

@@ -21,6 +21,16 @@ class Preempted(Exception):  # noqa: N818
     exit_code = 75
 
 
+def require_at_least(field: str, value: float | None, least: float) -> None:
+    """Refuse ``value`` below ``least``; None stands for a default and passes.
+
+    Raises:
+        ConfigError: naming ``field``, the value, and the least.
+    """
+    if value is not None and value < least:
+        raise ConfigError(f"{field}: got {value}; give at least {least}")
+
+
 def require_range(field: str, value: float, low: float, high: float, *, include_low: bool = False) -> None:
     """Refuse ``value`` outside ``(low, high]`` (``[low, high]`` with ``include_low``).
 

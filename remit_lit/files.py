@@ -1,5 +1,6 @@
 """Files and directories that are there as a whole or not at all, and folders that are built once."""
 
+import errno
 import fcntl
 import glob
 import json
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, DataError
 
 RECIPE_FILE = "recipe.json"
 
@@ -31,6 +32,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
         sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_named(what: str, then: str) -> Iterator[None]:
+    """Within, a full disk, also one that a library's error hides, is a DataError: what was not written, what to do."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)):
+            cause = cause.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise DataError(f"{what}: no space left ({cause.strerror}); {then}") from error
 
 
 @contextmanager
@@ -150,7 +165,7 @@ def _require_regular(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         raise ConfigError(f"files: {path} is a link to {path.readlink()}, which is not there; restore or remove it")
     if not path.is_file():
-        raise ConfigError(f"files: {path} is no regular file (a pipe, socket or device); give a file")
+        raise ConfigError(f"files: {path} is not a regular file (a pipe, socket or device); give a file")
 
 
 def flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

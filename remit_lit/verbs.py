@@ -51,7 +51,7 @@ VERBS: dict[str, Verb] = {
         repeats=True,
     ),
     "validate": Verb(
-        "loss per source of a policy or checkpoint on the validation rows",
+        "measure the loss per source on the validation rows",
         "remit_lit.cli.training:run_trainer",
         parses=True,
     ),
@@ -75,7 +75,7 @@ VERBS: dict[str, Verb] = {
         resume={},
     ),
     "select": Verb(
-        "choose rows to train on by two such columns (MiniPLM), as a subset beside the rows",
+        "choose rows to train on from two such columns (MiniPLM), and write them as a subset beside the rows",
         "remit_lit.reference.subsets:select",
     ),
     "posttrain": Verb(
@@ -88,7 +88,7 @@ VERBS: dict[str, Verb] = {
         extra="posttrain",
     ),
     "agreement": Verb(
-        "how near a model is to a reference on prepared rows: KL and top-1 agreement",
+        "compare a model with a reference on prepared rows: KL and top-1 agreement",
         "remit_lit.evaluation.agreement:agreement",
         output="output",
         file="evaluation.json",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from remit_lit.files import build_once, replaced, scratch_beside, write_whole
+from remit_lit.errors import DataError
+from remit_lit.files import build_once, full_disk_named, replaced, scratch_beside, write_whole
 
 
 def names_in(directory: Path) -> list[str]:
@@ -22,6 +23,23 @@ def test_a_file_is_replaced_and_nothing_else_is_left(content, tmp_path):
     write_whole(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert names_in(tmp_path) == ["record.json"]
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["itself", "behind a library's error"])
+def test_a_full_disk_is_named(hidden):
+    full = OSError(28, "No space left on device")
+    error = RuntimeError("generation failed") if hidden else full
+    error.__cause__ = full if hidden else None
+    with (
+        pytest.raises(DataError, match=r"^output: no space left \(No space left on device\); make room$"),
+        full_disk_named("output", "make room"),
+    ):
+        raise error
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(PermissionError), full_disk_named("output", "make room"):
+        raise PermissionError(13, "Permission denied")
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

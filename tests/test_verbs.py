@@ -69,5 +69,5 @@ def test_the_table_of_verbs_imports_nothing_heavy() -> None:
 def test_the_module_and_the_script_are_the_same(program: list[str] | None) -> None:
     script = program or [f"{sys.prefix}/bin/remit_lit"]
     ended = subprocess.run([*script, "ft"], cwd=ROOT, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr.split(";")[0]) == (2, "error: no verb 'ft'")
+    assert (ended.returncode, ended.stderr.split(";")[0]) == (2, "error: there is no verb 'ft'")
     assert "did you mean fit?" in ended.stderr

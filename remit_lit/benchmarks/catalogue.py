@@ -69,7 +69,7 @@ class Catalogue:
         # Reads more than ten thousand files, which takes some ten seconds: only for those who ask for more than ours.
         return TaskManager(include_path=str(TASKS), metadata=self._metadata)
 
-    def plan(self, names: Sequence[str]) -> list[Unit]:
+    def resolve(self, names: Sequence[str]) -> list[Unit]:
         """The results that ``names`` stand for, each once, in order.
 
         A group that says how its tasks are averaged (BBH, MMLU-Pro) is one result over all their items; any other

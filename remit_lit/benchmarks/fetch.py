@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from remit_lit.files import write_whole
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -125,6 +127,4 @@ def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     if path.is_file() and path.stat().st_size == info.file_size and zlib.crc32(path.read_bytes()) == info.CRC:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(opened.read(info))
-    partial.replace(path)
+    write_whole(path, opened.read(info))

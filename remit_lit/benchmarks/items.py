@@ -38,7 +38,7 @@ def _harness_items(name: str) -> Iterator[tuple[str, str]]:
             f"decontaminate: the items of {name!r} need lm-evaluation-harness ({error}); install it, or give a file"
         ) from error
     tasks = catalogue(Path(CACHE, "offline"))
-    for unit in tasks.plan([name]):
+    for unit in tasks.resolve([name]):
         for leaf in unit.leaves:
             try:
                 if leaf.is_ours:

@@ -30,7 +30,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        _fail(f"no verb {verb!r}; {hint}give one of {', '.join(VERBS)}")
+        _fail(f"there is no verb {verb!r}; {hint}the verbs are {', '.join(VERBS)}")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         # In a log file, a bar is a line for each of its steps.

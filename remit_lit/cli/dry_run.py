@@ -1,4 +1,4 @@
-"""``fit --dry_run``: the whole way of a run in small, so that what would stop it after hours stops it now."""
+"""``fit --dry_run``: the whole path of a run in small, so that what would stop it after hours stops it now."""
 
 import os
 import shutil
@@ -36,15 +36,15 @@ def dry_run(arguments: Sequence[str], run_dir: str) -> None:
     kept = [argument for argument in arguments if not argument.startswith("--dry_run")]
     start = time.perf_counter()
     for what, extra in (
-        ("one step and a checkpoint", ["--trainer.max_steps=1", "--overwrite=true"]),
-        ("a step more from it", ["--trainer.max_steps=2", "--ckpt_path=last"]),
+        ("a step and its checkpoint", ["--trainer.max_steps=1", "--overwrite=true"]),
+        ("another step from that checkpoint", ["--trainer.max_steps=2", "--ckpt_path=last"]),
     ):
         command = [sys.executable, "-m", "remit_lit", *kept, *_SMALL, f"--run_dir={trial}", *extra]
         code = subprocess.run(command, env=os.environ, check=False).returncode
         if code:
-            _say(f"failed at {what} (exit code {code}); its files are in {trial}")
+            _say(f"{what}: failed (exit code {code}); its files are kept in {trial}")
             raise SystemExit(code)
-        _say(f"{what}: well ({time.perf_counter() - start:.0f} s)")
+        _say(f"{what}: ok ({time.perf_counter() - start:.0f} s)")
     if global_rank() == 0:
         shutil.rmtree(trial, ignore_errors=True)
 

@@ -42,7 +42,8 @@ def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str |
         if refusal is not None:
             return f"{refusal}; make room, or give another folder"
         if isinstance(cause, OmegaConfBaseException):
-            return f"config: {cause.full_key}: {str(cause).splitlines()[0]} (a file sees only its own fields)"
+            said = str(cause).splitlines()[0]
+            return f"config: {cause.full_key}: {said} (an interpolation reaches only fields of its own file)"
     return None
 
 
@@ -85,7 +86,7 @@ def _unreadable(arguments: Sequence[str]) -> str:
         try:
             OmegaConf.load(path)
         except YAMLError as error:
-            return f"\n{path}: {type(error).__name__}"
+            return f"\n{path} is not valid YAML ({type(error).__name__})"
         except (OSError, OmegaConfBaseException):
             continue
     return ""

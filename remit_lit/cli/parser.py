@@ -30,7 +30,7 @@ class Parser(ArgumentParser):
         verb = self.prog.split()[-1] if self.prog.split()[-1] in VERBS else "VERB"
         key = re.match(r'Parser key "([\w.]+)"', message)
         field = f"--{key[1]}.help=CLASS" if key and "is not accepted" in message else "--help"
-        raise ConfigError("\n".join([*lines, f"All fields are explained by: python -m remit_lit {verb} {field}"]))
+        raise ConfigError("\n".join([*lines, f"`python -m remit_lit {verb} {field}` explains every field"]))
 
 
 def refuse_unresolved(config: Namespace) -> None:

@@ -57,9 +57,7 @@ def run_figure(verb: str, arguments: Sequence[str]) -> None:
 def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
     """Turn a flywheel."""
     parser = _study_parser(verb, FlywheelSettings)
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="at most so many; it stops after a round that improves nothing"
-    )
+    parser.add_argument("--rounds", type=int, default=2, help="the most rounds to run; it stops earlier by the rule")
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     settings = settings_of(FlywheelSettings, values)
     with _writing(settings.output, dry_run=values.dry_run):
@@ -72,7 +70,7 @@ def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
 
 
 _RUN_HELP = "false shows the results so far and runs nothing"
-_TABLES_HELP = "in a YAML file of its own: table files to make one after another, each as if it were given"
+_TABLES_HELP = "table files to make one after another; a YAML file with this field has no other"
 _OF_ALL_TABLES = ("run", "cells", "jobs", "dry_run")
 
 
@@ -113,9 +111,13 @@ def _study_parser(verb: str, settings: type) -> Parser:
     parser = verb_parser(verb)
     parser.add_class_arguments(settings)
     parser.add_argument("--extends", type=str | None, default=None, help="YAML file that this one is laid over")
-    parser.add_argument("--cells", type=str, default="runs/cells", help="directory of the jobs that studies share")
+    parser.add_argument(
+        "--cells", type=str, default="runs/cells", help="folder that keeps the jobs; tables and flywheels share it"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="jobs at a time; they share the machine's cores")
-    parser.add_argument("--dry_run", type=bool, default=False, help="show the plan with estimates, and run nothing")
+    parser.add_argument(
+        "--dry_run", type=bool, default=False, help="list the jobs with their estimated times, and run none"
+    )
     return parser
 
 

@@ -46,7 +46,7 @@ from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import ZeRO, check_engine, check_precision, check_strategy
 from remit_lit.training.module import MidTrainingModule
 
-_NOT_THE_USERS_DOING = (
+_IGNORED_WARNINGS = (
     "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
     "set_vital",  # an old name inside torchdata
     "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
@@ -71,10 +71,10 @@ def run_estimate(verb: str, arguments: Sequence[str]) -> None:
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
-    for message in _NOT_THE_USERS_DOING:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{message}")
     for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_news)
+        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_worth_showing)
     cli.default_run_dir = _default_run_dir(arguments)
     try:
         with ExitStack() as cli.holding:
@@ -101,10 +101,10 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
     except _DryRun as planned:
         dry_run(arguments, str(planned))
     except _Ended as run:
-        rank_zero_info(f"ckpt_path: the run in {run} has ended; its model is {run}/{MODEL}")
+        rank_zero_info(f"ckpt_path: the run in {run} has finished; its model is {run}/{MODEL}")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_worth_showing(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
     return "Tip: For seamless cloud" not in message and "`weights_only` was not set" not in message
@@ -179,8 +179,8 @@ class _CLI(LightningCLI):
         earlier, resume_from = Path(config.run_dir, RECORD).exists(), config.ckpt_path
         if self.subcommand == "fit" and earlier and resume_from is None and not config.overwrite:
             raise ConfigError(
-                f"run_dir: {config.run_dir} holds an earlier run; go on with --ckpt_path=last, give another --run_dir, "
-                "or --overwrite=true"
+                f"run_dir: {config.run_dir} holds an earlier run; continue it with --ckpt_path=last, replace it with "
+                "--overwrite=true, or give another --run_dir"
             )
         self.checkpoint = find_checkpoint(resume_from, config.run_dir) if resume_from is not None else None
         config.ckpt_path = None if self.checkpoint is None else str(self.checkpoint)
@@ -193,7 +193,7 @@ class _CLI(LightningCLI):
         if self.subcommand == "fit" and ended:
             raise _Ended(config.run_dir)
         if self.checkpoint is None and resume_from is not None:
-            rank_zero_info(f"ckpt_path: there is no checkpoint in {config.run_dir} yet; the run starts anew")
+            rank_zero_info(f"ckpt_path: {config.run_dir} has no checkpoint yet; the run starts from the beginning")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""

@@ -50,7 +50,7 @@ class Batch:
         return self.scores[column].view(torch.float32)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on ``device``; copies to a GPU do not wait for each other."""
+        """The same on ``device``; copies of pinned memory to a GPU do not wait for each other."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
 
     def pin_memory(self) -> "Batch":

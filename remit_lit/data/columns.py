@@ -4,7 +4,6 @@ A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that dama
 """
 
 import dataclasses
-import errno
 import io
 import json
 import zlib
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import write_whole
+from remit_lit.files import full_disk_named, write_whole
 from remit_lit.runs.lock import held
 
 _NAME = "column.json"
@@ -182,15 +181,9 @@ def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    then = "finished shards are kept, so make room and run `score` again"
+    with full_disk_named(f"column {path.parent.name!r}: cannot write {path.name}", then):
         write_whole(path, content)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DataError(
-            f"column {path.parent.name!r}: no space left to write {path.name} ({error.strerror}); "
-            "finished shards are kept, so make room and run `score` again"
-        ) from error
 
 
 @contextmanager

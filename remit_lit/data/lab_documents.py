@@ -7,7 +7,7 @@ from itertools import islice
 from typing import get_args
 
 from remit_lit.data.sources import Source
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.lab.documents import Kind, lab_documents
 from remit_lit.lab.task import Split, check_split
 
@@ -37,8 +37,7 @@ class LabDocuments(Source):
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ConfigError(f"kind: got {self.kind!r}; give one of {', '.join(get_args(Kind))}")
-        if self.documents < 1:
-            raise ConfigError(f"documents: got {self.documents}; give at least 1")
+        require_at_least("documents", self.documents, 1)
         check_split(self.split)
 
     def shards(self) -> list[str]:

@@ -68,8 +68,6 @@ class Packing:
             }
 
 
-def choose_documents(lengths: np.ndarray, order: np.ndarray, tokens: int | None) -> np.ndarray:
-    """The first documents of ``order`` that together hold at least ``tokens`` tokens; None takes all."""
-    if tokens is None:
-        return order
+def choose_documents(lengths: np.ndarray, order: np.ndarray, tokens: int) -> np.ndarray:
+    """The first documents of ``order`` that together hold at least ``tokens`` tokens."""
     return order[: int(np.searchsorted(np.cumsum(lengths[order]), tokens)) + 1]

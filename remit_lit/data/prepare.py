@@ -18,7 +18,7 @@ from remit_lit.data.packing import Packing, TokenStore
 from remit_lit.data.row_checksums import write_checksums
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import scratch_beside
+from remit_lit.files import full_disk_named, scratch_beside
 from remit_lit.models.tokenization import load_tokenizer
 
 _ROWS_PER_PIECE = 8192
@@ -38,12 +38,13 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
     settings.check_sources()
     output = Path(output)
     if output.exists() and not overwrite:
-        raise ConfigError(f"output: {output} exists; give another directory, or --overwrite true")
+        raise ConfigError(f"output: {output} exists; give another directory, or --overwrite=true")
     tokenizer = load_tokenizer(settings.tokenizer, settings.tokenizer_revision)
     decontamination = None
     if settings.decontaminate is not None:
         decontamination = read_items(settings.decontaminate, settings.decontaminate_ngram)
-    with scratch_beside(output) as scratch:
+    then = "make room, or give an --output on another disk"
+    with full_disk_named(f"output: cannot write {output}", then), scratch_beside(output) as scratch:
         _write(scratch, tokenizer, settings, decontamination)
         if output.exists() and overwrite:
             shutil.rmtree(output)

@@ -12,7 +12,8 @@ class PrepareSettings:
     """What ``prepare`` makes rows from.
 
     Attributes:
-        tokenizer: hub id or local directory of the tokenizer, that of the model to train (``lab/base`` is embedded).
+        tokenizer: hub id or local directory of the tokenizer, that of the model to train; ``lab/base`` and
+            ``lab/bytes`` (any text, a byte a token) are embedded.
         sources: documents to train on, by name; each a class_path such as JsonLines, Parquet, PlainText,
             HuggingFaceDataset.
         sequence_length: tokens in a row; the model's context length, or less to save memory.

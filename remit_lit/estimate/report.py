@@ -4,26 +4,26 @@ from collections.abc import Iterator
 from functools import partial
 
 from jsonargparse import Namespace
-from rich.console import Console
 from rich.table import Table
 
 from remit_lit.errors import ConfigError, require_range
 from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
 from remit_lit.estimate.run import PlannedRun, RunSettings
+from remit_lit.terminal import console
 from remit_lit.training.datamodule import PackedData
 
 _GB = 1e9
 _DAY = 86400
 _ASSUMPTIONS = """\
-Activations, loss and temporaries are counted, not derived: a step is computed with tensors of the run's shapes and no \
-values, with SDPA as on a CPU, which keeps what a GPU's fused kernels keep. Documents in a row are told apart by a \
-mask unless attention is flash or flex.
+Activations, loss and temporaries are counted, not estimated by a formula: a step is traced with fake tensors of the \
+run's shapes, with SDPA as on a CPU, which keeps for backward what a GPU's fused kernels keep. Documents in a row are \
+told apart by a mask unless attention is flash or flex.
 DDP on one GPU is one process; on more it has buckets as large as the gradients. ZeRO is DeepSpeed's as Lightning \
 sets it up: bf16 weights with any bf16, float32 master weights, states and gradients, buckets of 2e8 elements; stage 3 \
 keeps up to 1e9 gathered weights. Frozen models are whole on each GPU.
-Not counted: the device's context, communication libraries, what the allocator loses, torch.compile.
+Not counted: the device's context, communication libraries, fragmentation in the allocator, torch.compile.
 Time: 6 FLOPs per parameter and token and those of attention, as in the logged mfu, and a third of that for each live \
-reference; recomputed activations, validation, communication and files take none."""
+reference; recomputation, validation, communication and file access are taken as free."""
 
 
 def estimate(
@@ -54,35 +54,35 @@ def estimate(
     require_range("mfu", mfu, 0.0, 1.0)
     if gpus is not None and (not gpus or min(gpus) < 1):
         raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
-    plan = PlannedRun(module, data, trainer)
-    compared = gpus or sorted({1, 8, 64, 512, plan.gpus})
-    console = Console()
-    write = partial(console.print, sep="\n", soft_wrap=True, highlight=False)
-    write(*_run(plan))
+    run = PlannedRun(module, data, trainer)
+    compared = gpus or sorted({1, 8, 64, 512, run.gpus})
+    out = console()
+    write = partial(out.print, sep="\n", soft_wrap=True, highlight=False)
+    write(*_run(run))
     checkpointing = "with" if module.activation_checkpointing else "without"
-    write(f"\nGB of a GPU at the peak, {_count(plan.gpus, 'GPU')}, {checkpointing} activation checkpointing")
-    console.print(_parts(plan))
-    write(f"\nGB of a GPU at the peak; in brackets: more than {_gb(gpu_memory)}")
-    console.print(_fits(plan, compared, gpu_memory, flops_per_second * mfu))
-    write(*_disk(plan), "", *_ASSUMPTIONS.splitlines())
+    write(f"\nPeak memory of a GPU in GB, {_count(run.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    out.print(_parts(run))
+    write(f"\nPeak memory of a GPU in GB; in brackets: above {_gb(gpu_memory)}")
+    out.print(_fits(run, compared, gpu_memory, flops_per_second * mfu))
+    write(*_disk(run), "", *_ASSUMPTIONS.splitlines())
 
 
-def _run(plan: PlannedRun) -> Iterator[str]:
-    sizes = plan.sizes
+def _run(run: PlannedRun) -> Iterator[str]:
+    sizes = run.sizes
     yield (
-        f"{type(plan.settings.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
-        f"{sizes.embeddings:,} of them in embeddings, {sizes.trained:,} trained; {plan.precision}"
+        f"{type(run.settings.weighting).__name__} on {sizes.name}: {sizes.parameters:,} parameters, "
+        f"{sizes.embeddings:,} of them in embeddings, {sizes.trained:,} trained; {run.precision}"
     )
     yield (
-        f"a step: {_count(plan.gpus, 'GPU')} x {_count(plan.accumulate, 'micro-batch', 'es')} x "
-        f"{_count(plan.batch_size, 'row')} x {plan.sequence_length:,} tokens; "
-        f"the run: {_count(plan.steps, 'step')}, {plan.steps * plan.tokens_per_step:,} tokens"
+        f"a step: {_count(run.gpus, 'GPU')} x {_count(run.accumulate, 'micro-batch', 'es')} x "
+        f"{_count(run.batch_size, 'row')} x {run.sequence_length:,} tokens; "
+        f"the run: {_count(run.steps, 'step')}, {run.steps * run.tokens_per_step:,} tokens"
     )
 
 
-def _parts(plan: PlannedRun) -> Table:
-    checkpointing = plan.settings.activation_checkpointing
-    memory = [plan.memory(layout, plan.gpus, checkpointing=checkpointing) for layout in LAYOUTS]
+def _parts(run: PlannedRun) -> Table:
+    checkpointing = run.settings.activation_checkpointing
+    memory = [run.memory(layout, run.gpus, checkpointing=checkpointing) for layout in LAYOUTS]
     table = Table("part")
     for layout in LAYOUTS:
         table.add_column(layout.name, justify="right")
@@ -91,20 +91,20 @@ def _parts(plan: PlannedRun) -> Table:
         if any(sizes):
             table.add_row(part, *(_gb(size) if size else "" for size in sizes))
     table.add_section()
-    table.add_row("all", *(_gb(sum(of.gpu.values())) for of in memory))
+    table.add_row("total", *(_gb(sum(of.gpu.values())) for of in memory))
     if any(of.choosing for of in memory):
         table.add_row("choosing rows", *(_gb(of.choosing) for of in memory))
     table.add_row("host memory", *(_gb(of.host) if of.host else "" for of in memory))
     return table
 
 
-def _fits(plan: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) -> Table:
+def _fits(run: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) -> Table:
     table = Table("", "checkpointing")
     for number in gpus:
         table.add_column(_count(number, "GPU"), justify="right")
 
     def cell(layout: Layout, number: int, checkpointing: bool) -> str:
-        total = plan.memory(layout, number, checkpointing=checkpointing).total
+        total = run.memory(layout, number, checkpointing=checkpointing).total
         return _gb(total) if total <= gpu_memory else f"({_gb(total)})"
 
     for layout in LAYOUTS:
@@ -112,21 +112,21 @@ def _fits(plan: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) ->
             cells = [cell(layout, number, checkpointing) for number in gpus]
             table.add_row("" if checkpointing else layout.name, "yes" if checkpointing else "no", *cells)
     table.add_section()
-    rates = [number * flops / plan.sizes.flops for number in gpus]
+    rates = [number * flops / run.sizes.flops for number in gpus]
     table.add_row("tokens/s", "", *(f"{rate:,.0f}" for rate in rates))
-    tokens = plan.steps * plan.tokens_per_step
+    tokens = run.steps * run.tokens_per_step
     table.add_row("days", "", *(f"{tokens / rate / _DAY:,.2f}" for rate in rates))
     return table
 
 
-def _disk(plan: PlannedRun) -> Iterator[str]:
-    without, with_ = (plan.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
+def _disk(run: PlannedRun) -> Iterator[str]:
+    without, with_ = (run.step(LAYOUTS[0], checkpointing=checkpointing).activations for checkpointing in (False, True))
     yield f"activations of a micro-batch: {_gb(without)} GB; with checkpointing {_gb(with_)} GB"
-    for name, size in plan.columns().items():
-        yield f"score column {name}: " + ("as many rows as there will be" if size is None else f"{_gb(size)} GB")
+    for name, size in run.columns().items():
+        yield f"score column {name}: " + ("its size is known once the rows are" if size is None else f"{_gb(size)} GB")
     yield (
-        f"a checkpoint: {_gb(plan.checkpoint(LAYOUTS[0]))} GB, of ZeRO {_gb(plan.checkpoint(LAYOUTS[1]))} GB; "
-        f"the exported model: {_gb(plan.exported)} GB"
+        f"a checkpoint: {_gb(run.checkpoint(LAYOUTS[0]))} GB, of ZeRO {_gb(run.checkpoint(LAYOUTS[1]))} GB; "
+        f"the exported model: {_gb(run.exported)} GB"
     )
 
 

@@ -176,8 +176,8 @@ def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Size
     """
     needed = live(frozen.needed(chooses_rows=False))
     with torch.device("meta"):
-        model = policy.outline("policy")
-        references = [spec_of(reference, policy).outline("reference.model") for reference in needed]
+        model = policy.build_empty("model.policy")
+        references = [spec_of(reference, policy).build_empty(reference.field) for reference in needed]
     passes = [*references, *([model] if frozen.passes_first else [])]
     parameters = list(model.parameters())
     ends: Any = model.get_input_embeddings(), model.get_output_embeddings()

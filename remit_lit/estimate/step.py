@@ -133,7 +133,7 @@ class _Step:
         self.settings, self.workload, self.tracker = settings, workload, tracker
         self.batch, self.activations = _batch(workload), 0
         tracker.begin(WEIGHTS)
-        self.policy = _without_flash(replace(settings.spec, dtype=dtype)).outline("policy").train()
+        self.policy = _without_flash(replace(settings.spec, dtype=dtype)).build_empty("model.policy").train()
         if checkpointing:
             recompute_activations(self.policy)
         self.references = {frozen: self._outline(frozen) for frozen in live(settings.frozen.needed(chooses_rows=False))}
@@ -184,7 +184,7 @@ class _Step:
         loss = weighted_loss(
             self.policy,
             self.batch,
-            _Even(self.settings.weighting, self.settings.z_loss),
+            _UniformWeights(self.settings.weighting, self.settings.z_loss),
             neutral_ids=torch.zeros(2, dtype=torch.long),
             z_loss=self.settings.z_loss,
             distillation=self.settings.distillation,
@@ -206,12 +206,13 @@ class _Outline(LiveReference):
 
     def __init__(self, frozen: LiveReference, policy: ModelSpec) -> None:
         super().__init__(spec_of(frozen, policy))
+        self.field = frozen.field
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
-        self._model = _without_flash(self.spec).outline("reference.model").requires_grad_(False)
+        self._model = _without_flash(self.spec).build_empty(self.field).requires_grad_(False)
 
 
-class _Even(TokenWeighting):
+class _UniformWeights(TokenWeighting):
     def __init__(self, strategy: TokenWeighting, z_loss: float) -> None:
         # Weights of a whole step are known beforehand, and take the path of those that depend on their own row.
         is_one_pass = strategy.scope == "step" or takes_one_pass(strategy, z_loss)

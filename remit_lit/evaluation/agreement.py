@@ -1,6 +1,5 @@
 """``agreement``: how near a model is to a reference on prepared rows, over the whole vocabulary."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,7 +9,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import kl_div
@@ -19,7 +17,7 @@ from transformers import PreTrainedModel
 from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows, open_rows
-from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.errors import ConfigError, NonFiniteError, require_at_least
 from remit_lit.evaluation.log_ratios import LogRatios
 from remit_lit.evaluation.results import Evaluation, Histogram, Metric, TaskResult
 from remit_lit.losses import IGNORE_INDEX
@@ -28,6 +26,7 @@ from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.spec import ModelSpec, label
 from remit_lit.reference.reference import LiveReference, check_reads
 from remit_lit.runs.provenance import now, provenance
+from remit_lit.terminal import console
 
 TASK, KL, TOP1, LOG_RATIO = "agreement", "kl", "top1_agreement", "log_ratio"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
@@ -92,8 +91,7 @@ def agreement(
     """
     arguments = {name: value for name, value in locals().items() if name not in ("reference", "model")}
     for field, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{field}: got {value}; give at least 1")
+        require_at_least(field, value, 1)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
     path = Path(output)
@@ -106,6 +104,7 @@ def agreement(
         _require_comparable(reference, spec, manifest)
         device = Fabric(accelerator=accelerator, devices=1).device
         target, compared = LiveReference(reference), LiveReference(spec)
+        target.field, compared.field = "reference", "model"
         for frozen in (target, compared):
             frozen.load(frozen.spec, device)
         start = time.perf_counter()
@@ -118,8 +117,8 @@ def agreement(
             device,
         )
         facts = {
-            "model": {**asdict(model), "fingerprint": compared.fingerprint()},
-            "reference": {**asdict(reference), "fingerprint": target.fingerprint()},
+            "model": {**asdict(model), "weights_hash": compared.weights_hash()},
+            "reference": {**asdict(reference), "weights_hash": target.weights_hash()},
             "settings": arguments,
             "device": str(device),
             **provenance(_PACKAGES),
@@ -210,11 +209,11 @@ def _require_comparable(reference: ModelSpec, model: ModelSpec, manifest: Manife
 
 
 def _print(result: TaskResult, reference: ModelSpec, model: ModelSpec) -> None:
-    console, weights = Console(width=None if sys.stdout.isatty() else 120), result.metrics[KL].weights
+    out, weights = console(), result.metrics[KL].weights
     assert weights is not None
     named, other = (label(spec.path or "a fresh model", spec.revision) for spec in (model, reference))
-    console.print(f"model: {named}\nreference: {other}", soft_wrap=True, markup=False)
+    out.print(f"model: {named}\nreference: {other}", soft_wrap=True, markup=False)
     table = Table("rows", "tokens", "KL(reference || model), nats/token", "same likeliest token")
     figures = (f"{result.metrics[name].value:.4f}" for name in (KL, TOP1))
     table.add_row(f"{len(result.items):,}", f"{int(weights.sum()):,}", *figures)
-    console.print(table)
+    out.print(table)

@@ -1,26 +1,22 @@
 """``evaluate``: a model on benchmarks, item by item, as one JSON file."""
 
-import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.fabric import Fabric
-from rich.console import Console
-from rich.table import Table
 
 from remit_lit.benchmarks.offline import CACHE
 from remit_lit.errors import ConfigError
 from remit_lit.evaluation.harness import check_tasks, run_tasks
-from remit_lit.evaluation.results import Evaluation, Metric
-from remit_lit.evaluation.statistics import over_items
+from remit_lit.evaluation.report import not_run, results_table
+from remit_lit.evaluation.results import Evaluation
 from remit_lit.models.export import as_model
-from remit_lit.models.spec import ModelSpec, label
+from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.runs.provenance import now, provenance
+from remit_lit.terminal import console
 
 _PACKAGES = ("lm_eval", "torch", "transformers", "tokenizers", "datasets", "math-verify")
 
@@ -72,6 +68,7 @@ def evaluate(
         tokenizer = spec.load_tokenizer()
         check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
         subject = LiveReference(spec)
+        subject.field = "model"
         subject.load(spec, Fabric(accelerator=accelerator, devices=1).device)
         start = time.perf_counter()
         results = run_tasks(
@@ -86,7 +83,7 @@ def evaluate(
             cache=cache,
         )
         seconds = round(time.perf_counter() - start, 2)
-        weights = {"fingerprint": subject.fingerprint(), "parameters": subject.model.num_parameters()}
+        weights = {"weights_hash": subject.weights_hash(), "parameters": subject.model.num_parameters()}
         facts: dict[str, Any] = {
             "model": {**asdict(model), **weights},
             "settings": arguments,
@@ -97,54 +94,7 @@ def evaluate(
         }
     evaluation = Evaluation(results, facts)
     evaluation.write(path)
-    Console(width=None if sys.stdout.isatty() else 120).print(table(evaluation))
+    console().print(results_table(evaluation))
     for line in not_run(evaluation):
         print(line)
     return path
-
-
-CAPTION = (
-    "Standard errors are over items: the sample standard deviation divided by the square root of n; for pooled figures "
-    "(bits per byte, NLL), that of a ratio. 95 % intervals are over items too: Wilson's where every outcome is 0 or 1, "
-    "otherwise the symmetric bootstrap-t."
-)
-
-
-def standard_error(metric: Metric) -> float:
-    """Of the mean over items; NaN for a single one.
-
-    With weights, that of a ratio estimator by linearisation (Cochran, Sampling Techniques, 1977, section 2.11); with
-    equal weights, the sample standard deviation over the root of the number of items.
-    """
-    count = len(metric.outcomes)
-    if count < 2:
-        return math.nan
-    weights = np.ones(count) if metric.weights is None else metric.weights
-    excess = weights * (metric.outcomes - metric.value)  # [items]
-    return float(math.sqrt(count / (count - 1) * np.square(excess).sum()) / weights.sum())
-
-
-def table(evaluation: Evaluation) -> Table:
-    """A row for each metric of each task that was run."""
-    model = evaluation.facts.get("model", {})
-    title = label(str(model.get("path", "")), model.get("revision"))
-    shown = Table(title=title, caption=CAPTION, caption_justify="left")
-    for title in ("task", "metric"):
-        shown.add_column(title, overflow="fold")
-    for title in ("items", "value", "standard error", "95 % interval"):
-        shown.add_column(title, justify="right", no_wrap=True)
-    for task, result in evaluation.tasks.items():
-        for name, metric in result.metrics.items():
-            count = len(metric.outcomes)
-            over = over_items(metric.outcomes, metric.weights) if count > 1 else None
-            interval = f"{over.low:.4f} to {over.high:.4f}" if over else "-"
-            error = f"{standard_error(metric):.4f}" if over else "-"
-            shown.add_row(task, name, f"{count:,}", f"{metric.value:.4f}", error, interval)
-    return shown
-
-
-def not_run(evaluation: Evaluation) -> list[str]:
-    """A line for each task that was not run, with why."""
-    return [
-        f"not run: {task}: {result.not_run}" for task, result in evaluation.tasks.items() if result.not_run is not None
-    ]

@@ -1,7 +1,6 @@
 """Tasks on a model: by lm-evaluation-harness, item by item, or by the lab's own verifier."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from unittest.mock import patch
 
 import lm_eval
 import lm_eval.api.task
-import numpy as np
-from lm_eval.api import metrics as harness_metrics
 from lm_eval.api.task import Task
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,11 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.benchmarks.catalogue import LAB, Catalogue, Unit, catalogue, is_own_text, short_waits
 from remit_lit.benchmarks.fetch import BENCHMARKS, FetchError
 from remit_lit.benchmarks.offline import CACHE, offline_folder
-from remit_lit.errors import ConfigError
+from remit_lit.errors import require_at_least
 from remit_lit.evaluation.isolation import isolated, seeded
 from remit_lit.evaluation.lab import measure_lab
+from remit_lit.evaluation.outcomes import item_names, metrics_of, pooled
 from remit_lit.evaluation.own_text import measure_own_text
-from remit_lit.evaluation.results import Metric, TaskResult
+from remit_lit.evaluation.results import TaskResult
 from remit_lit.evaluation.windowed_model import DoesNotFit, WindowedModel
 from remit_lit.lab.tokenizer import check_lab_tokenizer
 from remit_lit.sandbox.programs import check_sandbox
@@ -62,7 +60,7 @@ def run_tasks(
         cache: folder of the offline tasks' data.
 
     Returns:
-        The result of each task, in order; see :meth:`remit_lit.benchmarks.catalogue.Catalogue.plan` for groups.
+        The result of each task, in order; see :meth:`remit_lit.benchmarks.catalogue.Catalogue.resolve` for groups.
 
     Raises:
         ConfigError: a name is unknown, a number is below 1, or the lab is given another tokenizer.
@@ -105,9 +103,8 @@ def check_tasks(
         ConfigError: as there.
     """
     for field, value in (("limit", limit), ("batch_size", batch_size), ("max_length", max_length)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{field}: got {value}; give at least 1")
-    units = catalogue(Path(cache, "offline")).plan(tasks)
+        require_at_least(field, value, 1)
+    units = catalogue(Path(cache, "offline")).resolve(tasks)
     if any(unit.name == LAB for unit in units):
         check_lab_tokenizer(tokenizer)
     return units
@@ -194,64 +191,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def metrics_of(task: Task, samples: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
-    """The metrics of a task that are means over items, by the harness's names.
-
-    A name is followed by a comma and the filter's where a task has several (``exact_match,strict-match``). Bits per
-    byte are weighted by bytes, and IFEval's accuracy by instruction by the instructions of a prompt. What is no mean
-    over items (F1, BLEU) has no outcome by item and is left out.
-
-    Args:
-        task: that was run.
-        samples: of the harness, one of each item and filter.
-    """
-    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    found = {}
-    for chosen in filters:
-        of_filter = [sample for sample in samples if sample["filter"] == chosen]
-        for name in of_filter[0]["metrics"]:
-            metric = _metric(task, name, [sample[name] for sample in of_filter])
-            if metric is not None:
-                found[f"{name},{chosen}" if len(filters) > 1 else name] = metric
-    return found
-
-
-def item_names(task: str, samples: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What identifies each item: place in the task, and the beginning of the harness's hash of its record."""
-    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    return [f"{task}/{sample['doc_id']}-{sample['doc_hash'][:8]}" for sample in first]
-
-
-def pooled(parts: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
-    """The metrics that all parts have, over the items of all."""
-    names = [name for name in parts[0] if all(name in part for part in parts)]
-    return {name: _joined([part[name] for part in parts]) for name in names}
-
-
-_BY_INSTRUCTION = "agg_inst_level_acc"
-"""How IFEval's tasks name the mean over all instructions, which the harness loads from a file of each task."""
-
-
-def _metric(task: Task, name: str, values: Sequence[Any]) -> Metric | None:
-    higher = task.higher_is_better().get(name)
-    aggregation = task.aggregation().get(name, harness_metrics.mean)
-    if aggregation is harness_metrics.bits_per_byte:
-        nats, sizes = np.array(values, dtype=np.float64).T  # each [items]
-        return Metric(-nats / math.log(2) / sizes, False, sizes)
-    if getattr(aggregation, "__name__", "") == _BY_INSTRUCTION:
-        solved = np.array([np.mean(followed) for followed in values], dtype=np.float64)  # [prompts]
-        return Metric(solved, higher, np.array([len(followed) for followed in values], dtype=np.float64))
-    if aggregation is harness_metrics.mean and all(
-        isinstance(value, (bool, int, float, np.number)) for value in values
-    ):
-        return Metric(np.array(values, dtype=np.float64), higher)
-    return None
-
-
-def _joined(metrics: Sequence[Metric]) -> Metric:
-    weights = [metric.weights for metric in metrics]
-    known = [weight for weight in weights if weight is not None]
-    outcomes = np.concatenate([metric.outcomes for metric in metrics])
-    return Metric(outcomes, metrics[0].higher_is_better, np.concatenate(known) if known else None)

@@ -13,14 +13,14 @@ from remit_lit.evaluation.results import Metric, TaskResult
 from remit_lit.evaluation.windowed_model import WindowedModel
 
 
-def measure_own_text(asked: WindowedModel, path: str, limit: int | None = None) -> TaskResult:
+def measure_own_text(model: WindowedModel, path: str, limit: int | None = None) -> TaskResult:
     """Bits per byte of UTF-8, which models of different tokenizers can be compared by.
 
-    A document begins after BOS, or EOS where the tokenizer has no BOS. One longer than the window is read a window
-    after another, each after the last token of the one before; the last reaches back until it is whole.
+    Each document follows BOS, or EOS where the tokenizer has no BOS. One longer than the context window is split into
+    windows, each scored given the last token of the one before; the last window is moved back so that it is full.
 
     Args:
-        asked: the model.
+        model: the model.
         path: JSON lines, each with a document in its field ``text``.
         limit: the first so many documents; None is all.
 
@@ -28,8 +28,8 @@ def measure_own_text(asked: WindowedModel, path: str, limit: int | None = None) 
         DataError: a line is malformed, or there is no text.
     """
     texts = read_own_text(path, limit)
-    windows = [_windows(asked, text) for text in texts]
-    found = iter(asked.window_loglikelihoods([window for of_text in windows for window in of_text]))
+    windows = [_windows(model, text) for text in texts]
+    found = iter(model.window_loglikelihoods([window for of_text in windows for window in of_text]))
     nats = np.array([sum(islice(found, len(of_text))) for of_text in windows])
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.float64)
     items = tuple(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
@@ -50,8 +50,8 @@ def read_own_text(path: str, limit: int | None = None) -> list[str]:
     return texts
 
 
-def _windows(asked: WindowedModel, text: str) -> list[tuple[list[int], list[int]]]:
+def _windows(model: WindowedModel, text: str) -> list[tuple[list[int], list[int]]]:
     """Context and continuation of each window."""
-    tokens = asked.tok_encode(text, add_special_tokens=False)
-    windows = get_rolling_token_windows(tokens, asked.prefix_token_id, asked.max_length, context_len=1)
+    tokens = model.tok_encode(text, add_special_tokens=False)
+    windows = get_rolling_token_windows(tokens, model.prefix_token_id, model.max_length, context_len=1)
     return [make_disjoint_window(window) for window in windows]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.lab.documents import Kind, lab_documents
 from remit_lit.lab.task import OPERATORS, RESULT_PLACES, Problem, TokenKind, correct_completion, token_kinds
 from remit_lit.lab.tokenizer import EOS, check_lab_tokenizer
@@ -159,8 +159,7 @@ def _token_nll(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: int, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """NLL in nats and kind of each token, both [documents of all sorts, characters]."""
-    if documents < 1:
-        raise ConfigError(f"documents: got {documents}; give at least 1")
+    require_at_least("documents", documents, 1)
     check_lab_tokenizer(tokenizer)
     texts, kinds = _documents(documents)
     nll = [

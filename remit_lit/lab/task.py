@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Literal, get_args
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, require_at_least
 
 Split = Literal["train", "dev", "test"]
 
@@ -126,8 +126,7 @@ def sample_problems(count: int, split: Split, seed: int = 0) -> list[Problem]:
     Raises:
         ConfigError: ``count`` is below 1, or ``split`` is unknown.
     """
-    if count < 1:
-        raise ConfigError(f"count: got {count}; give at least 1")
+    require_at_least("count", count, 1)
     check_split(split)
     return list(_sampled(count, split, seed))
 

@@ -25,28 +25,32 @@ def lab_vocabulary() -> dict[str, int]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the tokenizer. A character outside its alphabet is an error, there being no unknown token."""
-    vocabulary = lab_vocabulary()
-    tokenizer = Tokenizer(models.WordLevel(vocabulary))
+    tokenizer = Tokenizer(models.WordLevel(lab_vocabulary()))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
+    return as_fast_tokenizer(tokenizer, BOS, EOS, PAD)
+
+
+def as_fast_tokenizer(tokenizer: Tokenizer, bos: str, eos: str, pad: str) -> PreTrainedTokenizerFast:
+    """``tokenizer`` for transformers: BOS before each text, padding on the left, and decoding that changes no space."""
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, vocabulary[BOS])]
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.token_to_id(bos))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=pad,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
 
 
-def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ConfigError unless ``tokenizer`` has exactly the lab's vocabulary."""
+def check_lab_tokenizer(tokenizer: PreTrainedTokenizerBase, field: str = "tasks") -> None:
+    """Raise ConfigError, naming ``field``, unless ``tokenizer`` has exactly the lab's vocabulary."""
     vocabulary = tokenizer.get_vocab()
     if vocabulary != lab_vocabulary():
         raise ConfigError(
-            f"the lab's evaluation needs the lab's tokenizer ({len(lab_vocabulary())} single characters); "
-            f"this model's has {len(vocabulary)} tokens. Use a model of the lab such as lab/base, or do without it"
+            f"{field}: the lab's problems need the lab's tokenizer ({len(lab_vocabulary())} single characters), but "
+            f"the model's has {len(vocabulary):,} tokens; give a model of the lab such as lab/base, or leave them out"
         )

@@ -5,8 +5,10 @@ It ships with the package as ``lab/bytes``, so that text of one's own can be tri
     build_byte_tokenizer().save_pretrained("remit_lit/lab/assets/bytes")
 """
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from remit_lit.lab.tokenizer import as_fast_tokenizer
 
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 # Bytes that byte-level tokenizers write as the character of the same number; the others follow from 256 on.
@@ -25,19 +27,8 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
 
     As with other tokenizers, the name of a special token within a text is read as that token.
     """
-    vocabulary = byte_vocabulary()
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer = Tokenizer(models.BPE(byte_vocabulary(), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in (BOS, EOS, PAD)])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, vocabulary[BOS])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    return as_fast_tokenizer(tokenizer, BOS, EOS, PAD)

@@ -41,17 +41,18 @@ def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -
         model.save_pretrained(aside)
         AutoTokenizer.from_pretrained(policy).save_pretrained(aside)
         (aside / "README.md").write_text(model_card(Path(run)))
-        _let_others_read(aside)
+        let_others_read(aside)
     return output
 
 
 def put_model_in_place(aside: Path, output: Path) -> None:
     """Rename a model's directory that was written aside; an earlier one is replaced."""
-    _let_others_read(aside)
+    let_others_read(aside)
     put_in_place(aside, output)
 
 
-def _let_others_read(model: Path) -> None:
+def let_others_read(model: Path) -> None:
+    """Give a model's directory and its files the usual permissions."""
     model.chmod(0o755)
     for file in model.iterdir():  # safetensors are written for the owner's eyes only
         file.chmod(0o644)
@@ -73,10 +74,10 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
-        raise ConfigError(f"run: {run} is no run folder (it has no {POLICY}/); give the run_dir of a fit")
+        raise ConfigError(f"run: {run} is not a run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
         raise ConfigError(f"output: {output} exists; give another directory")
-    path = find_checkpoint(checkpoint or "last", run)
+    path = find_checkpoint(checkpoint or "last", run, "checkpoint")
     if path is None:
         raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
     state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)

@@ -25,9 +25,10 @@ def check_model_path(field: str, path: str) -> None:
     directory = Path(resolve(path))
     if directory.is_dir():
         if not (directory / "config.json").exists():
-            raise ConfigError(f"{field}.path: directory {path!r} is no model: it has no config.json")
+            hint = f"; did you mean {path.rstrip('/')}/model?" if (directory / "model" / "config.json").exists() else ""
+            raise ConfigError(f"{field}.path: {path!r} is not a model directory (it has no config.json){hint}")
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", path):
-        raise ConfigError(f"{field}.path: no directory {path!r}, and it is no hub id (owner/name)")
+        raise ConfigError(f"{field}.path: {path!r} is neither a directory nor a hub id (owner/name)")
 
 
 def asset_path(name: str) -> Path:
@@ -41,5 +42,6 @@ def asset_path(name: str) -> Path:
         ConfigError: there is no such directory.
     """
     if name not in get_args(Asset):
-        raise ConfigError(f"the lab has {', '.join(get_args(Asset))}; got {name!r}")
+        embedded = ", ".join(f"{_EMBEDDED}{asset}" for asset in get_args(Asset))
+        raise ConfigError(f"path: got {_EMBEDDED + name!r}; the embedded models are {embedded}")
     return Path(remit_lit.lab.__file__).parent / "assets" / name

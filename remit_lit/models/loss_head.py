@@ -36,7 +36,7 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
     Raises:
         ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
     """
-    head = _make_loss_head(model, field)
+    head = make_loss_head(model, field)
     # The model runs with its body and its head replaced: that needs no weights, so it works where they are sharded.
     places = torch.linspace(-1, 1, 8)[None, :, None]
     hidden = (9 * places).expand(1, 8, head.in_features).to(model.dtype)
@@ -57,7 +57,7 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
         raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
 
 
-def _make_loss_head(model: PreTrainedModel, field: str) -> LossHead:
+def make_loss_head(model: PreTrainedModel, field: str) -> LossHead:
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from remit_lit.models.spec import ModelSpec
 
 
-def load_sharded(spec: "ModelSpec") -> PreTrainedModel:
-    """A frozen model whose weights ZeRO stage 3 shards over the ranks. Every rank must call it, and run it in step."""
+def load_sharded(spec: "ModelSpec", field: str) -> PreTrainedModel:
+    """A frozen model whose weights ZeRO stage 3 shards over the ranks. Every rank must call it, and run it in step.
+
+    Raises:
+        ConfigError: naming ``field``.
+    """
     import deepspeed
     from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
@@ -26,7 +30,7 @@ def load_sharded(spec: "ModelSpec") -> PreTrainedModel:
         "bf16": {"enabled": spec.dtype == "bfloat16"},
     }
     shards = HfDeepSpeedConfig(config)  # transformers looks at the living instance
-    model = spec.load("reference.model").requires_grad_(False)
+    model = spec.load(field).requires_grad_(False)
     del shards
     engine = deepspeed.initialize(model=model, config=config, model_parameters=[])[0]
     object.__setattr__(model, "engine", engine)  # its hooks gather the weights; it is no submodule of the model

@@ -1,4 +1,4 @@
-"""Causal language models: where they come from, how they are built, their hidden states, their loss head."""
+"""``ModelSpec``: which causal language model, and how it is loaded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from remit_lit.errors import ConfigError
 from remit_lit.models.fingerprint import files_fingerprint
 from remit_lit.models.locations import check_model_path, resolve
-from remit_lit.models.loss_head import _make_loss_head, attach_loss_head
+from remit_lit.models.loss_head import attach_loss_head, make_loss_head
 from remit_lit.models.tokenization import load_tokenizer
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -26,7 +26,8 @@ class ModelSpec:
         path: hub id, local directory, or ``lab/base``, ``lab/sft``, ``lab/reference`` (embedded). Null: a fresh model.
         config: of a fresh model, as in its config.json; needs model_type. Only where path is null.
         revision: branch, tag or commit of path on the hub; null is its default branch.
-        tokenizer: hub id or local directory; null takes the one at path and revision.
+        tokenizer: hub id, local directory, or ``lab/bytes`` (embedded; reads any text); null takes the one at path and
+            revision.
         dtype: of the weights; bfloat16 halves the memory of a frozen model. The policy stays in float32 unless
             trainer.precision is bf16-true.
         attn_implementation: sdpa, eager, flex_attention or flash_attention_2; the last needs the package flash-attn.
@@ -87,7 +88,7 @@ class ModelSpec:
             )
         except (OSError, ValueError) as error:
             what = self.path or "config"
-            raise ConfigError(f"{field}: {what} is no model that transformers can load ({error})") from error
+            raise ConfigError(f"{field}: {what} is not a model that transformers can load ({error})") from error
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, see :func:`remit_lit.models.tokenization.load_tokenizer`."""
@@ -122,7 +123,7 @@ class ModelSpec:
         attach_loss_head(model.eval(), field)
         return model
 
-    def outline(self, field: str = "model") -> PreTrainedModel:
+    def build_empty(self, field: str = "model") -> PreTrainedModel:
         """The model built from its config alone, in evaluation mode: no weights are read, and its values are random.
 
         For shapes and counts. On the meta device it takes no memory.
@@ -140,7 +141,7 @@ class ModelSpec:
             )
         except (ValueError, ImportError) as error:
             raise ConfigError(f"{field}: {self.path or 'config'} cannot be built ({error})") from error
-        _make_loss_head(model, field)
+        make_loss_head(model, field)
         return model.eval()
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from remit_lit.errors import ConfigError, DataError, require_range
+from remit_lit.errors import ConfigError, DataError, require_at_least, require_range
 from remit_lit.posttraining.example_format import (
     OnTooLong,
     chat_ids,
@@ -58,8 +58,7 @@ class MakePairs(Configured):
         require_range("stage.make_pairs.temperature", temperature, 0.0, 100.0)
         if samples < 2:
             raise ConfigError(f"stage.make_pairs.samples: got {samples}; give at least 2, one for each side of a pair")
-        if max_new_tokens < 1:
-            raise ConfigError(f"stage.make_pairs.max_new_tokens: got {max_new_tokens}; give at least 1")
+        require_at_least("stage.make_pairs.max_new_tokens", max_new_tokens, 1)
 
     def make(
         self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int

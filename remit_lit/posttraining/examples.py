@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from datasets import Dataset
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, require_at_least
 from remit_lit.files import matching_files
 from remit_lit.lab.task import Split, check_split, correct_completion, sample_problems
 from remit_lit.runs.configuration import Configured
@@ -104,8 +104,7 @@ class LabProblems(Examples):
 
     def __post_init__(self) -> None:
         check_split(self.split)
-        if self.problems < 1:
-            raise ConfigError(f"problems: got {self.problems}; give at least 1")
+        require_at_least("problems", self.problems, 1)
 
     def load(self) -> Dataset:
         problems = sample_problems(self.problems, self.split, self.seed)

@@ -6,7 +6,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from remit_lit.errors import ConfigError, DataError, require_range
+from remit_lit.errors import ConfigError, DataError, require_at_least, require_range
 from remit_lit.posttraining.example_format import OnTooLong, keep_short, require_text, resolve_max_length, with_prompts
 from remit_lit.posttraining.reward_guard import Guard, OnFailure, load_reward
 from remit_lit.posttraining.sampling import prompt_ids
@@ -63,8 +63,7 @@ class RLVR(Stage):
         require_range("stage.beta", self.beta, 0.0, float("inf"), include_low=True)
         if self.samples < 2:
             raise ConfigError(f"stage.samples: got {self.samples}; give at least 2, since GRPO compares them")
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"stage.max_new_tokens: got {self.max_new_tokens}; give at least 1")
+        require_at_least("stage.max_new_tokens", self.max_new_tokens, 1)
 
     @property
     def needs_start(self) -> bool:

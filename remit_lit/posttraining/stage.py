@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, require_at_least, require_range
 from remit_lit.runs.configuration import Configured
 
 # Fields of TRL that need a package: its name, and what installs it.
@@ -75,9 +75,7 @@ class Training:
         require_range("training.weight_decay", self.weight_decay, 0.0, infinity, include_low=True)
         require_range("training.gradient_clip", self.gradient_clip, 0.0, infinity, include_low=True)
         for name in ("batch_size", "accumulate", "steps", "save_steps", "log_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"training.{name}: got {value}; give at least 1")
+            require_at_least(f"training.{name}", getattr(self, name), 1)
 
     def trl_fields(self, output: Path, seed: int) -> dict[str, Any]:
         """The fields of TRL's config that follow from these."""

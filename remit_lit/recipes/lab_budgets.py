@@ -1,4 +1,4 @@
-"""The budgets of the embedded pipeline, chosen on dev problems, and the small model that walks through it.
+"""The budgets of the embedded pipeline, chosen on dev problems, and the config of its small model.
 
 Bases differ in when they leave the plateau on which no step is solved: with four seeds, between 375 and 975 steps. So
 the base stops at a dev NLL and not after a number of steps, and mid-training then ends between 35 % and 42 % of exact

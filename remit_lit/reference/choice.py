@@ -73,7 +73,7 @@ def choose(
         device: where live models run.
     """
     base_means, reference_means, counts = [], [], []
-    with progress("scores of rows", len(packed), "row") as bar:
+    with progress("scoring rows", len(packed), "row") as bar:
         for start in range(0, len(packed), batch_size):
             rows = range(start, min(start + batch_size, len(packed)))
             batch = collate([packed[row] for row in rows]).to(device)

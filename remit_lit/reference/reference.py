@@ -113,10 +113,12 @@ class LiveReference(Reference):
     """
 
     def __init__(self, model: ModelSpec, device: str | None = None, sharded: bool = False) -> None:
-        model.check("reference.model")
         if sharded and device is not None:
-            raise ConfigError(f"reference.device: got {device}, but a sharded reference is on all devices; give null")
+            raise ConfigError(
+                f"model.reference.device: got {device}, but a sharded reference is on all devices; give null"
+            )
         self.spec, self.device, self.sharded = model, device, sharded
+        self.field = "model.reference.init_args.model"  # names it in messages; who takes it from elsewhere sets it
         self._model: PreTrainedModel | None = None
 
     def __str__(self) -> str:
@@ -124,14 +126,14 @@ class LiveReference(Reference):
 
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
         """Raise ConfigError unless the reference reads the rows' tokens and their length."""
-        check_reads("reference.model", self.spec, manifest)
+        check_reads(self.field, self.spec, manifest)
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
         if self.sharded:
-            self._model = self._model or load_sharded(self.spec)
+            self._model = self._model or load_sharded(self.spec, self.field)
             return
         if self._model is None:
-            self._model = self.spec.load("reference.model").requires_grad_(False)
+            self._model = self.spec.load(self.field).requires_grad_(False)
         self._model.to(torch.device(self.device) if self.device else device)  # type: ignore[arg-type]
 
     def release(self) -> None:
@@ -167,7 +169,7 @@ class LiveReference(Reference):
         moved = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
         return hidden_states(self.model, moved)
 
-    def fingerprint(self) -> str:
+    def weights_hash(self) -> str:
         """Hash of the model's weights."""
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
@@ -181,6 +183,7 @@ class InitialPolicy(LiveReference):
 
     def __init__(self) -> None:
         self.device, self.sharded, self._model = None, False, None
+        self.field = "model.policy"
 
     def __str__(self) -> str:
         return "the initial policy"
@@ -188,7 +191,9 @@ class InitialPolicy(LiveReference):
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:
         """Raise ConfigError for a fresh policy: its initial weights could not be had again after a resume."""
         if policy.path is None:
-            raise ConfigError("base: InitialPolicy needs policy.path; a fresh policy's first weights are kept nowhere")
+            raise ConfigError(
+                "model.base: InitialPolicy needs model.policy.path; the initial weights of a fresh policy are not kept"
+            )
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
         self.spec = copy.copy(policy)
@@ -202,6 +207,7 @@ def check_reads(field: str, spec: ModelSpec, manifest: "Manifest") -> None:
         ConfigError: another tokenizer, an embedding with fewer tokens than the tokenizer has, or positions that reach
             less far than a row.
     """
+    spec.check(field)  # before its tokenizer is looked for
     tokenizer, config = spec.load_tokenizer(), spec.load_config(field)
     require_same_tokenizer(field, tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)

@@ -29,7 +29,7 @@ from remit_lit.data.columns import (
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
-from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.errors import ConfigError, NonFiniteError, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
@@ -66,13 +66,12 @@ def score(
             2e-3 nats and one below 16 by less than 4e-3, which moves a ReMiT weight (slope 1) by half as much at most.
             The NLLs themselves are good to 2e-3 nats, also of a half-precision model. float32 adds no rounding.
         document_attention: keep documents apart; must be that of the run which uses the column.
-        batch_tokens: tokens scored at a time on each device, rounded down to whole rows, at least one; more are faster
-            until the memory is full.
-        rows_per_shard: rows of a file, which are also what an interruption can lose.
-        verify: number of rows, drawn at random, to score again at the end; the largest difference is reported.
-        accelerator: cpu, gpu, ...; auto takes a GPU where there is one.
-        devices: processes on each node, each with its own device and share of the shards.
-        num_nodes: nodes, each started by torchrun or srun.
+        batch_tokens: how many tokens are scored at a time on each device, in whole rows; raise it while memory allows.
+        rows_per_shard: how many rows each file holds; an interruption loses at most these.
+        verify: how many rows, drawn at random, to score again at the end; the largest difference is reported.
+        accelerator: cpu or gpu; auto uses a GPU if there is one.
+        devices: how many processes run on each node, each with its own device and share of the shards.
+        num_nodes: how many nodes run; start each with torchrun or srun.
         output: a directory of the same rows, made of links, to write the column into; null: into rows itself.
 
     Returns:
@@ -86,8 +85,7 @@ def score(
     """
     least = {"batch_tokens": (batch_tokens, 1), "rows_per_shard": (rows_per_shard, 1), "verify": (verify, 0)}
     for field, (value, minimum) in {**least, "devices": (devices, 1), "num_nodes": (num_nodes, 1)}.items():
-        if value < minimum:
-            raise ConfigError(f"{field}: got {value}; give at least {minimum}")
+        require_at_least(field, value, minimum)
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
     manifest = read_manifest(rows)
@@ -97,6 +95,7 @@ def score(
             raise ConfigError(f"output: {output} holds other rows; give another directory")
     packed = PackedRows(Path(rows, split))
     reference = LiveReference(model)
+    reference.field = "model"
     reference.check(model, manifest)
     directory = column_directory(rows, split, column)
     strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
@@ -117,7 +116,7 @@ def score(
         fabric.launch()
         reference.load(model, fabric.device)
         forward = forward_flops(reference.model, manifest.sequence_length)
-        facts = replace(facts, model=reference.fingerprint(), forward_flops=forward)
+        facts = replace(facts, model=reference.weights_hash(), forward_flops=forward)
         if has_facts(directory) and read_facts(directory) != facts:
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)
@@ -200,7 +199,9 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
     fabric.barrier()
     tokens, seconds = sum(len(rows) for _, rows in missing) * facts.sequence_length, time.perf_counter() - start
     rate = f"{tokens / seconds:,.0f} tokens/s on {fabric.world_size} device(s)"
-    fabric.print(f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "every shard was there already")
+    fabric.print(
+        f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "all shards had been written before"
+    )
 
 
 def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:

@@ -13,7 +13,7 @@ from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, open_rows
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import replaced
+from remit_lit.files import full_disk_named, replaced
 from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import CachedReference
 from remit_lit.weighting import MiniPLM, TokenWeighting
@@ -80,7 +80,7 @@ def select(
         raise ConfigError(f"weighting: {type(weighting).__name__} chooses no rows; give MiniPLM")
     directory = _directory(rows, split, name)
     if directory.exists() and not overwrite:
-        raise ConfigError(f"name: {directory} exists; give another name, or --overwrite true")
+        raise ConfigError(f"name: {directory} exists; give another name, or --overwrite=true")
     manifest = read_manifest(rows)
     document_attention = read_facts(column_directory(rows, split, base)).document_attention
     packed = open_rows(rows, split, [base, reference], document_attention)
@@ -106,7 +106,8 @@ def select(
         sources=choice.sources,
         quantiles=choice.quantiles,
     )
-    with replaced(directory) as aside:
+    then = "make room and run `select` again"
+    with full_disk_named(f"name: cannot write {directory}", then), replaced(directory) as aside:
         np.save(aside / "rows.npy", choice.rows)
         (aside / "subset.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
     print("\n".join(choice.summary()))

@@ -83,7 +83,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         DataError: the manifest is damaged.
     """
     if not Path(path, _MANIFEST).is_file():
-        raise ConfigError(f"checkpoint: {path} is no checkpoint directory (it has no {_MANIFEST})")
+        raise ConfigError(f"checkpoint: {path} is not a checkpoint directory (it has no {_MANIFEST})")
     try:
         facts: Any = json.loads(Path(path, _MANIFEST).read_text())
     except ValueError as error:

@@ -40,7 +40,7 @@ def read_history(run_dir: str | Path) -> list[Evaluated]:
     try:
         return [Evaluated(**json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is no history of evaluations, or is damaged ({error}); remove it") from error
+        raise DataError(f"{path} is damaged, or is not a history of evaluations ({error}); remove it") from error
 
 
 def add_to_history(run_dir: str | Path, point: Evaluated) -> None:

@@ -31,17 +31,17 @@ _TRAINER = ("accumulate_grad_batches", "precision", "gradient_clip_val", "gradie
 _RANKS = ("trainer.devices", "trainer.num_nodes", "data.batch_size")
 
 
-def find_checkpoint(given: str, run_dir: str | Path) -> Path | None:
+def find_checkpoint(given: str, run_dir: str | Path, field: str = "ckpt_path") -> Path | None:
     """The checkpoint to go on from, verified; None where ``last`` is asked for and there is none yet.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: there is no such checkpoint; names ``field``.
         DataError: it is damaged, or all are.
     """
     if given == "last":
         return newest(Path(run_dir, CHECKPOINTS))
     if not Path(given).exists():
-        raise ConfigError(f"ckpt_path: no checkpoint {given!r}; give a checkpoint directory, or last")
+        raise ConfigError(f"{field}: no checkpoint {given!r}; give a checkpoint directory, or last")
     verify(given)
     return Path(given).resolve()
 

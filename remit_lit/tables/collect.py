@@ -1,4 +1,4 @@
-"""The metrics of a table's finished cells, read from their folders."""
+"""The metrics of a table's finished jobs, read from their folders."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -21,7 +21,7 @@ from remit_lit.tables.settings import EVALUATE, Cost, RowSettings, TableSettings
 
 
 def collect(settings: TableSettings, plan: Plan) -> Contents:
-    """The metrics of all finished cells, and the reasons why others are missing.
+    """The metrics of all finished jobs, and the reasons why others are missing.
 
     Raises:
         ConfigError: the file of published figures cannot be read.

@@ -16,7 +16,7 @@ from remit_lit.tables.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS_ABREAST = 4
+_PANELS_PER_ROW = 4
 
 
 def draw_rows(summary: Summary, path: Path) -> list[Path]:
@@ -69,11 +69,11 @@ def _panels(
 ) -> list[Path]:
     contents = summary.contents
     looks = styles(contents.columns, contents.baseline)
-    deep = math.ceil(len(rows) / _PANELS_ABREAST)
-    abreast = math.ceil(len(rows) / deep)
+    num_rows = math.ceil(len(rows) / _PANELS_PER_ROW)
+    num_columns = math.ceil(len(rows) / num_rows)
     with drawing():
-        figure = new_figure(2.0 + 2.3 * abreast, 0.5 + deep * (0.9 + 0.26 * len(columns)))
-        panels = figure.subplots(deep, abreast, squeeze=False, sharey=True).ravel()
+        figure = new_figure(2.0 + 2.3 * num_columns, 0.5 + num_rows * (0.9 + 0.26 * len(columns)))
+        panels = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).ravel()
         for axes, name in zip(panels, rows, strict=False):
             for place, column in enumerate(columns):
                 draw(axes, summary, name, place, column, looks[column])

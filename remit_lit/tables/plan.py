@@ -73,8 +73,8 @@ class _Seed:
     root: Path
     seed: int
     values: Mapping[str, str]
-    made: dict[str, Job] = field(default_factory=dict)
-    in_the_making: list[str] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    in_progress: list[str] = field(default_factory=list)
 
     def run(self, name: str) -> Run:
         """The jobs of a method."""
@@ -103,13 +103,13 @@ class _Seed:
 
     def _get(self, name: str) -> Job:
         """The job of a step, of a method's training, or of a stage after it."""
-        if name in self.in_the_making:
-            raise ConfigError(f"inputs: {' -> '.join([*self.in_the_making, name])} need each other in a circle")
-        if name not in self.made:
-            self.in_the_making.append(name)
-            self.made[name] = self._make(name)
-            self.in_the_making.pop()
-        return self.made[name]
+        if name in self.in_progress:
+            raise ConfigError(f"inputs: {' -> '.join([*self.in_progress, name])} need each other in a circle")
+        if name not in self.jobs:
+            self.in_progress.append(name)
+            self.jobs[name] = self._make(name)
+            self.in_progress.pop()
+        return self.jobs[name]
 
     def _make(self, name: str) -> Job:
         settings = self.settings

@@ -229,7 +229,7 @@ class TableSettings:
             )
         odd = [name for name in names if not re.fullmatch(r"\w+", name)]
         if odd:
-            raise ConfigError(f"before, methods, stages, vary: got {odd[0]!r}; names are of letters, digits and _")
+            raise ConfigError(f"before, methods, stages, vary: got {odd[0]!r}; use letters, digits and _ only")
         for name, method in self.methods.items():
             if isinstance(method.model, ModelSpec) and method.model.path is None:
                 raise ConfigError(f"methods.{name}.model.path: missing; give a hub id or directory")
@@ -252,7 +252,9 @@ class TableSettings:
             if row.mean_of is not None and (not row.mean_of or not set(row.mean_of) <= set(measured)):
                 raise ConfigError(f"rows.{name}.mean_of: got {row.mean_of}; give some of {', '.join(measured)}")
             if row.progress is not None and not self.stages:
-                raise ConfigError(f"rows.{name}.progress: there are no stages whose dev problems it could be of")
+                raise ConfigError(
+                    f"rows.{name}.progress: got {row.progress!r}, but the table has no stages that measure dev problems"
+                )
             if row.task is not None and row.metric is None:
                 raise ConfigError(f"rows.{name}.metric: missing; name a metric of the task {row.task}")
             if row.task is not None and getattr(self, row.verb) is None:
@@ -260,11 +262,13 @@ class TableSettings:
             if row.speed_up and row.curve is None:
                 raise ConfigError(f"rows.{name}.speed_up: got true without a curve; give one, e.g. lab/accuracy")
             if row.speed_up and self.baseline is None:
-                raise ConfigError(f"rows.{name}.speed_up: got true, and there is no baseline to be faster than")
+                raise ConfigError(f"rows.{name}.speed_up: got true, but there is no baseline; name one")
             if row.cost == "throughput_lost" and self.baseline is None:
-                raise ConfigError(f"rows.{name}.cost: got throughput_lost, and there is no baseline to be slower than")
+                raise ConfigError(f"rows.{name}.cost: got throughput_lost, but there is no baseline; name one")
             if row.curve is not None and row.reaches is None and self.baseline is None:
-                raise ConfigError(f"rows.{name}.reaches: missing, and there is no baseline whose last value to reach")
+                raise ConfigError(
+                    f"rows.{name}.reaches: missing; give a value, or name a baseline, whose last value it then is"
+                )
         if self.primary is not None:
             self._check_primary(self.primary)
 

@@ -1,11 +1,8 @@
 """``table``: runs what is missing of a table, and shows all results."""
 
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-from rich.console import Console
 
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
@@ -24,6 +21,7 @@ from remit_lit.tables.settings import AGREEMENT, TableSettings
 from remit_lit.tables.summary import Summary, summarize
 from remit_lit.tables.terminal import print_table
 from remit_lit.tables.tidy import cells_csv, seeds_csv
+from remit_lit.terminal import console
 
 
 def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
@@ -46,13 +44,13 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     settings.check()
     plan, output = make_plan(settings, Path(cells)), Path(settings.output)
     wanted = jobs_of(plan)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    out = console()
     if dry_run:
-        print_plan(wanted, jobs, console)
+        print_plan(wanted, jobs, out)
         return output
     registration = register(settings, plan, output)
     if run:
-        report = partial(console.print, soft_wrap=True, highlight=False)
+        report = partial(out.print, soft_wrap=True, highlight=False)
         run_jobs(wanted, jobs, report, share_process=settings.share_process)
     contents = collect(settings, plan)
     contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
@@ -65,7 +63,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     _draw_curves(settings, plan, output)
     if settings.agreement is not None:
         _draw_dynamics(settings, plan, output)
-    print_table(summary, console)
+    print_table(summary, out)
     if run:
         require_done(wanted)
     return output

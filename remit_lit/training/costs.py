@@ -79,7 +79,7 @@ def _live_forwards(references: Iterable[Reference], sequence_length: int) -> lis
 def _forward_flops(spec: ModelSpec, sequence_length: int) -> float:
     """Per token, by the model's shapes alone: a run may hold shards of it, or none of it any more."""
     with torch.device("meta"):
-        return forward_flops(spec.outline("reference.model"), sequence_length)
+        return forward_flops(spec.build_empty(), sequence_length)
 
 
 def _scoring_flops(data: PackedData, columns: set[str]) -> float | None:

@@ -15,7 +15,9 @@ from remit_lit.data.manifest import Manifest, read_manifest, require_settings
 from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
+from remit_lit.reference.choice import Choice, choose
+from remit_lit.reference.reference import Reference
 from remit_lit.reference.subsets import read_subset
 from remit_lit.weighting import TokenWeighting
 
@@ -35,8 +37,20 @@ class TrainsOnRows(Protocol):
     def num_steps(self) -> int:
         """Optimizer steps of the run."""
 
-    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
-        """Rows to train on, ascending, int64 [kept]; None for all."""
+    @property
+    def base(self) -> Reference | None:
+        """The model before mid-training, which a strategy that chooses rows compares with."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """The RL-tuned model."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where live models run."""
+
+    def on_rows_chosen(self, choice: Choice | None) -> None:
+        """Called once the strategy has chosen the rows to train on; None for all."""
 
 
 def _ignore_warnings_of_preemption(_: int) -> None:
@@ -88,8 +102,7 @@ class PackedData(pl.LightningDataModule):
             ("num_workers", num_workers, 0),
             ("validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size, 1),
         ):
-            if value < least:
-                raise ConfigError(f"data.{field}: got {value}; give at least {least}")
+            require_at_least(f"data.{field}", value, least)
         self.rows_directory, self.settings, self.subset = Path(rows), prepare, subset
         self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
         self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
@@ -178,7 +191,7 @@ class PackedData(pl.LightningDataModule):
         assert self.trainer is not None and self.train_rows is not None
         if self.subset is None:
             self.train_rows.selection = None  # the strategy chooses from all rows
-            self.train_rows.selection = self._module.select_rows(self.train_rows)
+            self.train_rows.selection = self._chosen_rows(self.train_rows)
         self._order = ShuffledBatches(
             len(self.train_rows),
             self.batch_size,
@@ -188,6 +201,25 @@ class PackedData(pl.LightningDataModule):
             self.trainer.world_size,
         )
         return self._loader(self.train_rows, batch_sampler=self._order)
+
+    def _chosen_rows(self, rows: PackedRows) -> np.ndarray | None:
+        """Rows that the strategy chooses, ascending, int64 [kept]; None for all."""
+        module = self._module
+        if not module.weighting.selects_rows:
+            return None
+        assert module.base is not None and module.reference is not None
+        choice = choose(
+            module.weighting,
+            module.base,
+            module.reference,
+            rows,
+            self.manifest.sources["train"],
+            self.collate,
+            self.validation_batch_size,
+            module.device,
+        )
+        module.on_rows_chosen(choice)
+        return None if choice is None else choice.rows
 
     def train_batches(self, first: int, count: int) -> list[Batch]:
         """This rank's micro-batches of training from number ``first`` on.

@@ -30,8 +30,8 @@ class Distillation:
     chunk_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        require_range("distillation.alpha", self.alpha, 0.0, 1.0)
-        require_range("distillation.temperature", self.temperature, 0.0, float("inf"))
+        require_range("model.distillation.alpha", self.alpha, 0.0, 1.0)
+        require_range("model.distillation.temperature", self.temperature, 0.0, float("inf"))
 
 
 def distillation_sum(

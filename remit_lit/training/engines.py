@@ -202,7 +202,8 @@ def check_sharded(reference: Reference, strategy: Strategy) -> None:
     """Raise ConfigError for a reference whose weights are to be sharded where no engine shards them."""
     if getattr(reference, "sharded", False) and not isinstance(strategy, ZeRO):
         raise ConfigError(
-            f"reference.sharded: got true with {type(strategy).__name__}; it needs ZeRO (experiments/scale/zero3.yaml)"
+            f"model.reference.sharded: got true with {type(strategy).__name__}; "
+            "it needs ZeRO (experiments/scale/zero3.yaml)"
         )
 
 
@@ -226,13 +227,13 @@ def check_engine(trainer: pl.Trainer, facts: dict[str, Any]) -> None:
         return
     if facts["engine"] != engine:
         raise ConfigError(
-            f"ckpt_path: the checkpoint was written by {facts['engine']}, and this run uses {engine}; go on with the "
+            f"ckpt_path: the checkpoint was written by {facts['engine']}, and this run uses {engine}; resume with the "
             "engine that wrote it, or export it and start a new run from the weights"
         )
     if engine != "torch" and facts.get("ranks") != trainer.world_size:
         raise ConfigError(
             f"ckpt_path: the checkpoint holds the shards of {facts.get('ranks')} ranks, and this run has "
-            f"{trainer.world_size}; go on with as many, or make a checkpoint for any number of ranks with "
+            f"{trainer.world_size}; resume with as many, or convert it for any number of ranks with "
             "`python -m remit_lit convert` (stages 1 and 2)"
         )
 

@@ -48,7 +48,7 @@ class FrozenModels:
                 f"got {given}, give a LiveReference"
             )
         if self.reference.sharded:
-            raise ConfigError("reference.sharded: got true, but distillation needs a whole reference; give false")
+            raise ConfigError("model.reference.sharded: got true, but distillation needs a whole reference; give false")
 
     @property
     def weighing(self) -> list[Reference]:

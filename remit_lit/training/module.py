@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -13,12 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
-from remit_lit.data.rows import PackedRows
 from remit_lit.errors import require_range
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
 from remit_lit.models.spec import ModelSpec
-from remit_lit.reference.choice import choose
+from remit_lit.reference.choice import Choice
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
@@ -56,13 +54,13 @@ class MidTrainingModule(pl.LightningModule):
             the policy as it trains; MiniPLM's choice of rows takes the initial policy by default.
         distillation: adds a full-vocabulary distillation term; needs a live reference.
         schedule: how the learning rate anneals; null is linear to zero.
-        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Give those that
-            the model was pre-trained without decay on.
+        no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Name those that
+            had none in the model's pre-training.
         z_loss: coefficient of the mean squared log-normaliser over all counted tokens, whatever their weights, which
-            keeps logits from drifting; 0 is off. Give the value of the model's pre-training; OLMo 2 takes 1e-5.
+            keeps logits from drifting; 0 is off. Use the value of the model's pre-training (OLMo 2: 1e-5).
         neutral_tokens: give BOS, EOS and neutral_token_ids weight 1 and leave them out of centring and ranking. False
             weighs every token alike, as eq. 4 of the ReMiT paper does, whatever neutral_token_ids says.
-        neutral_token_ids: ids of further tokens to treat so, e.g. those of a chat template.
+        neutral_token_ids: ids of further tokens to treat like that, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
             that do not fit otherwise.
         compile: torch.compile the policy's layers; faster steps after some minutes of compilation.
@@ -86,7 +84,7 @@ class MidTrainingModule(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        policy.check("policy")
+        policy.check("model.policy")
         horizon.check()
         require_range("model.z_loss", z_loss, 0.0, float("inf"), include_low=True)
         check_optimizer(optimizer)
@@ -94,6 +92,8 @@ class MidTrainingModule(pl.LightningModule):
         self.weighting = weighting or NextTokenPrediction()
         self.reference, self.distillation = reference, distillation
         self.base = base or (InitialPolicy() if self.weighting.selects_rows else None)
+        if isinstance(base, LiveReference) and not isinstance(base, InitialPolicy):
+            base.field = "model.base.init_args.model"
         self.frozen = FrozenModels(self.weighting, self.reference, self.base, self.distillation)
         weighs_steps = self.weighting.scope == "step"
         self.first_pass = FirstPass(self.weighting, self.reference, self.base) if weighs_steps else None
@@ -134,7 +134,7 @@ class MidTrainingModule(pl.LightningModule):
             ConfigError: naming the field, what it got and what would be right.
         """
         trainer, manifest = self.trainer, self.data.manifest
-        check_reads("policy", self.spec, manifest)
+        check_reads("model.policy", self.spec, manifest)
         if stage != "fit":
             return
         for reference in self.references:
@@ -165,7 +165,7 @@ class MidTrainingModule(pl.LightningModule):
     def configure_model(self) -> None:
         if self.policy is not None:
             return
-        policy = self.spec.load("policy").train()
+        policy = self.spec.load("model.policy").train()
         if self.activation_checkpointing:
             recompute_activations(policy)
         if self.compile_policy:
@@ -184,27 +184,13 @@ class MidTrainingModule(pl.LightningModule):
         for reference in self.references:
             reference.load(self.spec, self.device)
 
-    def select_rows(self, rows: PackedRows) -> np.ndarray | None:
-        """Rows that the strategy trains on, ascending, int64 [kept]; None for all."""
-        if not self.weighting.selects_rows:
-            return None
-        assert self.base is not None and self.reference is not None
-        choice = choose(
-            self.weighting,
-            self.base,
-            self.reference,
-            rows,
-            self.data.manifest.sources["train"],
-            self.data.collate,
-            self.data.validation_batch_size,
-            self.device,
-        )
+    def on_rows_chosen(self, choice: Choice | None) -> None:
+        """Report which rows are trained on, None being all, and release the models that only chose."""
         report = ["all rows kept"] if choice is None else choice.summary()
         rank_zero_info("\n".join([f"{type(self.weighting).__name__}: {report[0]}", *report[1:]]))
         if not self.weighting.needs_reference and self.distillation is None:
             for reference in self.references:
                 reference.release()
-        return None if choice is None else choice.rows
 
     def forward(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, [batch, time]."""

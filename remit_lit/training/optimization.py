@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, require_at_least, require_range
 from remit_lit.models.shards import size_of
 
 
@@ -31,9 +31,11 @@ class Horizon:
     def check(self) -> None:
         """Raise ConfigError unless exactly one of steps and tokens is a positive number."""
         if (self.steps is None) == (self.tokens is None):
-            raise ConfigError(f"horizon: got steps={self.steps} and tokens={self.tokens}; give exactly one of them")
+            raise ConfigError(
+                f"model.horizon: got steps={self.steps} and tokens={self.tokens}; give exactly one of them"
+            )
         if (self.steps or self.tokens or 0) < 1:
-            raise ConfigError(f"horizon: got {self.steps or self.tokens or 0}; give at least 1")
+            raise ConfigError(f"model.horizon: got {self.steps or self.tokens or 0}; give at least 1")
 
     def in_steps(self, tokens_per_step: int) -> int:
         """Optimizer steps, given the tokens that one step trains on over all ranks.
@@ -45,7 +47,9 @@ class Horizon:
             return self.steps
         steps = (self.tokens or 0) // tokens_per_step
         if steps < 1:
-            raise ConfigError(f"horizon.tokens: got {self.tokens}, less than one step of {tokens_per_step} tokens")
+            raise ConfigError(
+                f"model.horizon.tokens: got {self.tokens}, less than one step of {tokens_per_step} tokens"
+            )
         return steps
 
 
@@ -57,8 +61,7 @@ class Schedule(ABC):
     """
 
     def __init__(self, warmup_steps: int = 0) -> None:
-        if warmup_steps < 0:
-            raise ConfigError(f"schedule.warmup_steps: got {warmup_steps}; give 0 or more")
+        require_at_least("model.schedule.warmup_steps", warmup_steps, 0)
         self.warmup_steps = warmup_steps
 
     def check(self, steps: int) -> None:
@@ -75,8 +78,8 @@ class Schedule(ABC):
         return self.decay(min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps)))
 
     @abstractmethod
-    def decay(self, progress: float) -> float:
-        """Share of the peak at ``progress`` in [0, 1] between the end of the warm-up and the horizon."""
+    def decay(self, elapsed: float) -> float:
+        """Share of the peak at ``elapsed`` in [0, 1] between the end of the warm-up and the horizon."""
 
 
 class Linear(Schedule):
@@ -89,11 +92,11 @@ class Linear(Schedule):
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0) -> None:
         super().__init__(warmup_steps)
-        require_range("schedule.final", final, 0.0, 1.0, include_low=True)
+        require_range("model.schedule.final", final, 0.0, 1.0, include_low=True)
         self.final = final
 
-    def decay(self, progress: float) -> float:
-        return 1 - (1 - self.final) * progress
+    def decay(self, elapsed: float) -> float:
+        return 1 - (1 - self.final) * elapsed
 
 
 class Cosine(Linear):
@@ -104,8 +107,8 @@ class Cosine(Linear):
         final: learning rate at the horizon as a share of its peak, in [0, 1]; above 0 where training is to go on.
     """
 
-    def decay(self, progress: float) -> float:
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+    def decay(self, elapsed: float) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * elapsed)) / 2
 
 
 class WSDDecay(Linear):
@@ -119,11 +122,11 @@ class WSDDecay(Linear):
 
     def __init__(self, warmup_steps: int = 0, final: float = 0.0, decay_share: float = 1.0) -> None:
         super().__init__(warmup_steps, final)
-        require_range("schedule.decay_share", decay_share, 0.0, 1.0)
+        require_range("model.schedule.decay_share", decay_share, 0.0, 1.0)
         self.decay_share = decay_share
 
-    def decay(self, progress: float) -> float:
-        return super().decay(max(0.0, (progress - 1 + self.decay_share) / self.decay_share))
+    def decay(self, elapsed: float) -> float:
+        return super().decay(max(0.0, (elapsed - 1 + self.decay_share) / self.decay_share))
 
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]

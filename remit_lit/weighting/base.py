@@ -55,7 +55,7 @@ class TokenSignals:
             NonFiniteError: the reference score of a counted token is NaN or infinite; names the rows of the batch.
         """
         if self.reference_nll is None:
-            raise ConfigError("reference: this strategy compares with a reference model, but none was given")
+            raise ConfigError("model.reference: this strategy compares with a reference model, but got none")
         broken = self.mask & ~torch.isfinite(self.reference_nll)
         if broken.any():
             rows = broken.any(dim=1).nonzero().flatten().tolist()

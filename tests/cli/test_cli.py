@@ -187,7 +187,7 @@ def test_interpolations_that_nothing_resolves_are_refused(
     assert "model.policy.path: got '${seed_everything}'" in message and "inside a config file" in message
     (workplace / "overlay.yaml").write_text("run_dir: runs/${seed_everything}\n")
     message = refused(capsys, "fit", "--config", base, "--config", "overlay.yaml")
-    assert "run_dir" in message and "a file sees only its own fields" in message
+    assert "run_dir" in message and "an interpolation reaches only fields of its own file" in message
 
 
 def test_a_misspelt_field_of_a_class_points_to_the_help_of_that_class(
@@ -288,7 +288,7 @@ def test_the_run_folder_is_named_after_the_configs(
         (["--data.rows=/no/such/rows"], ["data.rows: /no/such/rows does not exist", "prepare"]),
         (["--model.policy.path=/no/such/model"], ["policy.path", "/no/such/model", "owner/name"]),
         (["--model.policy.path=null"], ["policy", "path", "config"]),
-        (["--model.reference.init_args.model.path=."], ["reference.model.path", "'.'", "config.json"]),
+        (["--model.reference.init_args.model.path=."], ["model.reference.init_args.model.path", "'.'", "config.json"]),
         (["--model.reference=CachedReference", "--model.reference.column=nll_x"], ["column", "'nll_x'", "score"]),
         (["--trainer.precision=16-mixed"], ["trainer.precision: got 16-mixed", "bf16-mixed"]),
         (["--trainer.precision=16-true"], ["trainer.precision: got 16-true", "bf16-mixed"]),
@@ -334,7 +334,7 @@ def test_a_model_of_another_tokenizer_is_refused(
     byte_tokenizer().save_pretrained(tmp_path / "bytes")
     field = "--model.policy" if role == "policy" else "--model.reference.init_args.model"
     message = refused(capsys, "fit", "--config", base, f"{field}.tokenizer={tmp_path / 'bytes'}")
-    name = "policy" if role == "policy" else "reference.model"
+    name = "model.policy" if role == "policy" else "model.reference.init_args.model"
     assert re.match(rf"{name}: its tokenizer \(\w+\) is not that of the rows \(\w+\)", message)
 
 
@@ -345,7 +345,7 @@ def test_rows_of_another_tokenizer_are_refused(
     byte_tokenizer().save_pretrained(tmp_path / "bytes")
     rows = make_rows(tmp_path / "rows", tmp_path / "bytes", TIME, documents=60)
     message = refused(capsys, "fit", "--config", base, f"--data.rows={rows}")
-    assert re.match(r"policy: its tokenizer \(\w+\) is not that of the rows \(\w+\)", message)
+    assert re.match(r"model.policy: its tokenizer \(\w+\) is not that of the rows \(\w+\)", message)
 
 
 @pytest.mark.usefixtures("no_weights")
@@ -358,7 +358,7 @@ def test_rows_longer_than_a_window_are_refused(field: str, base: str, capsys: py
     config = json.loads((short / "config.json").read_text())
     (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 100}))
     message = refused(capsys, "fit", "--config", base, f"--{field}.path=short")
-    assert message.startswith("policy" if "policy" in field else "reference.model")
+    assert message.startswith("model.policy" if "policy" in field else "model.reference.init_args.model")
     for part in ("at most 100 tokens", f"sequence_length of {TIME}", "shorter rows"):
         assert part in message
 
@@ -395,7 +395,7 @@ def test_a_mistake_does_not_cost_an_earlier_run(base: str, workplace: Path, caps
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--dtype=int8"], ["dtype", "float16"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--batch_tokens=0"], ["batch_tokens: got 0"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--colum=n"], ["colum"]),
-        (["export", "--run=/no/such", "--output=x"], ["run: /no/such is no run folder"]),
+        (["export", "--run=/no/such", "--output=x"], ["run: /no/such is not a run folder"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in VERBS else "",
 )

@@ -85,7 +85,3 @@ def test_as_few_documents_as_hold_the_tokens_are_chosen(tokens: int) -> None:
     assert chosen.tolist() == order[: len(chosen)].tolist()
     assert lengths[chosen].sum() >= tokens
     assert lengths[chosen[:-1]].sum() < tokens
-
-
-def test_all_documents_are_chosen_where_no_number_of_tokens_is_asked_for() -> None:
-    assert choose_documents(np.array([5, 1]), np.array([1, 0]), None).tolist() == [1, 0]

@@ -140,6 +140,18 @@ def test_counts_are_those_of_the_documents(share: float, byte_tokenizer_dir: Pat
         assert manifest.counts[split]["rows"] == len(split_rows(rows, split)) == tokens // 32
 
 
+def test_a_full_disk_is_named_and_leaves_nothing(
+    byte_tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(datasets.Dataset, "save_to_disk", refuse)
+    with pytest.raises(DataError, match=r"output: cannot write .*rows: no space left .*--output on another disk"):
+        prepare(tmp_path / "rows", settings_for(byte_tokenizer_dir, {"web": corpus("web", 100)}))
+    assert not any(tmp_path.iterdir())
+
+
 def test_held_out_documents_are_not_trained_on(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     sources = {"web": corpus("web", 80), "math": corpus("math", 40)}
     rows = prepare(tmp_path / "rows", settings_for(byte_tokenizer_dir, sources, validation_share=0.25))

@@ -137,7 +137,7 @@ def test_the_first_rows_of_another_split(
     manifest = json.loads((tiny_rows_split / "manifest.json").read_text())
     assert part.tasks["agreement"].settings["rows"] == manifest["fingerprints"]["train"]
     assert part.facts["settings"]["limit"] == 5 and part.facts["model"] == whole.facts["model"]
-    assert part.facts["model"]["fingerprint"] != part.facts["reference"]["fingerprint"]
+    assert part.facts["model"]["weights_hash"] != part.facts["reference"]["weights_hash"]
 
 
 def test_a_run_folder_stands_for_its_model(

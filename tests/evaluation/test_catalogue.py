@@ -18,23 +18,23 @@ def names(units: list[Unit]) -> list[str]:
 
 
 def test_groups_stand_for_their_members_each_once(found: Catalogue) -> None:
-    units = found.plan(["offline_mmlu", "lab", "remit_offline_likelihood", "lab"])
+    units = found.resolve(["offline_mmlu", "lab", "remit_offline_likelihood", "lab"])
     assert names(units)[:3] == ["offline_mmlu", "lab", "offline_gsm8k_bpb"]
     assert len(set(names(units))) == len(units) == 9
 
 
 def test_a_group_that_is_averaged_is_one_result(found: Catalogue) -> None:
-    (unit,) = found.plan(["offline_math"])
+    (unit,) = found.resolve(["offline_math"])
     assert len(unit.leaves) == 7 and all(leaf.is_ours and not leaf.runs_code for leaf in unit.leaves)
 
 
 def test_our_tasks_are_found_without_reading_those_of_the_harness(found: Catalogue) -> None:
-    found.plan(["remit_offline", "lab"])
+    found.resolve(["remit_offline", "lab"])
     assert "_all" not in vars(found)
 
 
 def test_the_papers_ten_are_planned_with_the_examples_of_our_file(found: Catalogue, few_tasks: None) -> None:
-    units = {unit.name: unit for unit in found.plan(["remit_paper"])}
+    units = {unit.name: unit for unit in found.resolve(["remit_paper"])}
     examples = {name: {leaf.changes.get("num_fewshot") for leaf in unit.leaves} for name, unit in units.items()}
     assert examples == {
         "gsm8k": {8},
@@ -54,7 +54,7 @@ def test_the_papers_ten_are_planned_with_the_examples_of_our_file(found: Catalog
 
 
 def test_the_papers_ten_are_asked_without_examples_after_post_training(found: Catalogue, few_tasks: None) -> None:
-    units = {unit.name: unit for unit in found.plan(["remit_paper_zero_shot"])}
+    units = {unit.name: unit for unit in found.resolve(["remit_paper_zero_shot"])}
     assert list(units) == [
         "gsm8k",
         "math",
@@ -75,29 +75,29 @@ def test_the_papers_ten_are_asked_without_examples_after_post_training(found: Ca
 
 
 def test_a_tag_stands_for_its_tasks(found: Catalogue, few_tasks: None) -> None:
-    assert set(names(found.plan(["ai2_arc"]))) == {"arc_easy", "arc_challenge"}
+    assert set(names(found.resolve(["ai2_arc"]))) == {"arc_easy", "arc_challenge"}
 
 
 def test_an_unknown_name_is_refused_with_near_ones(found: Catalogue, few_tasks: None) -> None:
     with pytest.raises(ConfigError, match=r"no task 'ofline_gsm8k'; did you mean offline_gsm8k,"):
-        found.plan(["lab", "ofline_gsm8k"])
+        found.resolve(["lab", "ofline_gsm8k"])
     with pytest.raises(ConfigError, match=r"no task 'zzz'; `lm_eval ls tasks`"):
-        found.plan(["zzz"])
+        found.resolve(["zzz"])
     with pytest.raises(ConfigError, match=r"got none"):
-        found.plan([])
+        found.resolve([])
 
 
 def test_one_name_for_two_results_is_refused(found: Catalogue, few_tasks: None) -> None:
     with pytest.raises(ConfigError, match="arc_challenge is named twice with different settings"):
-        found.plan(["arc_challenge", "remit_paper"])
+        found.resolve(["arc_challenge", "remit_paper"])
 
 
 def test_code_in_this_process_is_refused(found: Catalogue, few_tasks: None) -> None:
     with pytest.raises(ConfigError, match=r"humaneval would run .* offline_humaneval"):
-        found.plan(["humaneval"])
-    assert found.plan(["offline_humaneval"])[0].leaves[0].runs_code
+        found.resolve(["humaneval"])
+    assert found.resolve(["offline_humaneval"])[0].leaves[0].runs_code
 
 
 @pytest.mark.slow
 def test_the_whole_catalogue_has_the_papers_tasks_and_ours(found: Catalogue) -> None:
-    assert len(found.plan(["remit_paper", "remit_offline", "mmlu", "hellaswag"])) > 20
+    assert len(found.resolve(["remit_paper", "remit_offline", "mmlu", "hellaswag"])) > 20

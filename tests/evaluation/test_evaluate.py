@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.evaluation.evaluate import evaluate, not_run, standard_error, table
+from remit_lit.evaluation.evaluate import evaluate
+from remit_lit.evaluation.report import not_run, results_table, standard_error
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
 from remit_lit.models.spec import ModelSpec
 from tests.processes import ROOT
@@ -37,7 +38,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 def test_the_file_says_where_the_figures_come_from(found: Evaluation) -> None:
     facts = found.facts
-    assert facts["model"]["path"] == "lab/base" and len(facts["model"]["fingerprint"]) == 32
+    assert facts["model"]["path"] == "lab/base" and len(facts["model"]["weights_hash"]) == 32
     assert facts["settings"]["tasks"] == ["lab"] and facts["settings"]["limit"] == 20
     assert facts["versions"]["lm_eval"] and facts["seconds"] > 0
     assert len(found.tasks["lab"].items) == len(found.tasks["lab"].metrics["accuracy"].outcomes) == 20
@@ -61,7 +62,7 @@ def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_another_model_has_another_fingerprint(found: Evaluation, tmp_path: Path) -> None:
     other = run("lab/reference", tmp_path / "reference.json")
-    assert other.facts["model"]["fingerprint"] != found.facts["model"]["fingerprint"]
+    assert other.facts["model"]["weights_hash"] != found.facts["model"]["weights_hash"]
     assert other.tasks["lab"].items == found.tasks["lab"].items
 
 
@@ -72,7 +73,7 @@ def test_another_model_has_another_fingerprint(found: Evaluation, tmp_path: Path
         ({"tasks": ["lba"]}, "tasks: no task 'lba'; did you mean lab"),
         ({"limit": 0}, "limit: got 0"),
         ({"batch_size": 0}, "batch_size: got 0"),
-        ({"model": "runs/none/of/these"}, "model.path: no directory"),
+        ({"model": "runs/none/of/these"}, "model.path: 'runs/none/of/these' is neither a directory"),
         ({"model": None}, "model.path: a fresh model"),
         ({"output": "."}, "output: . exists"),
     ],
@@ -131,9 +132,9 @@ def test_a_run_stands_for_its_model_and_a_checkpoint_for_itself(
         "last": trained / "checkpoints" / "last.ckpt",
         "first": trained / "checkpoints" / "step-00000001",
     }
-    prints = {name: run(path, tmp_path / name).facts["model"]["fingerprint"] for name, path in paths.items()}
+    prints = {name: run(path, tmp_path / name).facts["model"]["weights_hash"] for name, path in paths.items()}
     assert prints["run"] == prints["model"] == prints["last"]
-    assert len({prints["run"], prints["first"], found.facts["model"]["fingerprint"]}) == 3
+    assert len({prints["run"], prints["first"], found.facts["model"]["weights_hash"]}) == 3
 
 
 def test_a_run_without_a_model_says_what_to_give(trained: Path, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_the_table_shows_wilsons_interval_where_nothing_was_solved() -> None:
     tasks = {"gsm8k": TaskResult(metrics, tuple("a" * 100)), "bbh": TaskResult(not_run="no hub")}
     evaluation = Evaluation(tasks, {"model": {"path": "m"}})
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(table(evaluation))
+    console.print(results_table(evaluation))
     line = next(line for line in console.export_text().splitlines() if "gsm8k" in line)
     assert "0.0000 to 0.0370" in line  # 1.96 ** 2 / (100 + 1.96 ** 2)
     assert not_run(evaluation) == ["not run: bbh: no hub"]
@@ -206,7 +207,7 @@ def test_the_table_shows_wilsons_interval_where_nothing_was_solved() -> None:
 
 def test_the_table_says_which_revision_it_is_of() -> None:
     facts = {"model": {"path": "org/base", "revision": "stage1-step10"}}
-    assert table(Evaluation({}, facts)).title == "org/base at stage1-step10"
+    assert results_table(Evaluation({}, facts)).title == "org/base at stage1-step10"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_every_task_of_the_offline_group_loads(
         "offline_humaneval": "it runs code that the model wrote",
         "offline_mbpp": "it runs code that the model wrote",
     }
-    for unit in catalogue(cache / "offline").plan(["remit_offline"]):
+    for unit in catalogue(cache / "offline").resolve(["remit_offline"]):
         for leaf in unit.leaves:
             assert catalogue(cache / "offline").load(leaf).has_test_docs()
 
@@ -151,7 +151,7 @@ def test_every_task_of_the_offline_group_loads(
 def test_the_prompt_of_mbpp_has_three_examples_and_the_tests(cache: Path) -> None:
     offline_folder(cache)
     found = catalogue(cache / "offline")
-    task = found.load(found.plan(["offline_mbpp"])[0].leaves[0])
+    task = found.load(found.resolve(["offline_mbpp"])[0].leaves[0])
     task.set_fewshot_seed(0)
     task.build_all_requests()
     prompt, _ = task.instances[1].args

@@ -7,7 +7,7 @@ import pytest
 from lm_eval.api import metrics as harness_metrics
 from lm_eval.tasks.ifeval.utils import agg_inst_level_acc
 
-from remit_lit.evaluation.harness import item_names, metrics_of, pooled
+from remit_lit.evaluation.outcomes import item_names, metrics_of, pooled
 
 
 def task(**aggregations: Any) -> Any:

@@ -112,7 +112,7 @@ def test_it_is_a_learning_curve(tiny_rows: Path, tiny_policy_dir: Path, write: W
 
 def test_a_file_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tasks: there is no file 'none\.jsonl'"):
-        Catalogue(tmp_path).plan(["none.jsonl"])
+        Catalogue(tmp_path).resolve(["none.jsonl"])
 
 
 @pytest.mark.parametrize(

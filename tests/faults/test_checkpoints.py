@@ -116,7 +116,9 @@ def test_a_damaged_checkpoint_is_passed_over(damage: Callable[[Path], None], nam
         (before[-1] / name).write_text(
             (before[-1] / name).read_text(errors="replace").replace('"crc32": ', '"crc32": 1')
         )
-    with pytest.warns(UserWarning, match=r"step-00000006.*(damaged|missing|no checkpoint).*trying the one before it"):
+    with pytest.warns(
+        UserWarning, match=r"step-00000006.*(damaged|missing|not a checkpoint).*trying the one before it"
+    ):
         assert newest(three) == before[1]
     with pytest.raises((ConfigError, DataError), match="step-00000006"):
         verify(before[-1])
@@ -195,7 +197,9 @@ def test_a_full_disk_costs_one_checkpoint(
 ) -> None:
     full_disk(4)
     callback = Checkpoints(every_n_train_steps=2, keep_last=None)
-    with pytest.warns(UserWarning, match=r"step 4: the checkpoint .*step-00000004 was not written.*GOES ON WITHOUT IT"):
+    with pytest.warns(
+        UserWarning, match=r"step 4: the checkpoint .*step-00000004 was not written.*CONTINUES WITHOUT IT"
+    ):
         run = train(tiny_rows_split, tiny_policy_dir, tmp_path, callback)
     assert steps_in(tmp_path / "checkpoints") == [2, 6]
     assert len(run.losses) == 6
@@ -213,7 +217,9 @@ def test_a_full_disk_may_refuse_the_first_checkpoint(
 
     monkeypatch.setattr(torch, "save", refuse)
     callback = Checkpoints(every_n_train_steps=2)
-    with pytest.warns(UserWarning, match=r"step 2: the checkpoint .*step-00000002 was not written.*GOES ON WITHOUT IT"):
+    with pytest.warns(
+        UserWarning, match=r"step 2: the checkpoint .*step-00000002 was not written.*CONTINUES WITHOUT IT"
+    ):
         run = train(tiny_rows_split, tiny_policy_dir, tmp_path, callback, steps=3)
     assert len(run.losses) == 3 and steps_in(tmp_path / "checkpoints") == [3]
     assert not list((tmp_path / "checkpoints").glob(".step*"))
@@ -225,7 +231,7 @@ def test_a_checkpoint_that_would_not_fit_is_not_begun(
 ) -> None:
     usage = namedtuple("usage", ["total", "used", "free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10_000, 10_000))
-    with pytest.warns(UserWarning, match=r"step 4: .*0 MB free.*GOES ON WITHOUT IT"):
+    with pytest.warns(UserWarning, match=r"step 4: .*0 MB free.*CONTINUES WITHOUT IT"):
         run = train(tiny_rows_split, tiny_policy_dir, tmp_path, Checkpoints(every_n_train_steps=2))
     assert steps_in(tmp_path / "checkpoints") == [2]
     assert len(run.losses) == 6
@@ -252,6 +258,6 @@ def test_a_read_only_folder_costs_checkpoints(
         return begin(path)
 
     monkeypatch.setattr(files, "begin", begin_on_read_only_file_system)
-    with pytest.warns(UserWarning, match="GOES ON WITHOUT IT"):
+    with pytest.warns(UserWarning, match="CONTINUES WITHOUT IT"):
         train(tiny_rows_split, tiny_policy_dir, tmp_path, Checkpoints(every_n_train_steps=2))
     assert steps_in(tmp_path / "checkpoints") == [2]

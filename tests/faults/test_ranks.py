@@ -47,7 +47,7 @@ def test_a_dead_rank_ends_the_run(
         assert time.monotonic() - start < 60
     finally:
         kill(process)
-    assert re.search(r"error: rank 0: rank 1 \(process \d+ on \S+\) is gone", run.output), run.output
+    assert re.search(r"error: rank 0: rank 1 \(process \d+ on \S+\) has died", run.output), run.output
 
 
 @pytest.mark.slow

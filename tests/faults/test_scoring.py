@@ -154,7 +154,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_shards(
     with monkeypatch.context() as patch:
         patch.setattr(scoring_module, "write_shard", write_to_full_disk)
         with pytest.raises(
-            DataError, match=r"'cut': no space left to write shard-00003\.npy.*finished shards are kept"
+            DataError, match=r"'cut': cannot write shard-00003\.npy: no space left.*finished shards are kept"
         ):
             score(str(rows), spec, "cut", rows_per_shard=8)
     kept = shards_of(rows, "cut")

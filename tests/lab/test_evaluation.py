@@ -153,5 +153,5 @@ def test_bad_arguments_are_refused(tokenizer, fresh_model):
 
 
 def test_unknown_asset_is_refused():
-    with pytest.raises(ValueError, match="'teacher'"):
+    with pytest.raises(ValueError, match="got 'lab/teacher'; the embedded models are lab/base, "):
         asset_path("teacher")

@@ -67,5 +67,5 @@ def test_it_reads_the_same_tokens_as_built_and_as_any_byte_level_one(tokenizer: 
 
 
 def test_it_is_no_model() -> None:
-    with pytest.raises(ConfigError, match="'lab/bytes' is no model"):
+    with pytest.raises(ConfigError, match="'lab/bytes' is not a model directory"):
         ModelSpec(path="lab/bytes").check("model.policy")

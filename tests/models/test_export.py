@@ -115,7 +115,7 @@ def test_what_is_no_run_folder_is_refused(content: str, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
     if content == "files":
         (tmp_path / "run" / "config.yaml").write_text("a: 1\n")
-    with pytest.raises(ConfigError, match=r"run: .*run is no run folder.*run_dir of a fit"):
+    with pytest.raises(ConfigError, match=r"run: .*run is not a run folder.*run_dir of a fit"):
         export(str(tmp_path / "run"), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -127,7 +127,7 @@ def test_an_output_that_exists_is_refused(finished: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no checkpoint '.*absent'"):
+    with pytest.raises(ConfigError, match=r"^checkpoint: no checkpoint '.*absent'"):
         export(str(finished), str(tmp_path / "out"), str(tmp_path / "absent"))
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints")

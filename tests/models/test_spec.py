@@ -21,13 +21,13 @@ from tests.helpers import llama_config
         (ModelSpec("owner/name", {"model_type": "llama"}), "policy: give either path .* or config"),
         (ModelSpec(config={"hidden_size": 8}), "policy.config: got no model_type"),
         (ModelSpec(config={"model_type": "llama"}), "policy.tokenizer: a fresh model has none"),
-        (ModelSpec("/no/such/directory"), "policy.path: no directory '/no/such/directory'"),
-        (ModelSpec("./no-such-directory"), "policy.path: no directory './no-such-directory'"),
-        (ModelSpec("../models/one"), "policy.path: no directory"),
-        (ModelSpec("a/b/c"), "policy.path: no directory 'a/b/c'"),
+        (ModelSpec("/no/such/directory"), "policy.path: '/no/such/directory' is neither a directory nor a hub id"),
+        (ModelSpec("./no-such-directory"), "policy.path: './no-such-directory' is neither a directory nor a hub id"),
+        (ModelSpec("../models/one"), "policy.path: .* is neither a directory nor a hub id"),
+        (ModelSpec("a/b/c"), "policy.path: 'a/b/c' is neither a directory nor a hub id"),
         (ModelSpec(""), "policy.path"),
-        (ModelSpec("two words"), "policy.path: no directory 'two words'"),
-        (ModelSpec("lab/bse"), "base.*reference.*'bse'"),
+        (ModelSpec("two words"), "policy.path: 'two words' is neither a directory nor a hub id"),
+        (ModelSpec("lab/bse"), "'lab/bse'; the embedded models are lab/base, .*lab/reference"),
     ],
 )
 def test_paths_that_cannot_be_models_are_refused(spec: ModelSpec, message: str) -> None:
@@ -37,9 +37,9 @@ def test_paths_that_cannot_be_models_are_refused(spec: ModelSpec, message: str) 
 
 @pytest.mark.usefixtures("no_weights")
 def test_a_directory_without_a_model_is_refused(tmp_path: Path, tiny_policy_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy\.path: directory .* is no model: it has no config\.json"):
+    with pytest.raises(ConfigError, match=r"policy\.path: .* is not a model directory \(it has no config\.json\)"):
         ModelSpec(str(tmp_path)).check("policy")
-    with pytest.raises(ConfigError, match=r"policy\.path: no directory"):
+    with pytest.raises(ConfigError, match=r"policy\.path: .* is neither a directory nor a hub id"):
         ModelSpec(str(tiny_policy_dir / "config.json")).check("policy")
 
 
@@ -53,7 +53,7 @@ def test_hub_ids_and_embedded_names_are_taken(path: str) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "no-such-model"}', "{}"])
 def test_a_damaged_config_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"policy: .* is no model that transformers can load"):
+    with pytest.raises(ConfigError, match=r"policy: .* is not a model that transformers can load"):
         ModelSpec(str(tmp_path)).load_config("policy")
 
 

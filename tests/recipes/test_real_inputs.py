@@ -71,6 +71,9 @@ def test_the_claims_reference_is_fine_tuned_on_other_problems_than_the_corpus_ha
 
 
 def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no file '.*nowhere.yaml' in .*; run this in the root of the repository"):
+    with pytest.raises(
+        ConfigError,
+        match=r"experiment: there is no file '.*nowhere.yaml' in .*; run this from the root of the repository",
+    ):
         make_inputs(tmp_path / "nowhere.yaml", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

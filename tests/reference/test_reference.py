@@ -122,7 +122,7 @@ def test_a_fingerprint_tells_models_apart(tiny_policy_dir, tiny_reference_dir, t
     for directory in (tiny_policy_dir, tiny_reference_dir, save_model(tmp_path, seed=1)):
         reference = live(directory)
         reference.load(ModelSpec(str(directory)), CPU)
-        fingerprints.append(reference.fingerprint())
+        fingerprints.append(reference.weights_hash())
     assert fingerprints[0] == fingerprints[2] != fingerprints[1]
 
 
@@ -284,13 +284,13 @@ def test_another_tokenizer_is_refused(tiny_rows, tiny_reference_dir, tmp_path, t
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text.replace('"a": 19', '"a": 31').replace('"m": 31', '"m": 19'))
     assert (other / "tokenizer.json").read_text() != text
-    with pytest.raises(ConfigError, match=r"reference\.model: its tokenizer"):
+    with pytest.raises(ConfigError, match=r"^model\.reference\.init_args\.model: its tokenizer"):
         fit(tiny_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=live(other))
 
 
 def test_a_reference_with_a_short_window_is_refused(tiny_rows, tiny_policy_dir, tmp_path):
     short = save_model(tmp_path / "short", 2, max_position_embeddings=131)
-    with pytest.raises(ConfigError, match=r"reference\.model: reads at most 131 tokens.*132"):
+    with pytest.raises(ConfigError, match=r"^model\.reference\.init_args\.model: reads at most 131 tokens.*132"):
         fit(tiny_rows, tiny_policy_dir, tmp_path, weighting=ReMiT(), reference=live(short))
 
 
@@ -299,7 +299,7 @@ def test_a_fresh_policy_has_no_initial_weights_to_return_to(
 ):
     config = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     fresh = ModelSpec(config=config, tokenizer=str(tiny_tokenizer_dir))
-    with pytest.raises(ConfigError, match=r"InitialPolicy needs policy\.path"):
+    with pytest.raises(ConfigError, match=r"InitialPolicy needs model\.policy\.path"):
         fit(tiny_rows, fresh, tmp_path, weighting=ReMiT(), reference=live(tiny_reference_dir), base=InitialPolicy())
 
 

@@ -143,7 +143,7 @@ def test_a_model_of_another_tokenizer_is_refused(
     rows: Path, tiny_reference_dir: Path, byte_tokenizer_dir: Path
 ) -> None:
     spec = ModelSpec(str(tiny_reference_dir), tokenizer=str(byte_tokenizer_dir))
-    with pytest.raises(ConfigError, match=r"reference.model: its tokenizer .* is not that of the rows"):
+    with pytest.raises(ConfigError, match=r"^model: its tokenizer .* is not that of the rows"):
         score(str(rows), spec, "nll")
 
 

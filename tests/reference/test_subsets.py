@@ -128,10 +128,21 @@ def test_a_subset_serves_other_strategies_too(scored: Path, tiny_policy_dir: Pat
     assert sorted(row for rows in begun.recorder.rows for row in rows) == chosen_rows(scored)
 
 
+def test_a_full_disk_is_named(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", refuse)
+    with pytest.raises(DataError, match=r"name: cannot write .*half: no space left .*run `select` again"):
+        choose(scored, weighting=MiniPLM(0.2))
+    monkeypatch.undo()
+    choose(scored, weighting=MiniPLM(0.2))
+
+
 def test_a_subset_is_replaced_only_where_that_is_asked(scored: Path) -> None:
     choose(scored, weighting=MiniPLM(0.2))
     before = chosen_rows(scored)
-    with pytest.raises(ConfigError, match=r"name: .*half exists; give another name, or --overwrite true"):
+    with pytest.raises(ConfigError, match=r"name: .*half exists; give another name, or --overwrite=true"):
         choose(scored, weighting=MiniPLM(0.4))
     assert chosen_rows(scored) == before
     choose(scored, weighting=MiniPLM(0.4), overwrite=True)

@@ -226,14 +226,14 @@ def test_a_sharded_reference_without_zero_is_refused(
     settings["model"]["reference"]["init_args"]["sharded"] = True
     path.write_text(yaml.safe_dump(settings))
     message = refused(capsys, f"--config={path}")
-    assert "reference.sharded: got true with SingleDeviceStrategy; it needs ZeRO" in message
+    assert "model.reference.sharded: got true with SingleDeviceStrategy; it needs ZeRO" in message
 
 
 def test_a_dry_run_goes_the_whole_way_and_leaves_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
     run = Run(tmp_path / "dry", settings)
     assert run.run("--dry_run=true") == 0, run.output
-    assert "dry run: one step and a checkpoint: well" in run.output
-    assert "dry run: a step more from it: well" in run.output
+    assert "dry run: a step and its checkpoint: ok" in run.output
+    assert "dry run: another step from that checkpoint: ok" in run.output
     assert sorted(path.name for path in run.folder.parent.iterdir()) == ["config.yaml", "printed.txt"]
 
 
@@ -264,8 +264,8 @@ def test_what_is_no_checkpoint_is_refused_with_a_message(
             file.write_bytes(content)
         return said
 
-    assert "is no checkpoint directory" in message(tmp_path)
-    assert "is no checkpoint directory" in message(trainer)
+    assert "is not a checkpoint directory" in message(tmp_path)
+    assert "is not a checkpoint directory" in message(trainer)
     assert "rows/manifest.json is damaged (it names no engine)" in message(_rows(settings, tmp_path))
     rewritten(manifest, engine=None)
     assert "manifest.json is damaged (it names no engine)" in message()

@@ -170,21 +170,24 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
         ),
         ({"rows": {**ROWS, "m": RowSettings("x", mean_of=[])}}, "rows.m.mean_of: got"),
         ({"rows": {"a": RowSettings("x", task="lab")}}, "rows.a.metric: missing"),
-        ({"rows": {"a": RowSettings("x", progress="pass@1")}}, "rows.a.progress: there are no stages"),
+        (
+            {"rows": {"a": RowSettings("x", progress="pass@1")}},
+            "rows.a.progress: got 'pass@1', but the table",
+        ),
         ({"stages": {"sft": Step("train")}}, "stages.sft.verb: got 'train'"),
         ({"evaluate": None}, "evaluate: missing, and rows.a.task is 'lab'"),
         ({"rows": {"a": RowSettings("x", task="agreement", metric="kl")}}, "agreement: missing, and rows.a.task"),
         ({"rows": {"a": RowSettings("x", curve="lab/accuracy")}, "baseline": None}, "rows.a.reaches: missing"),
         (
             {"rows": {"a": RowSettings("x", curve="a", reaches=1.0, speed_up=True)}, "baseline": None},
-            "rows.a.speed_up: got true, and there is no baseline",
+            "rows.a.speed_up: got true, but there is no baseline",
         ),
         (
             {"rows": {"a": RowSettings("x", cost="throughput_lost")}, "baseline": None},
-            "rows.a.cost: got throughput_lost, and there is no baseline",
+            "rows.a.cost: got throughput_lost, but there is no baseline",
         ),
         ({"rows": {"a": RowSettings("x", cost="tokens", speed_up=True)}}, "rows.a.speed_up: got true without a curve"),
-        ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; names are of letters, digits"),
+        ({"methods": {"re-mit": Method("ReMiT")}, "baseline": None}, "got 're-mit'; use letters, digits"),
         (
             {"methods": {"a": Method("A", model=ModelSpec(revision="x"))}, "baseline": None},
             "methods.a.model.path: missing",

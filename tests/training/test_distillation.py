@@ -130,7 +130,7 @@ def test_a_teacher_that_agrees_leaves_its_entropy_and_no_gradient():
     [*(("alpha", v) for v in (0.0, -0.1, 1.5, math.nan)), *(("temperature", v) for v in (0.0, -1.0, math.nan))],
 )
 def test_settings_out_of_range_are_refused(field, value):
-    with pytest.raises(ConfigError, match=rf"distillation\.{field}: got"):
+    with pytest.raises(ConfigError, match=rf"^model\.distillation\.{field}: got"):
         Distillation(**{field: value})
 
 

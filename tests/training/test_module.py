@@ -109,9 +109,9 @@ def test_what_contradicts_itself_is_refused(tiny_policy_dir, tmp_path):
     for value in (-1e-5, float("nan")):
         with pytest.raises(ConfigError, match=rf"model\.z_loss: got {value}"):
             module(z_loss=value)
-    with pytest.raises(ConfigError, match="horizon: got"):
+    with pytest.raises(ConfigError, match=r"model\.horizon: got"):
         module(horizon=Horizon())
-    with pytest.raises(ConfigError, match=r"policy\.path: no directory"):
+    with pytest.raises(ConfigError, match=r"model\.policy\.path: .* is neither a directory nor a hub id"):
         module(ModelSpec(str(tmp_path / "nowhere")))
     with pytest.raises(ConfigError, match="policy: give either path"):
         module(ModelSpec())

@@ -64,7 +64,7 @@ def test_the_decay_share_of_the_steps_falls():
     ],
 )
 def test_settings_out_of_range_are_refused(make, field):
-    with pytest.raises(ConfigError, match=rf"schedule\.{field}: got"):
+    with pytest.raises(ConfigError, match=rf"^model\.schedule\.{field}: got"):
         make()
 
 
@@ -78,13 +78,13 @@ def test_a_horizon_in_steps_is_taken_as_it_is():
 
 
 def test_a_horizon_of_less_than_a_step_is_refused():
-    with pytest.raises(ConfigError, match=r"horizon\.tokens: got 999, less than one step of 1000"):
+    with pytest.raises(ConfigError, match=r"^model\.horizon\.tokens: got 999, less than one step of 1000"):
         Horizon(tokens=999).in_steps(1000)
 
 
 @pytest.mark.parametrize("given", [{}, {"steps": 1, "tokens": 1}, {"steps": 0}, {"tokens": 0}, {"steps": -5}])
 def test_a_horizon_is_one_positive_number(given):
-    with pytest.raises(ConfigError, match="horizon: got"):
+    with pytest.raises(ConfigError, match=r"^model\.horizon: got"):
         Horizon(**given).check()
 
 

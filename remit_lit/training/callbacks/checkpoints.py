@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import DataError, require_at_least
 from remit_lit.runs.checkpoint import checkpoint_path, lack_of_room, prune
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.folder import CHECKPOINTS
@@ -29,8 +29,8 @@ class Checkpoints(Checkpoint):
         at_end: write one when training ends; false saves its disk space where only the exported model is wanted.
         keep_last: how many of the newest are kept; null keeps all.
         keep_every: keep those whose step is a multiple of this too, e.g. to evaluate them later.
-        if_refused: by a full or read-only disk: warn goes on without that checkpoint, stop ends the run. Earlier
-            checkpoints stay as they are.
+        if_refused: what to do when the disk is full or read-only: warn continues without that checkpoint, stop ends the
+            run. Earlier checkpoints stay intact.
 
     Raises:
         ConfigError: a number is below 1.
@@ -49,8 +49,7 @@ class Checkpoints(Checkpoint):
             ("keep_last", keep_last),
             ("keep_every", keep_every),
         ):
-            if value is not None and value < 1:
-                raise ConfigError(f"checkpoint.{field}: got {value}; give at least 1, or null")
+            require_at_least(f"checkpoint.{field}", value, 1)
         self.every_n_train_steps, self.at_end = every_n_train_steps, at_end
         self.keep_last, self.keep_every, self.if_refused = keep_last, keep_every, if_refused
         self._saved_step = -1
@@ -111,8 +110,8 @@ class Checkpoints(Checkpoint):
         if error is not None:
             message = f"step {trainer.global_step}: the checkpoint {path} was not written ({error})"
             if self.if_refused == "stop":
-                raise DataError(f"{message}; training stops, and earlier checkpoints are as they were")
-            rank_zero_warn(f"{message}; TRAINING GOES ON WITHOUT IT. Make room; earlier checkpoints are as they were")
+                raise DataError(f"{message}; training stops; earlier checkpoints are intact")
+            rank_zero_warn(f"{message}; TRAINING CONTINUES WITHOUT IT. Free disk space; earlier checkpoints are intact")
             return
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:

@@ -6,9 +6,8 @@ import lightning.pytorch as pl
 
 from remit_lit.models.export import write_model
 from remit_lit.models.shards import full_state_dict
+from remit_lit.runs.folder import MODEL
 from remit_lit.training.callbacks import mid_training
-
-MODEL = "model"
 
 
 class ExportModel(pl.Callback):

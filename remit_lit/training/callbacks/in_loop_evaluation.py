@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.models.shards import full_state_dict
 from remit_lit.runs.history import Evaluated, add_to_history, read_history, write_history
 from remit_lit.training.callbacks import mid_training
@@ -37,10 +37,11 @@ class InLoopEvaluation(pl.Callback):
     where no rank has it whole, rank 0 builds a second one of the gathered float32 weights for as long as it measures.
 
     Args:
-        tasks: names of tasks, as in ``evaluate``. They are test items, for curves to show and not to choose by.
+        tasks: names of tasks, as in ``evaluate``. They are test items: use the curves to show
+            progress, not to choose a checkpoint.
         every_n_steps: optimizer steps from one evaluation to the next; training waits for each.
-        limit: items of each task, from the first on; null is all. Fewer make it faster and its figures noisier.
-        batch_size: sequences at a time; fewer take less memory.
+        limit: how many items to take from the start of each task; null takes all. Fewer are faster and noisier.
+        batch_size: how many sequences are processed at a time; lower it when memory runs out.
         allow_code_execution: run programs that the model wrote, in a sandbox, which some tasks need.
         at_start: measure before training too.
 
@@ -66,8 +67,7 @@ class InLoopEvaluation(pl.Callback):
         if not tasks or len(set(tasks)) < len(tasks):
             raise ConfigError(f"InLoopEvaluation.tasks: got {tasks}; give at least one, and each once")
         for field, value in (("every_n_steps", every_n_steps), ("limit", limit), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"InLoopEvaluation.{field}: got {value}; give at least 1")
+            require_at_least(f"InLoopEvaluation.{field}", value, 1)
         self.tasks, self.every_n_steps, self.limit = tasks, every_n_steps, limit
         self.batch_size, self.allow_code_execution, self.at_start = batch_size, allow_code_execution, at_start
         self.history: list[Evaluated] = []
@@ -188,7 +188,7 @@ def _whole_policy(module: MidTrainingModule, trainer: pl.Trainer) -> PreTrainedM
     state = full_state_dict(module.policy, strategy)
     if state is None:
         return None
-    model = module.spec.outline("policy")
+    model = module.spec.build_empty("model.policy")
     model.load_state_dict(state)
     return model.to(module.device)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import require_at_least
 from remit_lit.evaluation.lab import LAB, measure_lab
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult
 from remit_lit.lab.evaluation import lab_scores, result_nll
@@ -45,8 +45,7 @@ class LabEvaluation(pl.Callback):
         self.problems, self.test_problems = problems, test_problems
         self.documents, self.batch_size = documents, batch_size
         for field, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(f"LabEvaluation.{field}: got {value}; give at least 1")
+            require_at_least(f"LabEvaluation.{field}", value, 1)
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
         self.test: TaskResult | None = None
@@ -107,5 +106,5 @@ def _standard_error(accuracy: Metric) -> float:
 def _policy(pl_module: pl.LightningModule) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     module = mid_training(pl_module)
     assert module.policy is not None and module.tokenizer is not None
-    check_lab_tokenizer(module.tokenizer)
+    check_lab_tokenizer(module.tokenizer, "trainer.callbacks.LabEvaluation")
     return module.policy, module.tokenizer

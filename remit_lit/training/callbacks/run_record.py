@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from remit_lit.files import write_whole
 from remit_lit.runs.folder import POLICY, RECORD
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.training.callbacks import mid_training
@@ -49,7 +50,7 @@ class RunRecord(pl.Callback):
             "tokens_per_step": module.tokens_per_step,
         }
         run.mkdir(parents=True, exist_ok=True)
-        (run / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        write_whole(run / RECORD, json.dumps(record, indent=2) + "\n")
         module.policy.config.save_pretrained(run / POLICY)
         module.tokenizer.save_pretrained(run / POLICY)
 
@@ -76,7 +77,7 @@ class RunRecord(pl.Callback):
         ended = now()
         facts = {"ended_at_step": trainer.global_step, "results": results, "cost": asdict(cost), "ended": ended}
         record = json.loads(path.read_text()) | facts
-        path.write_text(json.dumps(record, indent=2) + "\n")
+        write_whole(path, json.dumps(record, indent=2) + "\n")
 
 
 def _is_plain(value: object) -> bool:

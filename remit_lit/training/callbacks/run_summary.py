@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich.console import Console
 from rich.table import Table
 
 from remit_lit.models.shards import size_of
+from remit_lit.runs.folder import MODEL
+from remit_lit.terminal import console
 from remit_lit.training.callbacks import mid_training
-from remit_lit.training.callbacks.export_model import MODEL
 
 
 class RunSummary(pl.Callback):
@@ -42,22 +42,22 @@ class RunSummary(pl.Callback):
             sum(size_of(p).numel() for p in module.policy.parameters()),
             trainer.global_step * module.tokens_per_step,
         )
-        console = Console()
-        console.print(
+        out = console()
+        out.print(
             f"{type(module.weighting).__name__} on {type(module.policy).__name__} of {size:,} parameters: "
             f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s",
             soft_wrap=True,
         )
         if self.after:
-            console.print(self._table())
+            out.print(self._table())
         elif "train/loss" in trainer.callback_metrics:
-            console.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
+            out.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
         if module.first_pass is not None:
-            console.print(module.first_pass.summary(self._seconds))
+            out.print(module.first_pass.summary(self._seconds))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             for line in getattr(callback, "summary", lambda: [])():
-                console.print(line)
-        console.print(f"model: {Path(trainer.default_root_dir, MODEL)}")
+                out.print(line)
+        out.print(f"model: {Path(trainer.default_root_dir, MODEL)}")
 
     def _table(self) -> Table:
         table = Table("validation", "before", "after")

@@ -31,37 +31,37 @@ class Heartbeat:
     Attributes:
         rank: of the process.
         host: where it runs.
-        process: its number there.
-        progress: batches begun and ended, of any kind.
+        pid: its number there.
+        batches: those begun and ended, of any kind.
         time: of writing, seconds since 1970.
     """
 
     rank: int
     host: str
-    process: int
-    progress: int
+    pid: int
+    batches: int
     time: float
 
     def __str__(self) -> str:
-        return f"rank {self.rank} (process {self.process} on {self.host})"
+        return f"rank {self.rank} (process {self.pid} on {self.host})"
 
     @property
     def is_gone(self) -> bool:
         """Whether it ended; of a process of this host."""
         try:
-            return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
 
 class Watchdog(pl.Callback):
-    """Runs of several ranks only: end all of them when one is gone or, in training, makes no progress.
+    """End all ranks of a run when one of them has died or, in training, hangs; without effect on one process.
 
     Ranks tell each other of their progress by files in ``run_dir/heartbeats``, so the run folder must be shared.
 
     Args:
         timeout: seconds without progress after which the run ends; more than the longest batch, checkpoint or
-            evaluation. Null waits for ever.
+            evaluation. Null never ends a run for that.
     """
 
     def __init__(self, timeout: float | None = 1800.0) -> None:
@@ -149,21 +149,21 @@ class Watchdog(pl.Callback):
     def _report_gone(self) -> bool:
         gone = self._gone
         for beat in gone:
-            self._print(f"{beat} is gone; the run ends on all ranks")
+            self._print(f"{beat} has died; the run ends on all ranks")
         return bool(gone)
 
     def _end(self) -> None:
         time.sleep(2 * _BEAT_SECONDS)  # so that every rank that still can has written its progress
         beats = self._beats()
-        last = max(beat.progress for beat in beats)
+        last = max(beat.batches for beat in beats)
         silent = [beat for beat in beats if time.time() - beat.time > 3 * _BEAT_SECONDS]
-        late = silent or [b for b in beats if b.progress < last]
+        late = silent or [b for b in beats if b.batches < last]
         named = ", ".join(map(str, late)) or "every rank"
         self._print(f"{named} made no progress for {self.timeout:.0f} s; the run ends on all ranks")
         for beat in beats:
             if beat in late and beat.rank in (neighbour.rank for neighbour in self._neighbours):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(beat.process, signal.SIGKILL)
+                    os.kill(beat.pid, signal.SIGKILL)
         os._exit(EXIT_CODE)
 
     def _print(self, message: str) -> None:

@@ -254,7 +254,7 @@ def test_a_new_run_does_not_go_on_with_an_earlier_history(
 def test_a_damaged_history_is_named(tmp_path: Path) -> None:
     assert read_history(tmp_path) == []
     (tmp_path / HISTORY).write_text('{"step": 1}\n')
-    with pytest.raises(DataError, match=rf"{HISTORY} is no history"):
+    with pytest.raises(DataError, match=rf"{HISTORY} is damaged, or is not a history"):
         read_history(tmp_path)
 
 
