@@ -2,21 +2,19 @@
 
 import csv
 import io
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-
-from rich.console import Console
 
 from remit_lit.figures.caption import write_caption
 from remit_lit.figures.draw import draw_figure
 from remit_lit.figures.lines import Plot, jobs_of, read_plot
 from remit_lit.figures.settings import FigureSettings
-from remit_lit.jobs.report import print_plan, write_record
+from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.plan import make_plan
 from remit_lit.tables.settings import TableSettings
+from remit_lit.terminal import console
 
 COLUMNS = ("figure", "series", "seed", "x", "y", "missing")
 
@@ -39,18 +37,19 @@ def make_figure(
 
     Raises:
         ConfigError: settings that cannot be a figure.
+        DataError: jobs failed; the figure of the others is written.
     """
     table = figure.laid_over(table)
     table.check()
     figure.check(table)
     plan, output = make_plan(table, Path(cells)), Path(table.output)
     wanted = jobs_of(figure, table, plan)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    out = console()
     if dry_run:
-        print_plan(wanted, jobs, console)
+        print_plan(wanted, jobs, out)
         return output
     if run:
-        report = partial(console.print, soft_wrap=True, highlight=False)
+        report = partial(out.print, soft_wrap=True, highlight=False)
         run_jobs(wanted, jobs, report, share_process=table.share_process)
     plots = {name: read_plot(figure, panel, table, plan) for name, panel in figure.panels.items()}
     output.mkdir(parents=True, exist_ok=True)
@@ -59,7 +58,9 @@ def make_figure(
     (output / "data.csv").write_text(_tidy(figure, table, plots), encoding="utf-8")
     write_record(output, wanted)
     draw_figure(figure, table, plots, output / "figure")
-    console.print(caption, soft_wrap=True, markup=False, highlight=False)
+    out.print(caption, soft_wrap=True, markup=False, highlight=False)
+    if run:
+        require_done(wanted)
     return output
 
 

