@@ -21,14 +21,14 @@ class Preempted(Exception):  # noqa: N818
     exit_code = 75
 
 
-def require_at_least(field: str, value: float | None, least: float) -> None:
-    """Refuse ``value`` below ``least``; None stands for a default and passes.
+def require_at_least(field: str, value: float | None, least: float, *, or_null: bool = False) -> None:
+    """Refuse ``value`` below ``least``; None passes, and with ``or_null`` the message offers it.
 
     Raises:
         ConfigError: naming ``field``, the value, and the least.
     """
     if value is not None and value < least:
-        raise ConfigError(f"{field}: got {value}; give at least {least}")
+        raise ConfigError(f"{field}: got {value}; give at least {least}{', or null' if or_null else ''}")
 
 
 def require_range(field: str, value: float, low: float, high: float, *, include_low: bool = False) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
+from remit_lit.evaluation.isolation import isolated
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import Reference
@@ -49,7 +50,7 @@ class FirstPass:
             neutral_ids: ids of tokens that get weight 1, int64 [ids].
             strategy: the engine.
         """
-        with self._timed(neutral_ids.device), torch.no_grad(), _evaluating(policy):
+        with self._timed(neutral_ids.device), isolated(policy):
             signals = [self._signals(policy, batch, neutral_ids) for batch in batches]
             step = _joined(signals)
             weights = global_weights(strategy, self.weighting, step, len(signals))
@@ -82,16 +83,6 @@ class FirstPass:
 def _finish_work(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-@contextmanager
-def _evaluating(policy: nn.Module) -> Iterator[None]:
-    was_training = policy.training
-    policy.eval()
-    try:
-        yield
-    finally:
-        policy.train(was_training)
 
 
 def _joined(signals: Sequence[TokenSignals]) -> TokenSignals:

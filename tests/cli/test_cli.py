@@ -280,7 +280,7 @@ def test_the_run_folder_is_named_after_the_configs(
             [f"horizon.tokens: got {TOKENS_PER_STEP - 1}", f"{TOKENS_PER_STEP} tokens"],
         ),
         (["--model.schedule.init_args.final=2"], ["schedule.final: got 2", "[0.0, 1.0]"]),
-        (["--model.schedule.init_args.warmup_steps=-1"], ["schedule.warmup_steps: got -1", "0 or more"]),
+        (["--model.schedule.init_args.warmup_steps=-1"], ["schedule.warmup_steps: got -1", "give at least 0"]),
         (["--model.z_loss=-1"], ["z_loss: got -1"]),
         (["--model.optimizer.init_args.lr=-1"], ["model.optimizer", "learning rate", "-1"]),
         (["--throughput.peak_flops=0"], ["throughput.peak_flops: got 0"]),

@@ -73,7 +73,7 @@ def test_a_dangling_link_is_named(tmp_path: Path) -> None:
 def test_a_fifo_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     for pattern in ("*.jsonl", "a.jsonl"):
-        with pytest.raises(ConfigError, match=r"files: .*a\.jsonl is no regular file"):
+        with pytest.raises(ConfigError, match=r"files: .*a\.jsonl is not a regular file"):
             JsonLines(str(tmp_path / pattern)).check()
 
 

@@ -15,6 +15,7 @@ from remit_lit.jobs.job import Job
 from remit_lit.runs.history import Evaluated, write_history
 from remit_lit.tables.plan import TRAINED, make_plan
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
+from remit_lit.verbs import VERBS
 
 Points = Sequence[tuple[float, float]]
 TITLES = {"base": "Base", "ntp": "NTP", "rho1": "RHO-1", "remit": "ReMiT"}
@@ -116,6 +117,10 @@ class Made:
 
 def _finish(job: Job) -> None:
     job.result.mkdir(parents=True, exist_ok=True)
+    for name in VERBS[job.verb].holds:
+        path = job.result / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
     (job.folder / "done.json").write_text(json.dumps({"kind": job.kind, "seconds": 1.0}))
 
 

@@ -49,7 +49,7 @@ class Checkpoints(Checkpoint):
             ("keep_last", keep_last),
             ("keep_every", keep_every),
         ):
-            require_at_least(f"checkpoint.{field}", value, 1)
+            require_at_least(f"checkpoint.{field}", value, 1, or_null=True)
         self.every_n_train_steps, self.at_end = every_n_train_steps, at_end
         self.keep_last, self.keep_every, self.if_refused = keep_last, keep_every, if_refused
         self._saved_step = -1
