@@ -205,6 +205,14 @@ def token_kinds(document: str) -> list[TokenKind]:
     return kinds
 
 
+def kinds_within(text: str) -> list[TokenKind | None]:
+    """The kind of each character of a text in which task documents stand among others; None outside of them."""
+    kinds: list[TokenKind | None] = [None] * len(text)
+    for document in _DOCUMENT.finditer(text):
+        kinds[document.start() : document.end()] = token_kinds(document[0])
+    return kinds
+
+
 def task_documents(rng: random.Random, split: Split, *, wrong: bool) -> Iterator[str]:
     """Endless task documents of ``split``, with correct or with misconception traces."""
     while True:

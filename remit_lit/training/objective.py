@@ -136,6 +136,7 @@ def signals_of(batch: Batch, policy_nll: Tensor, reference_nll: Tensor | None, n
         reference_nll=reference_nll,
         segment_ids=batch.segment_ids,
         neutral=torch.isin(batch.targets, neutral_ids),
+        targets=batch.targets,
     )
 
 

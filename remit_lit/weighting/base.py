@@ -22,6 +22,7 @@ class TokenSignals:
         neutral: True where a token counts with weight 1 but is left out of centring and ranking
             (EOS, BOS, template tokens), [batch, time]. Such tokens have extreme excess losses: they would
             drag the mean of a row and with it the weight of every other token.
+        targets: ids of the tokens predicted, int64 [batch, time], for strategies that weigh a token by what it is.
     """
 
     policy_nll: Tensor
@@ -29,6 +30,7 @@ class TokenSignals:
     reference_nll: Tensor | None = None
     segment_ids: Tensor | None = None
     neutral: Tensor | None = None
+    targets: Tensor | None = None
 
     @property
     def ranked(self) -> Tensor:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from remit_lit.losses import IGNORE_INDEX
 from remit_lit.weighting.base import RowScores, TokenSignals, TokenWeighting
 from remit_lit.weighting.checks import checked_weights, fault
 
@@ -67,12 +68,14 @@ def signals(draw: st.DrawFn) -> TokenSignals:
         row = st.lists(values, min_size=time, max_size=time)
         return torch.tensor(draw(st.lists(row, min_size=rows, max_size=rows)))
 
+    mask = table(st.booleans())
     return TokenSignals(
         policy_nll=table(_NLLS),
-        mask=table(st.booleans()),
+        mask=mask,
         reference_nll=table(_NLLS),
         segment_ids=table(st.booleans()).long().cumsum(1),
         neutral=table(st.booleans()),
+        targets=torch.arange(rows * time).view(rows, time).where(mask, IGNORE_INDEX),
     )
 
 
