@@ -1,4 +1,5 @@
-"""``python -m remit_lit.recipes lab|real|real_claim``: the lab's models, or the inputs of the real model."""
+"""``python -m remit_lit.recipes lab|calibrate|real|real_claim``: the lab's models and statistics, or the real model's
+inputs."""
 
 import argparse
 import logging
@@ -23,6 +24,11 @@ def main(args: Sequence[str] | None = None) -> None:
     lab.add_argument("--output", required=True, help="directory to write the models to")
     recipes.add_parser("real", help=f"fetch SmolLM2-135M and benchmark texts, and make what {EXPERIMENT} reads")
     recipes.add_parser("real_claim", help=f"fetch the same, fine-tune the reference, and make what {CLAIM} reads")
+    calibrate = recipes.add_parser(
+        "calibrate", help="whether tests and intervals of a table of equal methods are right"
+    )
+    calibrate.add_argument("--seeds", type=Path, required=True, help="seeds.csv of that table")
+    calibrate.add_argument("--studies", type=int, default=1000, help="how many studies to redraw from its runs")
     arguments = parser.parse_args(args)
     _quiet_libraries()
     try:
@@ -30,6 +36,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from remit_lit.recipes.lab_models import build
 
             build(arguments.output, arguments.seed)
+        elif arguments.recipe == "calibrate":
+            from remit_lit.recipes.lab_calibration import report
+
+            print(report(arguments.seeds, arguments.studies))
         else:
             from remit_lit.recipes.real_inputs import make_claim_inputs, make_inputs
 
