@@ -21,7 +21,7 @@ _COPIED_LOGITS = 2**18
 # A row of up to 2 GiB of float32 logits is kept whole; a longer one is computed twice, in chunks.
 _ROW_LOGITS = 2**29
 
-Weigh = Callable[[slice, Tensor], Tensor]
+Weigh = Callable[..., Tensor]
 
 
 def token_nll(
@@ -33,6 +33,7 @@ def token_nll(
     chunk_tokens: int | None = None,
     ignore_index: int = IGNORE_INDEX,
     return_log_normalizer: bool = False,
+    return_entropy: bool = False,
 ) -> Any:
     """Negative log-likelihood of each target, differentiable; logits are recomputed in backward.
 
@@ -45,13 +46,18 @@ def token_nll(
             None: as many as give 128 MiB of logits.
         ignore_index: target of positions that get NLL 0 and no gradient.
         return_log_normalizer: also return ``logsumexp(logits)``, [batch, time], 0 where ignored (for z-loss).
+        return_entropy: also return the entropy of the distribution that each target is drawn from, without gradient,
+            in nats, [batch, time], 0 where ignored.
 
     Returns:
-        NLL in nats, float32 (float64 for float64 input), [batch, time]; or that and the log-normaliser.
+        NLL in nats, float32 (float64 for float64 input), [batch, time]; or a tuple of that and, in this order, the
+        log-normaliser and the entropy where they are asked for.
     """
     chunk_tokens = chunk_tokens or max(1, _CHUNK_LOGITS // len(weight))
-    nll, log_normalizer = _TokenNLL.apply(_compute_type(hidden), weight, bias, targets, chunk_tokens, ignore_index)
-    return (nll, log_normalizer) if return_log_normalizer else nll
+    options = chunk_tokens, ignore_index, return_entropy
+    nll, log_normalizer, *entropy = _TokenNLL.apply(_compute_type(hidden), weight, bias, targets, *options)
+    found = (nll, *([log_normalizer] if return_log_normalizer else []), *entropy)
+    return found if len(found) > 1 else nll
 
 
 def weighted_nll(
@@ -64,6 +70,7 @@ def weighted_nll(
     ignore_index: int = IGNORE_INDEX,
     z_loss: float = 0.0,
     chunk_tokens: int | None = None,
+    with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of NLLs in one pass: logits, NLLs, weights and gradients of some rows, then the logits are gone.
 
@@ -79,6 +86,8 @@ def weighted_nll(
             regularises logits (OLMo 2: 1e-5).
         chunk_tokens: tokens whose logits exist at the same time. A row longer than that is computed in chunks, and
             its logits a second time once its weights are known. None: at least a row, while that is under 2 GiB.
+        with_entropy: call ``weigh(rows, nll, entropy)``, with the entropy of the distribution that each target is drawn
+            from, in nats, [rows, time], 0 where ignored: one more reduction of the logits, and no more memory.
 
     Returns:
         ``sum of weights * nll + z_loss * sum of log_normalizer^2``, a scalar with gradient, and the NLL in nats,
@@ -88,7 +97,7 @@ def weighted_nll(
         time, small = targets.shape[1], max(1, _CHUNK_LOGITS // len(weight))
         chunk_tokens = max(time, small) if time * len(weight) <= _ROW_LOGITS else small
     # Under no_grad `ctx.needs_input_grad` stays True, so whether gradients are wanted is asked here.
-    options = weigh, ignore_index, z_loss, chunk_tokens, torch.is_grad_enabled()
+    options = weigh, ignore_index, z_loss, chunk_tokens, with_entropy, torch.is_grad_enabled()
     return _WeightedNLL.apply(_compute_type(hidden), weight, bias, targets, *options)
 
 
@@ -135,12 +144,17 @@ class _Head:
             torch.mm(hidden.to(self.logits_type), weight, out=out)
         return out if self.bias is None else out.add_(self.bias)
 
-    def score(self, tokens: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """NLL and log-normaliser, [tokens] each, also where ignored."""
+    def score(self, tokens: slice, logits: Tensor, *, with_entropy: bool = False) -> tuple[Tensor, ...]:
+        """NLL, log-normaliser and, where it is asked for, entropy, [tokens] each, also where ignored."""
         # `logsumexp` copies its input, so it gets a little at a time.
         parts = logits.split(max(1, _COPIED_LOGITS // logits.shape[1]))
-        log_normalizer = torch.cat([part.logsumexp(-1) for part in parts])
-        return log_normalizer - logits.gather(-1, self.targets[tokens, None])[:, 0], log_normalizer
+        log_normalizers = [part.logsumexp(-1) for part in parts]
+        log_normalizer = torch.cat(log_normalizers)
+        nll = log_normalizer - logits.gather(-1, self.targets[tokens, None])[:, 0]
+        if not with_entropy:
+            return nll, log_normalizer
+        expected = [_expected_logit(*pair) for pair in zip(parts, log_normalizers, strict=True)]
+        return nll, log_normalizer, log_normalizer - torch.cat(expected)
 
     def start_gradients(self) -> None:
         weight, bias = self.parameters
@@ -173,20 +187,29 @@ class _Head:
         return self.d_hidden.view(self.shape), self.d_weight.to(weight.dtype), d_bias
 
 
+def _expected_logit(logits: Tensor, log_normalizer: Tensor) -> Tensor:
+    """Mean of the logits under their own softmax, [tokens]; a token that cannot come (-inf) adds nothing."""
+    probabilities = (logits - log_normalizer[:, None]).exp_()
+    return probabilities.mul_(logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
+
+
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: int) -> Any:
-        ctx.chunk_tokens, ctx.ignore_index = options
+        ctx.chunk_tokens, ctx.ignore_index, with_entropy = options
         with torch.autocast(hidden.device.type, enabled=False):
             head = _Head(hidden, weight, bias, targets, ctx.ignore_index)
-            scores = [head.score(c, head.logits(c)) for c in _slices(0, targets.numel(), ctx.chunk_tokens)]
-        nll, log_normalizer = (torch.cat(part) for part in zip(*scores, strict=True))  # [tokens]
-        ctx.save_for_backward(hidden, weight, bias, targets, log_normalizer)
-        return tuple(torch.where(head.counted, part, 0).view(targets.shape) for part in (nll, log_normalizer))
+            chunks = list(_slices(0, targets.numel(), ctx.chunk_tokens))
+            scores = [head.score(c, head.logits(c), with_entropy=bool(with_entropy)) for c in chunks]
+        parts = [torch.cat(part) for part in zip(*scores, strict=True)]  # [tokens] each
+        ctx.save_for_backward(hidden, weight, bias, targets, parts[1])
+        found = tuple(torch.where(head.counted, part, 0).view(targets.shape) for part in parts)
+        ctx.mark_non_differentiable(*found[2:])
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_nll: Tensor, d_log_normalizer: Tensor) -> Any:
+    def backward(ctx: Any, d_nll: Tensor, d_log_normalizer: Tensor, *_: Tensor) -> Any:
         hidden, weight, bias, targets, log_normalizer = ctx.saved_tensors
         d_nll, d_log_normalizer = d_nll.flatten(), d_log_normalizer.flatten()
         with torch.autocast(hidden.device.type, enabled=False):
@@ -194,20 +217,21 @@ class _TokenNLL(torch.autograd.Function):
             head.start_gradients()
             for c in _slices(0, targets.numel(), ctx.chunk_tokens):
                 head.add_gradients_(c, head.logits(c), log_normalizer[c], d_nll[c], d_log_normalizer[c])
-        return (*head.gradients(), None, None, None)
+        return (*head.gradients(), None, None, None, None)
 
 
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *options: Any) -> Any:
-        weigh, ignore_index, z_loss, chunk_tokens, needs_gradient = options
+        weigh, ignore_index, z_loss, chunk_tokens, with_entropy, needs_gradient = options
         batch, time = targets.shape
         with torch.autocast(hidden.device.type, enabled=False):
             head = _Head(hidden, weight, bias, targets, ignore_index)
             if needs_gradient:
                 head.start_gradients()
             groups = _slices(0, batch, max(1, chunk_tokens // time))
-            results = [_weigh_rows(head, rows, time, weigh, z_loss, chunk_tokens, needs_gradient) for rows in groups]
+            passed = weigh, z_loss, chunk_tokens, with_entropy, needs_gradient
+            results = [_weigh_rows(head, rows, time, *passed) for rows in groups]
         if needs_gradient:
             ctx.gradients = head.gradients()
         sums, nlls = zip(*results, strict=True)
@@ -220,11 +244,18 @@ class _WeightedNLL(torch.autograd.Function):
     def backward(ctx: Any, d_sum: Tensor, _: Tensor) -> Any:
         # Not in place: a second backward over the same graph must find the gradients as they were.
         scaled = (None if g is None else d_sum.to(g.dtype) * g for g in ctx.gradients)
-        return (*scaled, None, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None, None)
 
 
 def _weigh_rows(
-    head: _Head, rows: slice, time: int, weigh: Weigh, z_loss: float, chunk_tokens: int, needs_gradient: bool
+    head: _Head,
+    rows: slice,
+    time: int,
+    weigh: Weigh,
+    z_loss: float,
+    chunk_tokens: int,
+    with_entropy: bool,
+    needs_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum and NLL [rows, time] of some whole rows, whose gradients are added to those of the head."""
     start, stop = rows.start * time, rows.stop * time
@@ -232,12 +263,12 @@ def _weigh_rows(
     scores = []
     for c in chunks:
         logits = head.logits(c)
-        scores.append(head.score(c, logits))
-    raw_nll, log_normalizer = (torch.cat(part) for part in zip(*scores, strict=True))  # [tokens]
-    counted = head.counted[start:stop]
-    nll = torch.where(counted, raw_nll, 0).view(-1, time)
-    weights = weigh(rows, nll).to(nll.dtype)  # [rows, time]
-    squared = torch.where(counted, log_normalizer, 0).view(-1, time) ** 2
+        scores.append(head.score(c, logits, with_entropy=with_entropy))
+    parts = [torch.cat(part) for part in zip(*scores, strict=True)]  # [tokens] each
+    log_normalizer, counted = parts[1], head.counted[start:stop]
+    nll, kept_normalizer, *entropy = (torch.where(counted, part, 0).view(-1, time) for part in parts)
+    weights = weigh(rows, nll, *entropy).to(nll.dtype)  # [rows, time]
+    squared = kept_normalizer**2
     if needs_gradient:
         d_nll = weights.flatten()
         d_log_normalizer = 2 * z_loss * log_normalizer

@@ -304,3 +304,37 @@ def test_no_more_logits_exist_than_a_chunk(chunk_tokens):
                 loss = token_nll(hidden, weight, targets, chunk_tokens=chunk_tokens).sum()
             loss.backward()
         assert largest.elements == chunk_tokens * 500
+
+
+def test_entropies_are_those_of_full_logits_and_change_nothing_else():
+    for chunk_tokens in CHUNKS:
+        case = make_case(1, bias=True, dtype=torch.float64)
+        counted = case.targets != IGNORE_INDEX
+        shares = torch.nn.functional.linear(case.hidden, case.weight, case.bias).softmax(-1)
+        expected = torch.special.entr(shares).sum(-1) * counted
+        options: dict[str, Any] = {"bias": case.bias, "chunk_tokens": chunk_tokens}
+        head = case.hidden, case.weight, case.targets
+        nll, log_normalizer, entropy = token_nll(*head, **options, return_log_normalizer=True, return_entropy=True)
+        assert not entropy.requires_grad
+        torch.testing.assert_close(entropy, expected, rtol=0, atol=1e-12)
+        known = token_nll(*head, **options, return_log_normalizer=True)
+        assert torch.equal(nll, known[0]) and torch.equal(log_normalizer, known[1])
+        gradients = [torch.autograd.grad((case.weights * v).sum(), case.inputs) for v in (nll, known[0])]
+        assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+        seen: list[Tensor] = []
+
+        def weigh(rows: slice, nll: Tensor, *entropy: Tensor, case: Case = case, seen: list[Tensor] = seen) -> Tensor:
+            seen.extend(entropy)
+            return case.weights[rows]
+
+        asked = weighted_nll(*head, weigh, **options, with_entropy=True)
+        torch.testing.assert_close(torch.cat(seen), expected.detach(), rtol=0, atol=1e-12)
+        assert torch.equal(asked[0], weighted_nll(*head, weigh, **options)[0])
+
+
+def test_a_token_that_cannot_come_adds_nothing_to_the_entropy():
+    hidden, weight = torch.ones(1, 2, 1), torch.zeros(4, 1)
+    bias = torch.tensor([0.0, 0.0, -torch.inf, -torch.inf])
+    _, entropy = token_nll(hidden, weight, torch.zeros(1, 2, dtype=torch.long), bias=bias, return_entropy=True)
+    torch.testing.assert_close(entropy, torch.full((1, 2), math.log(2)))

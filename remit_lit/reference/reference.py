@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.shards import load_sharded
 from remit_lit.models.spec import ModelSpec
+from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.models.tokenization import require_same_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class Reference(ABC):
     @abstractmethod
     def nll(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, no gradient, [batch, time]."""
+
+    def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
+        """The NLLs and, of a live model that is asked for them, the entropies."""
+        assert not with_entropy, "only a live model knows its distributions"
+        return TokenScores(self.nll(batch))
 
 
 class CachedReference(Reference):
@@ -147,11 +152,17 @@ class LiveReference(Reference):
 
     def nll(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, float32 [batch, time], on the batch's device; no logits of the batch are held."""
+        nll = self.scores(batch, with_entropy=False).nll
+        assert nll is not None
+        return nll
+
+    def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
+        """As :meth:`nll`, and the entropies from the same logits."""
         device, targets = batch.targets.device, batch.targets.to(self.model.device)
         with self._frozen(), torch.autocast(device.type, enabled=False):
-            hidden = self._hidden_states(batch)
-            nll: Tensor = loss_head(self.model)(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b))
-        return nll.to(device, copy=True)  # a tensor made in inference mode could not be saved for a backward pass
+            found = token_scores(self.model, self._hidden_states(batch), targets, with_entropy=with_entropy)
+        # A tensor made in inference mode could not be saved for a backward pass.
+        return TokenScores(*(None if values is None else values.to(device, copy=True) for values in found))
 
     def hidden_states(self, batch: Batch) -> "HiddenStates":
         """Last hidden states and the output embedding that reads them, on the batch's device."""

@@ -1,25 +1,35 @@
 """Knowledge distillation over the full vocabulary, an optional term beside any weighting."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from remit_lit.errors import require_range
+from remit_lit.errors import ConfigError, require_range
+
+Divergence = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 
 
 @dataclass
 class Distillation:
-    """Each token's loss becomes ``(1 - alpha) * nll + alpha * T^2 * CE(reference, policy)``, and is weighed as it was.
+    """Each token's loss becomes ``(1 - alpha) * nll + alpha * T^2 * D(reference, policy)``, and is weighed as it was.
 
-    ``T`` is the temperature of both softmaxes, whose gradients shrink with ``1 / T^2``; the factor keeps the balance of
-    the two terms whatever it is (Hinton et al., arXiv:1503.02531, section 2). With next-token prediction and ``T = 1``
-    this is MiniPLM's baseline (arXiv:2410.17215).
+    ``D`` is a divergence of the two distributions over the vocabulary; of the forward KL the cross-entropy is taken,
+    whose gradient is the same. ``T`` is the temperature of both softmaxes, whose gradients shrink with ``1 / T^2``; the
+    factor keeps the balance of the two terms whatever it is (Hinton et al., arXiv:1503.02531, section 2). With
+    next-token prediction, the forward KL and ``T = 1`` this is MiniPLM's baseline (arXiv:2410.17215).
 
     Attributes:
         alpha: share of the distillation term in the loss, in (0, 1]; 1 leaves out the data's own tokens. MiniPLM's
             baseline: 0.5.
+        divergence: forward_kl, ``KL(reference || policy)``, covers all that the reference may say (MiniPLM's baseline);
+            reverse_kl, ``KL(policy || reference)``, keeps to what it most often says (MiniLLM, arXiv:2306.08543);
+            jensen_shannon, the mean of both models' KL to their mixture, is bounded by log 2 (GKD, arXiv:2306.13649,
+            with its beta of 0.5).
         temperature: softmax temperature of both models, > 0; higher ones teach more of the unlikely tokens. MiniPLM's
             baseline: 1.
         chunk_tokens: tokens whose logits of both models exist at the same time; fewer take less memory.
@@ -28,8 +38,12 @@ class Distillation:
     alpha: float = 0.5
     temperature: float = 1.0
     chunk_tokens: int = 1024
+    divergence: Divergence = "forward_kl"
 
     def __post_init__(self) -> None:
+        if self.divergence not in get_args(Divergence):
+            kinds = ", ".join(get_args(Divergence))
+            raise ConfigError(f"model.distillation.divergence: got {self.divergence!r}; give one of {kinds}")
         require_range("model.distillation.alpha", self.alpha, 0.0, 1.0)
         require_range("model.distillation.temperature", self.temperature, 0.0, float("inf"))
 
@@ -42,7 +56,9 @@ def distillation_sum(
     weights: Tensor,
     settings: Distillation,
 ) -> Tensor:
-    """Weighted sum of ``-T^2 * sum_v p_teacher(v) * log p_student(v)``, a scalar in nats with gradient.
+    """Weighted sum of ``T^2`` times the divergence of each token, a scalar in nats with gradient.
+
+    Of the forward KL it takes ``-sum_v p_teacher(v) * log p_student(v)``, which has no term of the teacher alone.
 
     The logits of a chunk are dropped after use and computed again in backward. Vocabularies padded to different sizes
     are compared over their common ids.
@@ -64,11 +80,35 @@ def distillation_sum(
         scores = torch.nn.functional.linear(states, weight[:vocab], None if bias is None else bias[:vocab])
         return scores.float() / settings.temperature
 
+    divergence = _DIVERGENCES[settings.divergence]
+
     def chunk(states: Tensor, teacher_states: Tensor, weights: Tensor) -> Tensor:
         with torch.no_grad():
-            target = logits(teacher_states, *teacher_head).softmax(-1)
-        return -(weights * (target * logits(states, *head).log_softmax(-1)).sum(-1)).sum()
+            target = logits(teacher_states, *teacher_head)
+        return (weights * divergence(target, logits(states, *head).log_softmax(-1))).sum()
 
     pieces = zip(*(values.split(settings.chunk_tokens) for values in (student, teacher, weights)), strict=True)
     sums = [checkpoint(chunk, *piece, use_reentrant=False) for piece in pieces]
     return settings.temperature**2 * torch.stack(sums).sum() if sums else hidden.sum() * 0.0
+
+
+def _forward(teacher: Tensor, student: Tensor) -> Tensor:
+    return -(teacher.softmax(-1) * student).sum(-1)
+
+
+def _reverse(teacher: Tensor, student: Tensor) -> Tensor:
+    return (student.exp() * (student - teacher.log_softmax(-1))).sum(-1)
+
+
+def _jensen_shannon(teacher: Tensor, student: Tensor) -> Tensor:
+    teacher = teacher.log_softmax(-1)
+    mixture = torch.logaddexp(teacher, student) - math.log(2)
+    return 0.5 * (teacher.exp() * (teacher - mixture) + student.exp() * (student - mixture)).sum(-1)
+
+
+_DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
+    "forward_kl": _forward,
+    "reverse_kl": _reverse,
+    "jensen_shannon": _jensen_shannon,
+}
+"""Of the teacher's logits and the student's log-probabilities, [tokens, vocab] each, in nats, [tokens]."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -266,9 +265,7 @@ def global_weights(
         by_rank = strategy.all_gather(whole, sync_grads=not weighting.detach)  # [ranks, micro_batches * batch, time]
         return by_rank.unflatten(1, (micro_batches, -1)).transpose(0, 1).flatten(0, 2).to(value.dtype)
 
-    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
-    everywhere = replace(signals, **{n: gathered(v) for n, v in values.items() if isinstance(v, Tensor)})
-    weights = checked_weights(weighting, everywhere)
+    weights = checked_weights(weighting, signals.each(gathered))
     return weights.unflatten(0, (micro_batches, strategy.world_size, -1))[:, strategy.global_rank].flatten(0, 1)
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
 from remit_lit.evaluation.isolation import isolated
-from remit_lit.losses import token_nll
-from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.loss_head import hidden_states
+from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.reference.reference import Reference
 from remit_lit.training.engines import global_weights
 from remit_lit.training.objective import WeighedBefore, signals_of
@@ -40,7 +39,7 @@ class FirstPass:
         self.seconds = 0.0
 
     def __call__(
-        self, policy: nn.Module, batches: Sequence[Batch], neutral_ids: Tensor, strategy: Strategy
+        self, policy: nn.Module, batches: Sequence[Batch], neutral_ids: Tensor, strategy: Strategy, progress: float
     ) -> list[WeighedBefore]:
         """The micro-batches of a step on this rank, weighed among those of all ranks.
 
@@ -49,9 +48,10 @@ class FirstPass:
             batches: its micro-batches of the step, on its device.
             neutral_ids: ids of tokens that get weight 1, int64 [ids].
             strategy: the engine.
+            progress: share of the run's steps that are done.
         """
         with self._timed(neutral_ids.device), isolated(policy):
-            signals = [self._signals(policy, batch, neutral_ids) for batch in batches]
+            signals = [self._signals(policy, batch, neutral_ids, progress) for batch in batches]
             step = _joined(signals)
             weights = global_weights(strategy, self.weighting, step, len(signals))
             sums = torch.stack([self.weighting.normalizer(weights, step.mask).double(), step.mask.sum().double()])
@@ -59,13 +59,17 @@ class FirstPass:
         share = normalizer / counted.clamp(min=1)
         return [WeighedBefore(*pair, share) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
 
-    def _signals(self, policy: nn.Module, batch: Batch, neutral_ids: Tensor) -> TokenSignals:
-        if self.base is not None:
-            nll = self.base.nll(batch)
-        else:
+    def _signals(self, policy: nn.Module, batch: Batch, neutral_ids: Tensor, progress: float) -> TokenSignals:
+        asked = self.weighting.signals
+        scores, reference = TokenScores(None), TokenScores(None)
+        if self.base is None or "policy_entropy" in asked:
             hidden = hidden_states(policy, batch.inputs)
-            nll = loss_head(policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
-        return signals_of(batch, nll, None if self.reference is None else self.reference.nll(batch), neutral_ids)
+            scores = token_scores(policy, hidden, batch.targets, with_entropy="policy_entropy" in asked)
+        if self.base is not None:
+            scores = scores._replace(nll=self.base.nll(batch))
+        if self.reference is not None:
+            reference = self.reference.scores(batch, with_entropy="reference_entropy" in asked)
+        return signals_of(batch, self.weighting, scores, reference, neutral_ids, progress)
 
     def summary(self, seconds: float) -> str:
         """What it has taken of ``seconds`` of training, in words."""
@@ -86,5 +90,6 @@ def _finish_work(device: torch.device) -> None:
 
 
 def _joined(signals: Sequence[TokenSignals]) -> TokenSignals:
-    columns = {f.name: [getattr(part, f.name) for part in signals] for f in fields(TokenSignals)}
-    return TokenSignals(**{name: torch.cat(values) for name, values in columns.items() if values[0] is not None})
+    """Those of all micro-batches as if they were of one."""
+    joined = iter([torch.cat(values) for values in zip(*(part.tensors.values() for part in signals), strict=True)])
+    return signals[0].each(lambda _: next(joined))

@@ -19,8 +19,8 @@ class FrozenModels:
         distillation: the distillation term, whose teacher is the reference.
 
     Raises:
-        ConfigError: the strategy or the distillation term needs a reference that is not there, or a whole step is to be
-            weighed with gradients.
+        ConfigError: the strategy or the distillation term needs a reference that is not there or does not know what
+            they read of it, or a whole step is to be weighed with gradients.
     """
 
     weighting: TokenWeighting
@@ -38,6 +38,11 @@ class FrozenModels:
             raise ConfigError(
                 f"model.reference: {type(self.weighting).__name__} compares with a reference, but got none; give a "
                 "LiveReference (a frozen model) or a CachedReference (a column that `score` wrote)"
+            )
+        if "reference_entropy" in self.weighting.signals and not isinstance(self.reference, LiveReference):
+            raise ConfigError(
+                f"model.reference: {type(self.weighting).__name__} reads the reference's entropy, which a column of "
+                f"NLLs does not hold; got {self.reference or 'none'}, give a LiveReference"
             )
         if self.distillation is None:
             return

@@ -16,6 +16,7 @@ from remit_lit.errors import require_range
 from remit_lit.losses import token_nll
 from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
 from remit_lit.models.spec import ModelSpec
+from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
@@ -125,7 +126,12 @@ class MidTrainingModule(pl.LightningModule):
     @property
     def columns(self) -> list[str]:
         """Names of the score columns that training reads."""
-        return [r.column for r in self.references if r.column is not None]
+        return list({*[r.column for r in self.references if r.column is not None], *self.weighting.columns})
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's optimizer steps that are done, in [0, 1)."""
+        return self.global_step / max(1, self.num_steps)
 
     def check(self, stage: str) -> None:
         """Refuse a policy, references, rows and a trainer that do not fit each other; nothing is loaded or changed.
@@ -211,19 +217,24 @@ class MidTrainingModule(pl.LightningModule):
         if self.first_pass is not None:
             batches = [ahead.to(self.device) for ahead in self.data.train_batches(batch_idx, accumulated)]
             with self.trainer.precision_plugin.forward_context():
-                self._weighed = self.first_pass(self.policy, batches, self.neutral_ids, self.trainer.strategy)
+                engine, progress = self.trainer.strategy, self.progress
+                self._weighed = self.first_pass(self.policy, batches, self.neutral_ids, engine, progress)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.policy is not None
         before = self._weighed[batch_idx % self.trainer.accumulate_grad_batches] if self._weighed else None
         weighs = self.weighting.needs_reference and before is None
+        asked = "reference_entropy" in self.weighting.signals
+        reference = self.reference.scores(batch, with_entropy=asked) if weighs and self.reference else TokenScores(None)
         loss = weighted_loss(
             self.policy,
             batch,
             self.weighting,
             neutral_ids=self.neutral_ids,
-            reference_nll=self.reference.nll(batch) if weighs and self.reference is not None else None,
+            reference_nll=reference.nll,
+            reference_entropy=reference.entropy,
             base_nll=self.base.nll(batch) if weighs and self.base is not None else None,
+            progress=self.progress,
             z_loss=self.z_loss,
             distillation=self.distillation,
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,

@@ -1,7 +1,7 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -11,6 +11,7 @@ from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
+from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
@@ -61,7 +62,9 @@ def weighted_loss(
     *,
     neutral_ids: Tensor,
     reference_nll: Tensor | None = None,
+    reference_entropy: Tensor | None = None,
     base_nll: Tensor | None = None,
+    progress: float = 0.0,
     z_loss: float = 0.0,
     distillation: Distillation | None = None,
     teacher: LiveReference | None = None,
@@ -84,39 +87,56 @@ def weighted_loss(
         weighting: the strategy.
         neutral_ids: ids of tokens that get weight 1, int64 [ids].
         reference_nll: of the frozen reference, nats, [batch, time].
+        reference_entropy: of its distribution over the next token, nats, [batch, time]; where the strategy reads it.
         base_nll: stands for the policy's NLL in the strategy's comparison, nats, [batch, time].
+        progress: share of the run's steps that are done.
         z_loss: coefficient of the mean squared log-normaliser.
         distillation: settings of the distillation term.
         teacher: the live reference that the policy is distilled from.
         weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
-        before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll`` and
-            ``base_nll``.
+        before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll``,
+            ``reference_entropy`` and ``base_nll``.
     """
     targets = batch.targets
     hidden, head = hidden_states(model, batch.inputs), loss_head(model)
     unknown = torch.zeros_like(targets, dtype=torch.float32)
-    seen = signals_of(batch, unknown if base_nll is None else base_nll, reference_nll, neutral_ids)
+    with_entropy = "policy_entropy" in weighting.signals and before is None
     if before is not None:
         seen = before.signals
+    else:
+        policy = TokenScores(unknown if base_nll is None else base_nll)
+        reference = TokenScores(reference_nll, reference_entropy)
+        seen = signals_of(batch, weighting, policy, reference, neutral_ids, progress)
 
-    def compared(signals: TokenSignals, nll: Tensor) -> TokenSignals:
-        return signals if base_nll is not None or before is not None else replace(signals, policy_nll=nll)
+    def compared(signals: TokenSignals, nll: Tensor, entropy: Tensor | None = None) -> TokenSignals:
+        if before is not None:
+            return signals
+        known = signals if base_nll is not None else replace(signals, policy_nll=nll)
+        return replace(known, policy_entropy=entropy)
 
     data_share = 1.0 if distillation is None or teacher is None else 1 - distillation.alpha
     if before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
         collected: list[Tensor] = []
+        entropies: list[Tensor] = []
 
-        def weigh(rows: slice, nll: Tensor) -> Tensor:
-            known = None if before is None else before.weights[rows]
-            collected.append(checked_weights(weighting, compared(_rows(seen, rows), nll)) if known is None else known)
+        def weigh(rows: slice, nll: Tensor, *entropy: Tensor) -> Tensor:
+            entropies.extend(entropy)
+            if before is not None:
+                collected.append(before.weights[rows])
+            else:
+                signals = compared(seen.each(lambda values: values[rows]), nll, *entropy)
+                collected.append(checked_weights(weighting, signals))
             return data_share * collected[-1]
 
-        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, z_loss=coefficient))
-        weights = torch.cat(collected)
+        options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy}
+        total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, **options))
+        weights, entropy = torch.cat(collected), torch.cat(entropies) if entropies else None
     else:
-        nll, log_normalizer = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, return_log_normalizer=True))
-        signals = compared(seen, nll.detach() if weighting.detach else nll)
+        wanted = {"return_log_normalizer": True, "return_entropy": with_entropy}
+        found = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, **wanted))
+        nll, log_normalizer, entropy = (*found, None)[:3]
+        signals = compared(seen, nll.detach() if weighting.detach else nll, entropy)
         weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
         weights = weigh_all(weighting, signals)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
@@ -125,24 +145,31 @@ def weighted_loss(
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and teacher is not None:
         total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
-    return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
+    return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
 
 
-def signals_of(batch: Batch, policy_nll: Tensor, reference_nll: Tensor | None, neutral_ids: Tensor) -> TokenSignals:
-    """What a strategy sees of a batch: NLLs in nats, [batch, time], and ids of tokens that get weight 1, [ids]."""
+def signals_of(
+    batch: Batch,
+    weighting: TokenWeighting,
+    policy: TokenScores,
+    reference: TokenScores,
+    neutral_ids: Tensor,
+    progress: float,
+) -> TokenSignals:
+    """What a strategy sees of a batch; ``neutral_ids`` are of tokens that get weight 1, [ids]."""
+    assert policy.nll is not None
     return TokenSignals(
-        policy_nll=policy_nll,
+        policy_nll=policy.nll,
         mask=batch.mask,
-        reference_nll=reference_nll,
+        reference_nll=reference.nll,
         segment_ids=batch.segment_ids,
         neutral=torch.isin(batch.targets, neutral_ids),
         targets=batch.targets,
+        policy_entropy=policy.entropy,
+        reference_entropy=reference.entropy,
+        columns={name: batch.nll(name) for name in weighting.columns},
+        progress=progress,
     )
-
-
-def _rows(signals: TokenSignals, rows: slice) -> TokenSignals:
-    values: dict[str, Any] = {f.name: getattr(signals, f.name) for f in fields(signals)}
-    return replace(signals, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
 def takes_one_pass(weighting: TokenWeighting, z_loss: float) -> bool:

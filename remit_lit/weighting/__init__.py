@@ -1,6 +1,8 @@
 """Token-weighting strategies: scores of tokens in, weights of tokens out. They know tensors only."""
 
 from remit_lit.weighting.base import RowScores, TokenSignals, TokenWeighting
+from remit_lit.weighting.dft import DFT
+from remit_lit.weighting.eslm import ESLM
 from remit_lit.weighting.miniplm import MiniPLM
 from remit_lit.weighting.ntp import NextTokenPrediction
 from remit_lit.weighting.remit import ReMiT
@@ -8,6 +10,8 @@ from remit_lit.weighting.rho1 import Rho1
 from remit_lit.weighting.shuffled import ShuffledReMiT
 
 __all__ = [
+    "DFT",
+    "ESLM",
     "MiniPLM",
     "NextTokenPrediction",
     "ReMiT",

@@ -1,13 +1,17 @@
 """What a strategy sees of a batch (``TokenSignals``) and what it must answer (``TokenWeighting``)."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from remit_lit.errors import ConfigError, NonFiniteError
+
+Signal = Literal["policy_entropy", "reference_entropy"]
+"""What costs more than NLLs, and so is computed only for strategies that read it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class TokenSignals:
             (EOS, BOS, template tokens), [batch, time]. Such tokens have extreme excess losses: they would
             drag the mean of a row and with it the weight of every other token.
         targets: ids of the tokens predicted, int64 [batch, time], for strategies that weigh a token by what it is.
+        policy_entropy: of the policy's distribution over the next token, nats, [batch, time]; None unless the strategy
+            reads it.
+        reference_entropy: the same of the reference.
+        columns: values of the columns that the strategy names, float32 [batch, time] each, by name.
+        progress: share of the run's optimizer steps that are done, in [0, 1).
     """
 
     policy_nll: Tensor
@@ -31,6 +40,21 @@ class TokenSignals:
     segment_ids: Tensor | None = None
     neutral: Tensor | None = None
     targets: Tensor | None = None
+    policy_entropy: Tensor | None = None
+    reference_entropy: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    progress: float = 0.0
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name, those of ``columns`` too, [batch, time] each."""
+        return {**{name: value for name, value in vars(self).items() if isinstance(value, Tensor)}, **self.columns}
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "TokenSignals":
+        """The same of other tokens: ``change`` gets each of ``tensors``, in order, and gives what takes its place."""
+        own = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        columns = {name: change(value) for name, value in self.columns.items()}
+        return replace(self, columns=columns, **own)  # type: ignore[arg-type]
 
     @property
     def ranked(self) -> Tensor:
@@ -94,6 +118,9 @@ class TokenWeighting(ABC):
     Attributes:
         needs_reference: ``weights`` reads ``reference_nll``.
         selects_rows: ``select_rows`` chooses rows before training.
+        signals: what ``weights`` reads beyond NLLs and facts of the tokens; only that is computed.
+        columns: names of the columns beside the rows that ``weights`` reads, such as NLLs of further models or labels
+            of a classifier.
         scope: which rows :meth:`weights` is given at once, and so what a weight may depend on. "row": some rows, each
             of which must be weighed as if it were alone; the loss then takes one pass. "batch": the rows of one
             micro-batch of all ranks. "step": the rows of an optimizer step, all ranks and micro-batches of it, in the
@@ -104,6 +131,8 @@ class TokenWeighting(ABC):
 
     needs_reference: ClassVar[bool] = False
     selects_rows: ClassVar[bool] = False
+    signals: Collection[Signal] = ()
+    columns: Collection[str] = ()
     scope: Literal["row", "batch", "step"] = "row"
     detach: bool = True
 

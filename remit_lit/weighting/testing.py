@@ -1,7 +1,8 @@
 """The contract that every strategy keeps, for tests of your own: ``check_strategy(MyWeighting())``."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -45,7 +46,7 @@ def check_strategy(weighting: TokenWeighting, *, examples: int = 100) -> None:
     )
 
     @tried
-    @given(signals())
+    @given(signals(weighting))
     def weighs(batch: TokenSignals) -> None:
         _check_weights(weighting, batch)
 
@@ -60,22 +61,29 @@ def check_strategy(weighting: TokenWeighting, *, examples: int = 100) -> None:
 
 
 @st.composite
-def signals(draw: st.DrawFn) -> TokenSignals:
-    """Batches of 1 to 4 rows of 1 to 8 tokens, any of which may be uncounted or neutral, and open a document."""
+def signals(draw: st.DrawFn, weighting: TokenWeighting) -> TokenSignals:
+    """Batches of 1 to 4 rows of 1 to 8 tokens, any of which may be uncounted or neutral, and open a document.
+
+    Of entropies and columns there are those that the strategy reads, with the values of other tokens' NLLs.
+    """
     rows, time = draw(st.integers(1, 4)), draw(st.integers(1, 8))
 
     def table(values: st.SearchStrategy[float] | st.SearchStrategy[bool]) -> Tensor:
         row = st.lists(values, min_size=time, max_size=time)
         return torch.tensor(draw(st.lists(row, min_size=rows, max_size=rows)))
 
-    mask = table(st.booleans())
+    policy_nll, mask = table(_NLLS), table(st.booleans())
+    asked: dict[str, Any] = {name: policy_nll.flip(1) for name in weighting.signals}
     return TokenSignals(
-        policy_nll=table(_NLLS),
+        policy_nll=policy_nll,
         mask=mask,
         reference_nll=table(_NLLS),
         segment_ids=table(st.booleans()).long().cumsum(1),
         neutral=table(st.booleans()),
         targets=torch.arange(rows * time).view(rows, time).where(mask, IGNORE_INDEX),
+        columns={name: policy_nll.flip(0) for name in weighting.columns},
+        progress=draw(st.sampled_from([0.0, 0.5, 0.99])),
+        **asked,
     )
 
 
@@ -89,25 +97,26 @@ def _weigh(weighting: TokenWeighting, batch: TokenSignals) -> tuple[Tensor, bool
 
 
 def _check_weights(weighting: TokenWeighting, batch: TokenSignals) -> None:
-    before = {name: value.clone() for name, value in vars(batch).items()}
+    before = {field: value.clone() for field, value in batch.tensors.items()}
     weights, is_random = _weigh(weighting, batch)
     name = type(weighting).__name__
     wrong = fault(weighting, weights, batch, range(len(weights)))
     assert wrong is None, wrong
-    assert all(torch.equal(vars(batch)[field], value) for field, value in before.items()), f"{name} changes its signals"
+    assert all(torch.equal(batch.tensors[field], value) for field, value in before.items()), (
+        f"{name} changes its signals"
+    )
     grown = replace(batch, policy_nll=batch.policy_nll.clone().requires_grad_())
     assert not (weighting.detach and _weigh(weighting, grown)[0].requires_grad), (
         f"{name} sends gradients though it detaches"
     )
-    broken = {
-        field: torch.where(batch.mask, vars(batch)[field], torch.nan) for field in ("policy_nll", "reference_nll")
-    }
-    assert torch.equal(_weigh(weighting, replace(batch, **broken))[0], weights), f"{name} reads uncounted tokens"
+    broken = batch.each(lambda value: value.where(batch.mask, torch.nan) if value.is_floating_point() else value)
+    assert torch.equal(_weigh(weighting, broken)[0], weights), f"{name} reads uncounted tokens"
     if not weighting.needs_reference:
         alone, _ = _weigh(weighting, replace(batch, reference_nll=None))
         assert torch.equal(alone, weights), f"{name} reads reference_nll, so needs_reference must be True"
     if weighting.scope == "row" and not is_random:
-        rows = [_weigh(weighting, _row(batch, row))[0] for row in range(len(weights))]
+        each_alone = [batch.each(_only(row)) for row in range(len(weights))]
+        rows = [_weigh(weighting, row)[0] for row in each_alone]
         assert torch.allclose(torch.cat(rows), weights, rtol=0, atol=_ROUNDING), (
             f"{name} weighs a row by other rows: its scope must be 'batch' or 'step'"
         )
@@ -116,8 +125,8 @@ def _check_weights(weighting: TokenWeighting, batch: TokenSignals) -> None:
     assert normalizer > 0 or not weights.any(), f"{name}.normalizer gives {normalizer.item()} for weights above 0"
 
 
-def _row(batch: TokenSignals, row: int) -> TokenSignals:
-    return TokenSignals(**{f.name: getattr(batch, f.name)[row : row + 1] for f in fields(batch)})
+def _only(row: int) -> Callable[[Tensor], Tensor]:
+    return lambda value: value[row : row + 1]
 
 
 def _check_selection(weighting: TokenWeighting, means: list[tuple[float, float]]) -> None:

@@ -20,13 +20,17 @@ from remit_lit.models.locations import resolve
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
+from remit_lit.weighting import DFT, ESLM, MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
 from tests.processes import ROOT, documented_commands
 
 QUICKSTART = "experiments/quickstart.yaml"
 # Laid over the quickstart; the others stand alone.
 LAB_OVERLAYS = [
-    f"experiments/lab/{name}.yaml" for name in ("bare", "curve", "measured", "more_tokens", "rho1_reference")
+    f"experiments/lab/{name}.yaml"
+    for name in (
+        *("bare", "choice_pool", "curve", "measured", "more_tokens", "planted", "reference_problems", "rho1_reference"),
+        *("wrong_0", "wrong_25", "wrong_75"),
+    )
 ]
 # Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
 OTHER_VERBS = [
@@ -64,6 +68,9 @@ STRATEGIES = {
     "remit": ReMiT,
     "rho1": Rho1,
     "miniplm": MiniPLM,
+    "dft": DFT,
+    "eslm": ESLM,
+    "distillation_reverse": NextTokenPrediction,
 }
 
 
@@ -147,7 +154,7 @@ def test_every_baseline_lies_over_every_experiment(
 ) -> None:
     name = Path(baseline).stem
     alone = instantiate(experiment)
-    needs_live = name == "distillation" and not isinstance(alone.module.reference, LiveReference)
+    needs_live = name.startswith("distillation") and not isinstance(alone.module.reference, LiveReference)
     needs_any = name in ("remit", "rho1", "miniplm") and alone.module.reference is None
     if needs_live or needs_any:
         with pytest.raises(SystemExit) as raised:
@@ -157,7 +164,7 @@ def test_every_baseline_lies_over_every_experiment(
         return
     built = instantiate(experiment, baseline)
     assert type(built.module.weighting) is STRATEGIES[name]
-    assert (built.module.distillation is not None) == (name == "distillation")
+    assert (built.module.distillation is not None) == name.startswith("distillation")
     assert built.module.horizon == alone.module.horizon
     assert built.optimizer().defaults == alone.optimizer().defaults
     assert built.data.batch_size == alone.data.batch_size

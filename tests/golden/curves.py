@@ -16,7 +16,7 @@ from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.optimization import Linear
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT, TokenWeighting
+from remit_lit.weighting import DFT, ESLM, MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT, TokenWeighting
 from tests.helpers import fit, make_rows, save_model
 
 DIRECTORY = Path(__file__).parent
@@ -29,6 +29,9 @@ STRATEGIES: dict[str, TokenWeighting] = {
     "shuffled": ShuffledReMiT(),
     "rho1": Rho1(),
     "rho1-step": Rho1(scope="step"),
+    "dft": DFT(),
+    "eslm": ESLM(),
+    "eslm-entropy": ESLM(risk="entropy", scope="row"),
     "miniplm": MiniPLM(),
     "distillation": NextTokenPrediction(),
 }

@@ -87,6 +87,48 @@ def test_value_and_gradient_equal_full_logits(student_vocab, teacher_vocab, temp
         torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
 
 
+def slow_reverse_kl(student: list[float], teacher: list[float]) -> float:
+    return math.fsum(s * math.log(s / t) for s, t in zip(student, teacher, strict=True))
+
+
+def slow_jensen_shannon(student: list[float], teacher: list[float]) -> float:
+    mixture = [(s + t) / 2 for s, t in zip(student, teacher, strict=True)]
+    return (slow_reverse_kl(student, mixture) + slow_reverse_kl(teacher, mixture)) / 2
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("chunk_tokens", [5, 1024])
+@pytest.mark.parametrize(
+    ("divergence", "slow"), [("reverse_kl", slow_reverse_kl), ("jensen_shannon", slow_jensen_shannon)]
+)
+def test_other_divergences_equal_sums_over_the_vocabulary(divergence, slow, temperature, chunk_tokens):
+    student, teacher = make(0, 11, 4, True), make(1, 16, 7, True)
+    weights = make_weights()
+    settings = Distillation(temperature=temperature, chunk_tokens=chunk_tokens, divergence=divergence)
+    found = divergence_sum(student, teacher, weights, settings)
+    shares = [(o.logits()[..., :11].detach() / temperature).softmax(-1) for o in (student, teacher)]
+    expected = math.fsum(
+        weights[tuple(place)].item() * slow(*(share[tuple(place)].tolist() for share in shares))
+        for place in weights.nonzero().tolist()
+    )
+    assert found.item() == pytest.approx(temperature**2 * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "jensen_shannon"])
+def test_of_other_divergences_a_teacher_that_agrees_leaves_nothing(divergence):
+    student, weights = make(0, 11, 4, False), make_weights()
+    teacher = Outputs(student.hidden.detach(), student.weight.detach(), None)
+    total = divergence_sum(student, teacher, weights, Distillation(divergence=divergence))
+    assert abs(total.item()) < 1e-5
+    (gradient,) = torch.autograd.grad(total, student.hidden)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-5)
+
+
+def test_an_unknown_divergence_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.distillation\.divergence: got 'kl'; give one of forward_kl"):
+        Distillation(divergence="kl")  # type: ignore[arg-type]
+
+
 def test_the_gradient_of_a_hot_distribution_is_as_large_as_that_of_matching_logits():
     """Hinton et al. 2015, section 2.1: for high temperatures it is (student - teacher) / vocab, for centred logits."""
     vocab = 8

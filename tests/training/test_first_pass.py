@@ -172,7 +172,7 @@ class TwoRanks(DDPStrategy):
 
     def __init__(self, everywhere: TokenSignals, mine: list[int], others: list[int]) -> None:
         super().__init__()
-        self.values, self.rows = list(vars(everywhere).values()), (others, mine)
+        self.values, self.rows = list(everywhere.tensors.values()), (others, mine)
 
     def all_gather(self, tensor: Any, group: Any = None, sync_grads: bool = False) -> Any:
         (value,) = (v for v in self.values if torch.equal(v[self.rows[1]].to(tensor.dtype), tensor))
@@ -183,6 +183,6 @@ def test_ranks_rank_their_tokens_as_one_in_the_order_of_the_data() -> None:
     step = slow.random_signals(3, rows=12, ties=True)
     # Three micro-batches of two rows on each of two ranks.
     others, mine = [0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]
-    signals = TokenSignals(**{name: value[mine] for name, value in vars(step).items()})
+    signals = step.each(lambda value: value[mine])
     found = global_weights(TwoRanks(step, mine, others), Rho1(0.3, "step"), signals, micro_batches=3)
     assert found.tolist() == [slow.rho1(step, keep=0.3)[row] for row in mine]

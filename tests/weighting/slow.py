@@ -37,7 +37,10 @@ def random_signals(
     segment_ids = opens.long().cumsum(1)
     mask[4] &= segment_ids[4] != 1
     neutral[5] |= segment_ids[5] == 0
-    return TokenSignals(policy_nll.to(dtype), mask, reference_nll.to(dtype), segment_ids, neutral)
+    entropy = (uniform() * 6).to(dtype)
+    return TokenSignals(
+        policy_nll.to(dtype), mask, reference_nll.to(dtype), segment_ids, neutral, policy_entropy=entropy
+    )
 
 
 def _ranked(signals: TokenSignals) -> list[list[bool]]:
@@ -109,6 +112,28 @@ def rho1(signals: TokenSignals, *, keep: float = 0.6, scope: str = "batch") -> R
         best = sorted(places, key=lambda place: (-excess[place[0]][place[1]], place))
         kept = max(1, math.floor(keep * len(places) + 0.5))
         weights.update({place: float(rank < kept) for rank, place in enumerate(best)})
+    return _settled(signals, weights)
+
+
+def dft(signals: TokenSignals) -> Rows:
+    nll = signals.policy_nll.tolist()
+    ranked = [(b, t) for b, row in enumerate(_ranked(signals)) for t, is_ranked in enumerate(row) if is_ranked]
+    return _settled(signals, {(b, t): math.exp(-nll[b][t]) for b, t in ranked})
+
+
+def eslm(signals: TokenSignals, *, alpha: float = 0.1, risk: str = "loss", scope: str = "batch") -> Rows:
+    scores = signals.policy_nll if risk == "loss" else signals.policy_entropy
+    assert scores is not None
+    by_row = [
+        [((b, t), scores[b][t].item()) for t, is_ranked in enumerate(row) if is_ranked]
+        for b, row in enumerate(_ranked(signals))
+    ]
+    weights = {}
+    for tokens in by_row if scope == "row" else [list(chain.from_iterable(by_row))]:
+        for place, score in tokens:
+            # The value at risk is the least score that a share alpha does not exceed; those at or above it stay.
+            not_exceeding = [x for _, x in tokens if sum(y <= x for _, y in tokens) >= alpha * len(tokens)]
+            weights[place] = float(score >= min(not_exceeding))
     return _settled(signals, weights)
 
 

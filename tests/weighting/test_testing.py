@@ -9,6 +9,8 @@ from torch import Tensor
 
 from remit_lit.errors import ConfigError
 from remit_lit.weighting import (
+    DFT,
+    ESLM,
     MiniPLM,
     NextTokenPrediction,
     ReMiT,
@@ -29,6 +31,9 @@ SHIPPED = [
     ReMiT(delta="reference"),
     ShuffledReMiT(),
     *(Rho1(scope=scope) for scope in ("row", "batch", "step")),
+    DFT(),
+    *(ESLM(0.5, scope=scope) for scope in ("row", "batch", "step")),
+    ESLM(risk="entropy"),
     HardTokens(),
 ]
 
