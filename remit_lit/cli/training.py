@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -37,6 +38,7 @@ from remit_lit.training.callbacks import mid_training
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.export_model import ExportModel
 from remit_lit.training.callbacks.preemption import Preemption
+from remit_lit.training.callbacks.progress_lines import ProgressLines
 from remit_lit.training.callbacks.run_record import RunRecord
 from remit_lit.training.callbacks.run_summary import RunSummary
 from remit_lit.training.callbacks.throughput import Throughput
@@ -56,6 +58,13 @@ _IGNORED_WARNINGS = (
     "It is recommended to use .*sync_dist=True",  # validation losses are reduced before they are logged
 )
 
+_IGNORED_LINES = (
+    "Tip: For seamless cloud",
+    "`weights_only` was not set",  # CheckpointFiles reads nothing that could run code, whatever Lightning asks for
+    "TPU available: False",
+    "GPU available: False",
+)
+
 
 def run_trainer(verb: str, arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
@@ -71,6 +80,8 @@ def run_estimate(verb: str, arguments: Sequence[str]) -> None:
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which DeepSpeed would find out with a warning
     for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{message}")
     for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
@@ -106,8 +117,7 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    # The second: CheckpointFiles reads nothing that could run code, whatever Lightning asks for.
-    return "Tip: For seamless cloud" not in message and "`weights_only` was not set" not in message
+    return not any(words in message for words in _IGNORED_LINES)
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
@@ -159,6 +169,7 @@ class _CLI(LightningCLI):
             help="with ckpt_path: fields, or whole sections, that may differ from the run's earlier config",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(ProgressLines, "progress_lines")
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(Watchdog, "watchdog")
         parser.link_arguments("run_dir", "trainer.default_root_dir")

@@ -23,6 +23,7 @@ _FREE = (
     "dry_run",
     "checkpoint",
     "throughput",
+    "progress_lines",
     "watchdog",
     "data.validation_batch_size",
     "trainer",
