@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
 from remit_lit.flywheel.numbers import Key, name_in, numbers_by_name
-from remit_lit.jobs.fields import fill
+from remit_lit.jobs.fields import Fields, fill
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings, staged_name
 
 _REFERENCE = "reference"
@@ -24,7 +24,7 @@ class Arm:
 
     title: str
     configs: list[str] = field(default_factory=list)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
 
 
@@ -74,9 +74,9 @@ class FlywheelSettings:
     vary: dict[str, list[Any]] = field(default_factory=dict)
     hashed: dict[str, list[Key]] = field(default_factory=dict)
     before: dict[str, Step] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
-    evaluate: dict[str, Any] | None = None
+    evaluate: Fields | None = None
     notes: list[str] = field(default_factory=list)
 
     def check(self) -> None:

@@ -11,6 +11,10 @@ from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
 from remit_lit.files import flatten
 
+Fields = dict[str, str | bool | int | float | list | dict | None]  # type: ignore[type-arg]
+"""Fields of a verb as a YAML file says them. With ``Any`` for its values, jsonargparse would make an object of each
+class_path there, which a job can neither compare nor write down."""
+
 
 def leaves(configs: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Values by dotted name; a later config's value replaces an earlier one's, and a field all of them.

@@ -81,7 +81,8 @@ def _arms(
 
 def false_findings(arms: Arms, studies: int, seed: int = 0) -> dict[str, Share]:
     """Share of A/A studies that find a difference at 5 %, by the test over runs and by that over blocks."""
-    rng, found = np.random.default_rng(seed), defaultdict(int)
+    rng = np.random.default_rng(seed)
+    found: dict[str, int] = defaultdict(int)
     for _ in range(studies):
         one, other = _two_arms(arms, rng)
         found["over runs"] += _is_found(difference_over_seeds(one, other))

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.fields import Fields
 from remit_lit.models.spec import ModelSpec
 from remit_lit.verbs import VERBS
 
@@ -29,7 +30,7 @@ class Step:
 
     verb: str
     configs: list[str] = field(default_factory=list)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
 
 
@@ -50,7 +51,7 @@ class Method:
 
     title: str
     configs: list[str] = field(default_factory=list)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     model: str | ModelSpec | None = None
     unavailable: str | None = None
@@ -189,13 +190,13 @@ class TableSettings:
     vary: dict[str, list[Any]] = field(default_factory=dict)
     block: str | None = None
     before: dict[str, Step] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     stages: dict[str, Step] = field(default_factory=dict)
-    evaluate: dict[str, Any] | None = None
+    evaluate: Fields | None = None
     in_training: bool = False
     share_process: bool = False
-    agreement: dict[str, Any] | None = None
+    agreement: Fields | None = None
     baseline: str | None = None
     primary: Primary | None = None
     published: Published | None = None

@@ -1,6 +1,7 @@
 """Every table and flywheel of the repository can be planned, and the paper's table shows what was published."""
 
 import csv
+import json
 import re
 
 import pytest
@@ -9,7 +10,11 @@ import yaml  # type: ignore[import-untyped]
 from remit_lit.cli.dispatch import main
 from tests.processes import ROOT, documented_commands
 
-TABLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml"))
+SWEEP = ("wrong_0", "wrong_25", "wrong_75")
+TABLES = sorted(
+    [str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml")]
+    + [f"experiments/tables/corruption/{name}.yaml" for name in SWEEP]
+)
 
 
 @pytest.mark.parametrize("config", TABLES)
@@ -44,6 +49,22 @@ def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, caps
     assert "extend each other in a circle" in capsys.readouterr().err
 
 
+def test_a_class_in_a_tables_fields_stays_what_the_file_says(tmp_path, monkeypatch, capsys, no_weights):
+    """A strategy named by its full path, whose model no plan may build."""
+    monkeypatch.chdir(ROOT)
+    weighting = "{class_path: remit_lit.weighting.ReMiT, init_args: {epsilon: 0.3}}"
+    (tmp_path / "c.yaml").write_text(
+        "extends: experiments/tables/epsilon.yaml\nseeds: [11]\nvary: {base_seed: [1], order: [1]}\n"
+        f"methods:\n  ntp: {{title: NTP, configs: [baselines/ntp.yaml]}}\n"
+        f"  e02: {{title: own, fields: {{model.weighting: {weighting}}}}}\n"
+    )
+    main(["table", f"--config={tmp_path}/c.yaml", f"--cells={tmp_path}/cells", f"--output={tmp_path}/o", "--run=false"])
+    own = next(
+        job for job in json.loads((tmp_path / "o" / "record.json").read_text())["jobs"] if job["name"] == "e02-11"
+    )
+    assert own["recipe"]["fields"]["model.weighting"] == yaml.safe_load(weighting)
+
+
 def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
     arguments = ["flywheel", "--config=experiments/lab/flywheel.yaml", f"--cells={tmp_path}", "--dry_run=true"]
@@ -59,6 +80,8 @@ def test_the_flywheel_can_be_planned(tmp_path, monkeypatch, capsys, no_weights):
 def test_every_table_that_tests_something_says_beforehand_what_it_is_made_for():
     for config in TABLES:
         table = yaml.safe_load((ROOT / config).read_text())
+        if "corruption" in config:
+            table = {**yaml.safe_load((ROOT / table["extends"]).read_text()), **table}
         compares = table.get("baseline") and "dynamics" not in config  # distances, which are neither better nor worse
         assert ("primary" in table) == bool(compares), config
         if compares:
