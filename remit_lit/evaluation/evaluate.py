@@ -23,7 +23,7 @@ _PACKAGES = ("lm_eval", "torch", "transformers", "tokenizers", "datasets", "math
 
 def evaluate(
     model: ModelSpec,
-    tasks: list[str],
+    tasks: list[str] | str,
     output: str,
     limit: int | None = None,
     batch_size: int = 8,
@@ -39,9 +39,10 @@ def evaluate(
     Args:
         model: the model to evaluate; its path is a hub id, a local directory, a run folder, or a checkpoint of a run.
             Of a hub id, revision says which; the default branch of a base may be the model after mid-training.
-        tasks: the tasks or groups to run, e.g. [remit_offline_likelihood]; remit_offline needs no hub, remit_paper is
-            the paper's ten benchmarks and remit_paper_zero_shot the same without examples, lab is the lab's own test,
-            and all tasks of lm-evaluation-harness work too. A .jsonl file of documents is measured in bits per byte.
+        tasks: the tasks or groups to run, a list or names with commas, e.g. lab,gsm8k; remit_offline needs no hub,
+            remit_paper is the paper's ten benchmarks and remit_paper_zero_shot the same without examples, lab is the
+            lab's own test, and all tasks of lm-evaluation-harness work too. A .jsonl file of documents is measured in
+            bits per byte.
         output: the JSON file to write.
         limit: how many items to take from the start of each task, and of each part of a pooled one; null takes all.
         batch_size: how many sequences are processed at a time; lower it when memory runs out.
@@ -60,13 +61,14 @@ def evaluate(
         ConfigError: a task is unknown, the file exists, there is no model, or a number is below 1.
         DataError: a checkpoint, or a file of documents, is damaged.
     """
-    arguments = {name: value for name, value in locals().items() if name != "model"}
+    names = tasks.split(",") if isinstance(tasks, str) else tasks
+    arguments = {name: value for name, value in locals().items() if name not in ("model", "names")} | {"tasks": names}
     path = Path(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")
     with as_model(model) as spec:
         tokenizer = spec.load_tokenizer()
-        check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
+        check_tasks(names, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
         subject = LiveReference(spec)
         subject.field = "model"
         subject.load(spec, Fabric(accelerator=accelerator, devices=1).device)
@@ -74,7 +76,7 @@ def evaluate(
         results = run_tasks(
             subject.model,
             tokenizer,
-            tasks,
+            names,
             limit=limit,
             batch_size=batch_size,
             max_length=max_length,

@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
 def test_the_verb_in_a_process(tmp_path: Path) -> None:
     output = tmp_path / "out" / "base.json"
     command = [sys.executable, "-m", "remit_lit", "evaluate", "--model.path=lab/base", "--limit=30"]
-    command += ["--tasks=[lab,offline_humaneval]", f"--output={output}", "--accelerator=cpu", f"--cache={tmp_path}"]
+    command += ["--tasks=lab,offline_humaneval", f"--output={output}", "--accelerator=cpu", f"--cache={tmp_path}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -168,11 +168,12 @@ def test_the_verb_in_a_process(tmp_path: Path) -> None:
     assert done.stdout.endswith(f"evaluate: {output}\n")
 
 
+@pytest.mark.parametrize("tasks", ["[offline_gsm9k]", "offline_gsm9k", "lab,offline_gsm9k"])
 def test_the_command_line_refuses_an_unknown_task(
-    few_tasks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tasks: str, few_tasks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["evaluate", "--model.path=lab/base", "--tasks=[offline_gsm9k]", f"--output={tmp_path}/a.json"])
+        main(["evaluate", "--model.path=lab/base", f"--tasks={tasks}", f"--output={tmp_path}/a.json"])
     assert stop.value.code == 2
     assert "did you mean offline_gsm8k" in capsys.readouterr().err
 
