@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from remit_lit.errors import ConfigError
+from remit_lit.files import near_path
 
 _PACKAGE = Path(__file__).parent
 _FOLDERS = ("experiments", "baselines")
@@ -48,8 +49,9 @@ def find_config(field: str, name: str) -> str:
     shipped = config_names()
     # A bare name is most often mistyped within its last part.
     by_ending = {ending: given for given in shipped for ending in (given, Path(given).stem, given.split("/", 1)[1])}
-    near = difflib.get_close_matches(name.removesuffix(".yaml"), by_ending, n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(dict.fromkeys(by_ending[ending] for ending in near))}? " if near else ""
+    near = difflib.get_close_matches(name.removesuffix(".yaml"), by_ending, n=3)
+    shipped_near = f"did you mean {', '.join(dict.fromkeys(by_ending[ending] for ending in near))}? " if near else ""
+    hint = near_path(name) or shipped_near
     raise ConfigError(
         f"{field}: no file {name!r} from {Path.cwd()}, nor among the package's configs; {hint}"
         "`python -m remit_lit configs` lists those"

@@ -1,6 +1,8 @@
 """Errors that a user can mend: each names the field, what it got, and what would be right."""
 
+import difflib
 import math
+from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
@@ -19,6 +21,20 @@ class Preempted(Exception):  # noqa: N818
     """The scheduler ends the job: a checkpoint was written, and the command line exits with 75 ("try again")."""
 
     exit_code = 75
+
+
+def did_you_mean(given: str, known: Iterable[str], at_most: int = 1) -> str:
+    """The names that come nearest to ``given``, as a question with a space after it; empty where none comes near."""
+    near = difflib.get_close_matches(given, list(dict.fromkeys(known)), n=at_most)
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def not_among(given: str | None, choices: Iterable[str]) -> str:
+    """What was got and what would be right, where a name is none of the choices."""
+    known = list(choices)
+    return (
+        f"got {given!r}; {did_you_mean(str(given), known)}give one of {', '.join(known) or 'none, for there is none'}"
+    )
 
 
 def require_at_least(field: str, value: float | None, least: float, *, or_null: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Files and directories that are there as a whole or not at all, and folders that are built once."""
 
+import difflib
 import errno
 import fcntl
 import glob
@@ -16,6 +17,30 @@ from typing import Any
 from remit_lit.errors import ConfigError, DataError
 
 RECIPE_FILE = "recipe.json"
+_SUFFIXES = (".bin", ".ckpt", ".csv", ".gguf", ".json", ".jsonl", ".parquet", ".pt", ".safetensors", ".txt", ".yaml")
+
+
+def is_meant_as_path(text: str) -> bool:
+    """Whether a text that may name a place on a hub (``owner/name``) names one on this machine instead."""
+    return (
+        text.startswith((".", "/", "~"))
+        or text.count("/") > 1
+        or text.endswith(_SUFFIXES)
+        or ("/" in text and Path(text).parent.is_dir())
+    )
+
+
+def near_path(text: str) -> str:
+    """For the message on a path where nothing is: the one beside it that comes nearest, as a question, or nothing."""
+    if text.startswith("~"):
+        return f"did you mean {Path(text).expanduser()}? "
+    path = Path(text)
+    missing = next((each for each in (path, *path.parents) if each.parent.is_dir()), path)
+    if missing.exists():
+        return ""
+    beside = [other.name for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    near = difflib.get_close_matches(missing.name, beside, n=1)
+    return f"did you mean {missing.parent / near[0]}? " if near else ""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -146,7 +171,8 @@ def matching_files(files: str | list[str]) -> list[str]:
         if not matches and Path(entry).is_dir():
             raise ConfigError(f"files: {entry} is a directory; give {Path(entry, '*')}, a pattern of its files")
         if not matches:
-            raise ConfigError(f"files: nothing matches {entry!r} in {Path.cwd()}; give paths or glob patterns")
+            near = "" if glob.has_magic(entry) else near_path(entry)
+            raise ConfigError(f"files: nothing matches {entry!r} in {Path.cwd()}; {near}give paths or glob patterns")
         # Through links, such as a loop of directories, one entry finds a file again: it is one, by its shortest path.
         each: dict[Path, str] = {}
         for path in sorted(matches, key=lambda path: (len(path), path)):

@@ -1,22 +1,16 @@
 """The tasks of a list of names, resolved before a model or any data is loaded."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import datasets.config
-import huggingface_hub.constants
-from huggingface_hub import get_session, is_offline_mode
 from lm_eval.api.task import Task
 from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, did_you_mean
 
 TASKS = Path(__file__).parent / "tasks"
 LAB = "lab"
@@ -117,9 +111,8 @@ class Catalogue:
     def _entry(self, name: str) -> Any:
         entry = self._ours.task_index.get(name) or self._all.task_index.get(name)
         if entry is None:
-            near = difflib.get_close_matches(name, [LAB, *self._all.all_tasks], n=5, cutoff=0.6)
-            hint = f"did you mean {', '.join(near)}?" if near else "`lm_eval ls tasks` lists those of the harness"
-            raise ConfigError(f"tasks: no task {name!r}; {hint}")
+            near = did_you_mean(name, [LAB, *self._all.all_tasks], at_most=5)
+            raise ConfigError(f"tasks: no task {name!r}; {near}`lm_eval ls tasks` lists those of the harness")
         return entry
 
     def _units(self, name: str, cfg: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Iterator[Unit]:
@@ -165,31 +158,3 @@ def is_own_text(task: str) -> bool:
 def catalogue(offline_folder: Path) -> Catalogue:
     """The catalogue of a process: what it has read is kept."""
     return Catalogue(offline_folder)
-
-
-_HUB_SECONDS = 3.0
-
-
-@contextmanager
-def short_waits() -> Iterator[None]:
-    """Within, a hub that does not answer in three seconds counts as absent; only cached data can be read then.
-
-    Without this, libraries try for half a minute for each data set.
-    """
-    if is_offline_mode() or _answers():
-        yield
-        return
-    # Each library has a flag of its own.
-    with (
-        patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
-        patch.object(datasets.config, "HF_HUB_OFFLINE", True),
-    ):
-        yield
-
-
-def _answers() -> bool:
-    try:
-        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
-    except Exception:  # each version of the library has errors of its own for a host that is not there
-        return False
-    return True

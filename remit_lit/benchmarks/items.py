@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from remit_lit.benchmarks.hub import short_waits
 from remit_lit.errors import ConfigError
 from remit_lit.lab.task import DEV_PROBLEMS, TEST_PROBLEMS, correct_completion, sample_problems
 
@@ -31,7 +32,7 @@ def _lab_texts() -> Iterator[str]:
 
 def _harness_items(name: str) -> Iterator[tuple[str, str]]:
     try:
-        from remit_lit.benchmarks.catalogue import catalogue, short_waits
+        from remit_lit.benchmarks.catalogue import catalogue
         from remit_lit.benchmarks.offline import CACHE, offline_folder
     except ImportError as error:
         raise ConfigError(

@@ -10,8 +10,8 @@ import string
 from collections.abc import Sequence
 
 import numpy as np
-from math_verify import parse, verify
 
+from remit_lit.benchmarks.mathematics import is_right
 from remit_lit.benchmarks.records import Record
 from remit_lit.sandbox.programs import run_code
 
@@ -51,8 +51,8 @@ def last_number(record: Record, results: Sequence[str]) -> dict[str, float]:
 
 
 def math_answer(record: Record, results: Sequence[str]) -> dict[str, float]:
-    """MATH: whether the answer equals that of the solution, as math-verify judges it."""
-    return {"accuracy": float(verify(parse(record["solution"]), parse(results[0])))}
+    """MATH: whether the answer equals that of the solution, see :func:`remit_lit.benchmarks.mathematics.is_right`."""
+    return {"accuracy": float(is_right(record["solution"], results[0]) or False)}
 
 
 def any_alias(record: Record, results: Sequence[str]) -> dict[str, float]:

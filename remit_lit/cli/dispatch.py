@@ -1,7 +1,6 @@
 """``remit_lit VERB --config A.yaml --config B.yaml --field=value``, which is ``python -m remit_lit VERB ...``."""
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
@@ -9,10 +8,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from remit_lit import __version__
+from remit_lit.cli.construction import DEBUG
+from remit_lit.cli.given import read_file
 from remit_lit.cli.messages import explain
-from remit_lit.cli.parser import parse, verb_parser
+from remit_lit.cli.parser import config_files, parse, verb_parser
 from remit_lit.configs import find_config
-from remit_lit.errors import ConfigError, Preempted
+from remit_lit.errors import ConfigError, Preempted, did_you_mean
 from remit_lit.runs.warning_signals import WARNINGS
 from remit_lit.verbs import VERBS
 
@@ -28,9 +29,7 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     verb = arguments[0]
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        _fail(f"there is no verb {verb!r}; {hint}the verbs are {', '.join(VERBS)}")
+        _fail(f"there is no verb {verb!r}; {did_you_mean(verb, VERBS)}the verbs are {', '.join(VERBS)}")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         # In a log file, a bar is a line for each of its steps.
@@ -38,6 +37,8 @@ def main(args: Sequence[str] | None = None) -> None:
     rest = arguments[1:]
     try:
         rest = _with_found_configs([_with_comments(argument) for argument in rest])
+        for path in config_files(rest):
+            read_file(path)
         # Before the verb's imports, which are slow; other verbs end as the signal's default is.
         with WARNINGS.heard() if verb == "fit" else contextlib.nullcontext():
             _run(verb, rest)
@@ -49,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
         raise
     except Exception as error:
         message = explain(error, VERBS[verb].extra, rest)
-        if message is None:
+        if message is None or os.environ.get(DEBUG):
             raise
         _fail(message)
 

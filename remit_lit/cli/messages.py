@@ -4,15 +4,14 @@ import errno
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from yaml import YAMLError
 
-from remit_lit.cli.parser import NOISE, config_files
+from remit_lit.cli.given import located, read_sources
+from remit_lit.cli.parser import NOISE, causes
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
@@ -29,13 +28,13 @@ def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str |
         extra: optional dependencies of the verb.
         arguments: of the command line.
     """
-    for cause in _chain(error):
+    for cause in causes(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
             providing = extra_with(cause.name.split(".")[0], extra)
             if providing is not None:
                 return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
         if isinstance(cause, _USER_ERRORS):
-            return f"{_without_traceback(cause)}{_unreadable(arguments)}"
+            return located(_without_traceback(cause), read_sources(arguments))
         if str(cause).startswith("Does not validate against any of the Union subtypes"):
             return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
         refusal = _refused_by_disk(cause)
@@ -78,21 +77,3 @@ def _without_traceback(error: BaseException) -> str:
     """The message alone: torch hands on a loader process's error with the traceback of that process in front."""
     text = str(error)
     return text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip() if text.startswith("Caught ") else text
-
-
-def _unreadable(arguments: Sequence[str]) -> str:
-    """Names the config file that is no YAML, which jsonargparse's message does not."""
-    for path in config_files(arguments):
-        try:
-            OmegaConf.load(path)
-        except YAMLError as error:
-            return f"\n{path} is not valid YAML ({type(error).__name__})"
-        except (OSError, OmegaConfBaseException):
-            continue
-    return ""
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

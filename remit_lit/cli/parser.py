@@ -1,20 +1,33 @@
 """The parser of every verb: its messages, its config files, and its settings."""
 
+import argparse
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
+from remit_lit.cli.class_paths import OWN_PACKAGES, is_dotted
+from remit_lit.cli.construction import explained, watched
+from remit_lit.cli.given import Source, merged, read_sources
+from remit_lit.cli.mistakes import Mistake, find_mistakes
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.fields import strings
 from remit_lit.verbs import VERBS
 
 # What jsonargparse says of every type that a value was tried as.
 NOISE = re.compile(
     r"\s*(Does not valid|Subtypes:|Errors:$|- Expected a <class '(None|str)|Given value( type|: [{N])|All fields are )"
 )
-
+# What it says of the command line's form, in our words.
+_REWORDED = (
+    (r"unrecognized arguments: (--([^\s=]+).*)", r"\2: there is no such field; got \1"),
+    (r"unrecognized arguments: ((\S+).*)", r"config: got \1 without a field's name; did you mean --config=\2?"),
+    (r"argument --?(\S+): expected (one argument|at least one argument)", r"\1: got no value; give --\1=VALUE"),
+    (r"argument (\S+) --> (\S+): .*", r"\2: follows from \1; set that instead"),
+    (r"the following arguments are required: ([^\s,]+)(.*)", r"\1\2: missing; give --\1=VALUE, or set it in a config"),
+)
 
 Settings = TypeVar("Settings")
 
@@ -25,12 +38,93 @@ class Parser(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The fields of a command line.
+
+        Raises:
+            ConfigError: naming the field at fault, what it got, what would be right, and where it is set.
+        """
+        if args is None or self._is_inner:
+            return super().parse_args(args, *rest, **kwargs)
+        sources = read_sources(args)
+        self._refuse_classes(sources)
+        try:
+            return super().parse_args(args, *rest, **kwargs)
+        except ConfigError as error:
+            mistake = next(self._mistakes(sources), None)
+            if mistake is None:
+                raise
+            raise ConfigError(self._said(mistake)) from error
+
+    def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The objects that a config describes.
+
+        Raises:
+            ConfigError: a class refuses its arguments; names its field.
+        """
+        try:
+            return super().instantiate(namespace, *args, **kwargs)
+        except Exception as error:
+            if self._is_inner:
+                raise
+            found = (explained(cause, namespace.as_dict()) for cause in causes(error))
+            explanation = next((each for each in found if each is not None), None)
+            if explanation is None:
+                raise
+            raise explanation from error
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        for pattern, words in _REWORDED:
+            if found := re.fullmatch(pattern, message):
+                raise ConfigError(found.expand(words).replace(f"{_verb_of(self._with_fields)}.", ""))
         lines = [line for line in message.splitlines() if not NOISE.match(line)]
-        verb = self.prog.split()[-1] if self.prog.split()[-1] in VERBS else "VERB"
         key = re.match(r'Parser key "([\w.]+)"', message)
-        field = f"--{key[1]}.help=CLASS" if key and "is not accepted" in message else "--help"
-        raise ConfigError("\n".join([*lines, f"`python -m remit_lit {verb} {field}` explains every field"]))
+        field = f"{key[1]}.help=CLASS" if key and "is not accepted" in message else "help"
+        raise ConfigError("\n".join([*lines, self._hint(field)]))
+
+    @property
+    def _is_inner(self) -> bool:
+        """Whether it is jsonargparse's, for the arguments of a class."""
+        return getattr(self, "_inner_parser", False)
+
+    def _hint(self, field: str) -> str:
+        return f"`python -m remit_lit {_verb_of(self._with_fields)} --{field}` explains every field"
+
+    @property
+    def _with_fields(self) -> argparse.ArgumentParser:
+        """The parser that has the verb's fields: this one, or that of its only subcommand."""
+        chosen = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return next(iter(chosen[0].choices.values())) if chosen else self
+
+    def _mistakes(self, sources: Sequence[Source]) -> Iterator[Mistake]:
+        parser = self._with_fields
+        return find_mistakes(parser, merged(sources), _verb_of(parser))
+
+    def _said(self, mistake: Mistake) -> str:
+        return f"{mistake.path}: {mistake.message}\n{self._hint(mistake.help)}"
+
+    def _refuse_classes(self, sources: Sequence[Source]) -> None:
+        """Refuse class paths of other packages that cannot be right, before jsonargparse imports them."""
+        for end, source in enumerate(sources, start=1):
+            if any(is_dotted(text) and text.split(".")[0] not in OWN_PACKAGES for text in strings(source.values)):
+                for mistake in self._mistakes(sources[:end]):
+                    if mistake.is_class:
+                        raise ConfigError(self._said(mistake))
+
+    def _get_parser_instantiators(self) -> dict[Any, Any]:
+        return watched(super()._get_parser_instantiators())
+
+
+def _verb_of(parser: argparse.ArgumentParser) -> str:
+    name = parser.prog.split()[-1]
+    return name if name in VERBS else "VERB"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def refuse_unresolved(config: Namespace) -> None:

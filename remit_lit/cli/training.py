@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import time
 import warnings
@@ -220,6 +221,10 @@ class _CLI(LightningCLI):
             raise ConfigError(
                 f"trainer: got accelerator={given.accelerator}, devices={given.devices}; this machine cannot ({error})"
             ) from error
+        except (ValueError, TypeError) as error:
+            named = re.search(r"`(\w+)[=`]", str(error))
+            field = f"trainer.{named[1]}" if named and named[1] in given else "trainer"
+            raise ConfigError(f"{field}: Lightning refuses this value ({error})") from error
         cores = len(os.sched_getaffinity(0))
         if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
             rank_zero_warn(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, did_you_mean
 from remit_lit.files import full_disk_named, write_whole
 from remit_lit.runs.lock import held
 
@@ -151,8 +151,9 @@ def read_facts(directory: Path) -> ColumnFacts:
     except FileNotFoundError:
         names = sorted(path.parent.name for path in directory.parent.glob(f"*/{_NAME}"))
         existing = f"these rows have {names}" if names else "these rows have none"
+        near = did_you_mean(directory.name, names)
         raise ConfigError(
-            f"column: no score column {directory.name!r} ({existing}); write it with `python -m remit_lit score`"
+            f"column: no score column {directory.name!r} ({existing}); {near}write it with `python -m remit_lit score`"
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise DataError(f"column: {directory / _NAME} is damaged ({error}); remove the column") from error

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import get_args
 
 from remit_lit.data.sources import Source
-from remit_lit.errors import ConfigError, require_at_least
+from remit_lit.errors import ConfigError, not_among, require_at_least
 from remit_lit.lab.documents import Kind, lab_documents
 from remit_lit.lab.task import Split, check_split
 
@@ -36,7 +36,7 @@ class LabDocuments(Source):
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ConfigError(f"kind: got {self.kind!r}; give one of {', '.join(get_args(Kind))}")
+            raise ConfigError(f"kind: {not_among(self.kind, get_args(Kind))}")
         require_at_least("documents", self.documents, 1)
         check_split(self.split)
 

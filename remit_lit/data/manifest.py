@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from remit_lit import __version__
 from remit_lit.data.sources import Source
 from remit_lit.errors import ConfigError
+from remit_lit.files import near_path
 from remit_lit.models.tokenization import tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -158,7 +159,9 @@ def read_manifest(directory: str | Path) -> Manifest:
             content["decontamination"] = DecontaminationFacts(**facts)
         return Manifest(**content)
     except FileNotFoundError:
-        raise ConfigError(f"rows: {directory} holds no rows; make them with `python -m remit_lit prepare`") from None
+        raise ConfigError(
+            f"rows: {directory} holds no rows; {near_path(str(directory))}make them with `python -m remit_lit prepare`"
+        ) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
 

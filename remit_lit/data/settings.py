@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from remit_lit.data.decontamination import SHORTEST, check_entry
 from remit_lit.data.sources import Source
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, did_you_mean, require_range
 
 
 @dataclass
@@ -45,11 +45,12 @@ class PrepareSettings:
 
     def check_sources(self) -> None:
         """Raise ConfigError where a source or ``decontaminate`` names files that are not there."""
-        for name, source in (*self.sources.items(), *(self.validation or {}).items()):
-            try:
-                source.check()
-            except ConfigError as error:
-                raise ConfigError(f"source {name!r}: {error}") from error
+        for field, sources in (("sources", self.sources), ("validation", self.validation or {})):
+            for name, source in sources.items():
+                try:
+                    source.check()
+                except ConfigError as error:
+                    raise ConfigError(f"{field}.{name}.init_args.{error}") from error
         for entry in self.decontaminate or ():
             check_entry(entry)
 
@@ -75,7 +76,11 @@ class PrepareSettings:
             raise ConfigError(f"decontaminate_ngram: got {self.decontaminate_ngram}; give at least {SHORTEST} words")
         if self.mix is not None:
             if set(self.mix) != set(self.sources):
-                raise ConfigError(f"mix: names {sorted(self.mix)}, but sources are {sorted(self.sources)}")
+                odd = sorted(set(self.mix) - set(self.sources))
+                near = did_you_mean(odd[0], self.sources) if odd else ""
+                raise ConfigError(
+                    f"mix: names {sorted(self.mix)}, but sources are {sorted(self.sources)}; {near}give all"
+                )
             for name, share in self.mix.items():
                 require_range(f"mix.{name}", share, 0.0, 1.0)
             if abs(sum(self.mix.values()) - 1) > 1e-6:

@@ -4,13 +4,15 @@ import gzip
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from remit_lit.benchmarks.hub import hub_note, short_waits
 from remit_lit.data.lines import count_lines, lines_of, split_line
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import matching_files
+from remit_lit.files import is_meant_as_path, matching_files, near_path
 
 OnMalformed = Literal["raise", "skip"]
 # Plain JSON lines are cut into pieces of this many bytes, so that one large file keeps several workers busy.
@@ -232,6 +234,11 @@ class HuggingFaceDataset(Source):
     revision: str | None = None
     field: str = "text"
 
+    def check(self) -> None:
+        """Raise ConfigError for a path where nothing is."""
+        if is_meant_as_path(self.path) and not Path(self.path).exists():
+            raise ConfigError(f"path: there is no {self.path!r}; {near_path(self.path)}give a directory or a hub id")
+
     def shards(self) -> list[str]:
         return [str(piece) for piece in range(min(_DATASET_PIECES, len(self._load())))]
 
@@ -257,11 +264,14 @@ class HuggingFaceDataset(Source):
             if Path(self.path, "dataset_info.json").exists() or Path(self.path, "dataset_dict.json").exists():
                 dataset = self._saved(datasets.load_from_disk(self.path))
             else:
-                dataset = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
+                with nullcontext() if Path(self.path).exists() else short_waits():
+                    dataset = datasets.load_dataset(self.path, self.name, split=self.split, revision=self.revision)
         except IndexError:  # what `datasets` says of a saved dataset without any row
             raise DataError(f"{self.path}: an empty dataset") from None
         except (OSError, ValueError, KeyError, ConnectionError) as error:
-            raise ConfigError(f"path: cannot read split {self.split!r} of dataset {self.path!r} ({error})") from error
+            raise ConfigError(
+                f"path: cannot read split {self.split!r} of dataset {self.path!r}{hub_note()} ({error})"
+            ) from error
         if self.field not in dataset.column_names:
             raise ConfigError(f"field: {self.path!r} has no column {self.field!r}; it has {dataset.column_names[:8]}")
         return dataset

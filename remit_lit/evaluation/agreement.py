@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows, open_rows
-from remit_lit.errors import ConfigError, NonFiniteError, require_at_least
+from remit_lit.errors import ConfigError, NonFiniteError, not_among, require_at_least
 from remit_lit.evaluation.log_ratios import LogRatios
 from remit_lit.evaluation.results import Evaluation, Histogram, Metric, TaskResult
 from remit_lit.losses import IGNORE_INDEX
@@ -93,7 +93,7 @@ def agreement(
     for field, value in (("limit", limit), ("batch_size", batch_size)):
         require_at_least(field, value, 1)
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+        raise ConfigError(f"split: {not_among(split, SPLITS)}")
     path = Path(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")

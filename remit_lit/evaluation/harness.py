@@ -16,8 +16,9 @@ from lm_eval.api.task import Task
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.benchmarks.catalogue import LAB, Catalogue, Unit, catalogue, is_own_text, short_waits
+from remit_lit.benchmarks.catalogue import LAB, Catalogue, Unit, catalogue, is_own_text
 from remit_lit.benchmarks.fetch import BENCHMARKS, FetchError
+from remit_lit.benchmarks.hub import short_waits
 from remit_lit.benchmarks.offline import CACHE, offline_folder
 from remit_lit.errors import require_at_least
 from remit_lit.evaluation.isolation import isolated, seeded

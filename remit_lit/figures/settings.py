@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, not_among
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings
 
 Over = Literal["tokens", "hours", "step", "stage", "log_ratio"]
@@ -173,9 +173,9 @@ class FigureSettings:
         for field_ in ("higher", "lower"):
             if getattr(claim, field_) not in self.series:
                 got = getattr(claim, field_)
-                raise ConfigError(f"{place}.{field_}: got {got!r}; give one of figure.series: {', '.join(self.series)}")
+                raise ConfigError(f"{place}.{field_}: {not_among(got, self.series)} (figure.series)")
         if self.panel_of(claim) not in self.panels:
-            raise ConfigError(f"{place}.panel: got {claim.panel!r}; give one of {', '.join(self.panels)}")
+            raise ConfigError(f"{place}.panel: {not_among(claim.panel, self.panels)}")
         panel = self.panels[self.panel_of(claim)]
         if claim.by == "reaching" and (panel.over not in IN_TRAINING or table.baseline is None):
             raise ConfigError(f"{place}.by: got reaching; it needs a panel over tokens or hours, and a baseline")

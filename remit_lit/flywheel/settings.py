@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, not_among
 from remit_lit.flywheel.numbers import Key, name_in, numbers_by_name
 from remit_lit.jobs.fields import Fields, fill
 from remit_lit.tables.settings import Method, RowSettings, Step, TableSettings, staged_name
@@ -89,7 +89,7 @@ class FlywheelSettings:
             raise ConfigError("stages: got none; give the stages that make a base model an RL-tuned one")
         for name in ("first", "judged", "control"):
             if getattr(self, name) not in self.arms:
-                raise ConfigError(f"{name}: got {getattr(self, name)!r}; give one of {', '.join(self.arms)}")
+                raise ConfigError(f"{name}: {not_among(getattr(self, name), self.arms)}")
         if self.control == self.judged:
             raise ConfigError(f"control: got {self.control!r}, which is judged; give another arm")
         if self.judge not in self.rows or self.rows[self.judge].progress is None:

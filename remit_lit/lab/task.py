@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Literal, get_args
 
-from remit_lit.errors import ConfigError, DataError, require_at_least
+from remit_lit.errors import ConfigError, DataError, not_among, require_at_least
 
 Split = Literal["train", "dev", "test"]
 
@@ -108,7 +108,7 @@ def split_of(text: str) -> Split:
 def check_split(split: str) -> None:
     """Raise ConfigError unless ``split`` is train, dev or test."""
     if split not in get_args(Split):
-        raise ConfigError(f"split: got {split!r}; give one of {', '.join(get_args(Split))}")
+        raise ConfigError(f"split: {not_among(split, get_args(Split))}")
 
 
 def sample_problem(rng: random.Random, split: Split) -> Problem:

@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from remit_lit.benchmarks.hub import hub_note
 from remit_lit.errors import ConfigError
 from remit_lit.models.fingerprint import files_fingerprint
-from remit_lit.models.locations import check_model_path, resolve
+from remit_lit.models.locations import check_location, check_model_path, reading, resolve
 from remit_lit.models.loss_head import attach_loss_head, make_loss_head
 from remit_lit.models.tokenization import load_tokenizer
 
@@ -57,6 +58,8 @@ class ModelSpec:
                 raise ConfigError(f"{field}.tokenizer: a fresh model has none; give a hub id or directory")
         elif self.path is not None:
             check_model_path(field, self.path)
+        if self.tokenizer is not None:
+            check_location(f"{field}.tokenizer", self.tokenizer)
 
     def fingerprint(self) -> str | None:
         """What identifies the model: the hash of a local directory's files, else the commit on the hub.
@@ -83,12 +86,16 @@ class ModelSpec:
         try:
             if self.config is not None:
                 return AutoConfig.for_model(**self.config)
-            return AutoConfig.from_pretrained(
-                resolve(self.path or ""), revision=self.revision, trust_remote_code=self.trust_remote_code
-            )
+            path = self.path or ""
+            with reading(path):
+                return AutoConfig.from_pretrained(
+                    resolve(path), revision=self.revision, trust_remote_code=self.trust_remote_code
+                )
         except (OSError, ValueError) as error:
             what = self.path or "config"
-            raise ConfigError(f"{field}: {what} is not a model that transformers can load ({error})") from error
+            raise ConfigError(
+                f"{field}: {what} is not a model that transformers can load{hub_note()} ({error})"
+            ) from error
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, see :func:`remit_lit.models.tokenization.load_tokenizer`."""
@@ -111,11 +118,13 @@ class ModelSpec:
                 # transformers would fill what is missing with random values, and hides which shapes differ.
                 options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
                 options |= {"revision": self.revision, "dtype": dtype}
-                loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(self.path or ""), **options)
+                path = self.path or ""
+                with reading(path):
+                    loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(path), **options)
                 model = loaded[0]
                 wrong = sorted(map(str, (*loaded[1]["missing_keys"], *loaded[1]["mismatched_keys"])))
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UnpicklingError) as error:
-            raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded ({error})") from error
+            raise ConfigError(f"{field}: {self.path or 'config'} cannot be loaded{hub_note()} ({error})") from error
         if wrong:
             raise ConfigError(
                 f"{field}: {self.path} lacks weights or has weights of other shapes: {wrong[:4]}; give a complete model"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from remit_lit.benchmarks.hub import hub_note
 from remit_lit.errors import ConfigError
-from remit_lit.models.locations import resolve
+from remit_lit.models.locations import check_location, reading, resolve
 
 
 def load_tokenizer(
@@ -18,10 +19,14 @@ def load_tokenizer(
     Raises:
         ConfigError: there is none at ``path``, or it has no EOS token to separate documents.
     """
+    check_location("tokenizer", path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(path), revision=revision, trust_remote_code=trust_remote_code)
+        with reading(path):
+            tokenizer = AutoTokenizer.from_pretrained(
+                resolve(path), revision=revision, trust_remote_code=trust_remote_code
+            )
     except (OSError, ValueError, KeyError) as error:
-        where = f"directory {path!r} has none" if Path(path).is_dir() else f"no tokenizer at {path!r}"
+        where = f"directory {path!r} has none" if Path(path).is_dir() else f"no tokenizer at {path!r}{hub_note()}"
         raise ConfigError(f"tokenizer: {where}; give a hub id or a directory with tokenizer files ({error})") from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"tokenizer: {path!r} defines no EOS token, and documents are separated by EOS")

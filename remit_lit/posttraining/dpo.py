@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from remit_lit.errors import ConfigError, DataError, require_at_least, require_range
+from remit_lit.errors import ConfigError, DataError, not_among, require_at_least, require_range
 from remit_lit.posttraining.example_format import (
     OnTooLong,
     chat_ids,
@@ -127,7 +127,7 @@ class DPO(Stage):
     def __post_init__(self) -> None:
         require_range("stage.beta", self.beta, 0.0, float("inf"))
         if self.loss not in get_args(Loss):
-            raise ConfigError(f"stage.loss: got {self.loss!r}; give one of {', '.join(get_args(Loss))}")
+            raise ConfigError(f"stage.loss: {not_among(self.loss, get_args(Loss))}")
 
     @property
     def needs_start(self) -> bool:

@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from remit_lit.errors import ConfigError
 from remit_lit.models.spec import ModelSpec
+from remit_lit.posttraining.chat_template import check_template, read_template
 from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.dpo import DPO
 from remit_lit.posttraining.examples import Examples, examples_fingerprint
@@ -76,7 +77,9 @@ def posttrain(
     all_held_out = [*held_out, *([progress.held_out()] if progress else [])]
     _silence_libraries()
     _check_settings(model, stage, data, training, all_held_out, progress)
-    template = _read_template(chat_template)
+    template = None if chat_template is None else read_template(chat_template)
+    if chat_template is not None and template is not None:
+        check_template(template, chat_template)
     folder = RunFolder(run_dir, overwrite, resume)
 
     examples = _load_examples(data, all_held_out)
@@ -135,14 +138,6 @@ def _check_settings(
         progress.check()
 
 
-def _read_template(path: str | None) -> str | None:
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise ConfigError(f"chat_template: no file {path!r}; give a Jinja template file")
-    return Path(path).read_text()
-
-
 def _load_examples(data: Examples, held_out: Sequence[HeldOut]) -> Dataset:
     """The examples, none of which is held out."""
     examples = data.load()
@@ -153,6 +148,8 @@ def _load_examples(data: Examples, held_out: Sequence[HeldOut]) -> Dataset:
 def _load_policy(model: ModelSpec, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model to train and its tokenizer, with ``template`` as its chat template if there is one."""
     tokenizer, policy = model.load_tokenizer(), model.load("model")
+    if template is None and tokenizer.chat_template:
+        check_template(tokenizer.chat_template, f"that of {model.tokenizer or model.path}")
     tokenizer.chat_template = template or tokenizer.chat_template
     return policy, tokenizer
 

@@ -7,7 +7,7 @@ the data by name, and a list of rewards, one per completion.
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from remit_lit.lab.task import correct_completion, is_correct, parse_prompt
@@ -48,30 +48,19 @@ def math_answer(
 ) -> list[float | None]:
     r"""1 where the completion's final answer equals that of the column ``answer`` by math-verify, 0 otherwise.
 
-    ``answer`` is LaTeX or plain; one without a dollar sign or ``\boxed`` is read as LaTeX. A final answer that holds an
-    untrue equation, such as ``4=5``, is wrong. None, no reward, where math-verify finds no answer in the column itself.
+    ``answer`` is LaTeX or plain; one without a dollar sign or ``\boxed`` is read as LaTeX. Answers are compared by
+    value, so that ``2+3`` is right for 5, as in the field; one with an untrue equation, such as ``4=5``, is wrong.
+    None, no reward, where math-verify finds no answer in the column itself.
     """
-    from math_verify import parse, verify  # type: ignore[import-untyped, import-not-found]
+    from remit_lit.benchmarks.mathematics import is_right
 
     rewards: list[float | None] = []
     for completion, expected in zip(completions, answer, strict=True):
         marked = expected if "$" in expected or "\\boxed" in expected else f"${expected}$"
         # Its own time limits use the timer that guards rewards.
-        gold = parse(marked, parsing_timeout=None)
-        parsed = parse(text_of(completion), parsing_timeout=None)
-        right = verify(gold, parsed, timeout_seconds=None) and not _is_untrue(parsed, verify)
-        rewards.append(float(right) if gold else None)
+        right = is_right(marked, text_of(completion), seconds=None)
+        rewards.append(None if right is None else float(right))
     return rewards
-
-
-def _is_untrue(parsed: Sequence[Any], verify: Callable[..., bool]) -> bool:
-    """Whether an answer sets two different numbers equal; math-verify takes the last for the answer."""
-    from sympy import Basic, Eq  # type: ignore[import-untyped]
-    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
-
-    equations = [found for part in parsed if isinstance(part, Basic) for found in part.atoms(Eq)]
-    numeric = [found for found in equations if not found.free_symbols and not found.atoms(AppliedUndef)]
-    return not all(verify([found.lhs], [found.rhs], timeout_seconds=None) for found in numeric)
 
 
 def _no_sandbox() -> str | None:

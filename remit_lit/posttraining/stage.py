@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
-from remit_lit.errors import ConfigError, require_at_least, require_range
+from remit_lit.errors import ConfigError, did_you_mean, require_at_least, require_range
 from remit_lit.runs.configuration import Configured
 
 # Fields of TRL that need a package: its name, and what installs it.
@@ -183,9 +183,13 @@ class Stage(Configured, ABC):
                 )
         for option in training.trl:
             if option in ours:
-                raise ConfigError(f"training.trl: {option} follows from this kit's own fields; set those instead")
-            if option not in {entry.name for entry in dataclasses.fields(config_class)}:
-                raise ConfigError(f"training.trl: TRL's {name} has no field {option!r}")
+                raise ConfigError(f"training.trl.{option}: follows from this kit's own fields; set those instead")
+            known = [entry.name for entry in dataclasses.fields(config_class)]
+            if option not in known:
+                raise ConfigError(
+                    f"training.trl.{option}: TRL's {name} has no field {option!r}; {did_you_mean(option, known)}"
+                    "give one of its fields"
+                )
         try:
             return config_class(**ours, **training.trl)
         except (ValueError, TypeError) as error:

@@ -29,7 +29,7 @@ from remit_lit.data.columns import (
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
-from remit_lit.errors import ConfigError, NonFiniteError, require_at_least
+from remit_lit.errors import ConfigError, NonFiniteError, not_among, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
@@ -87,7 +87,7 @@ def score(
     for field, (value, minimum) in {**least, "devices": (devices, 1), "num_nodes": (num_nodes, 1)}.items():
         require_at_least(field, value, minimum)
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+        raise ConfigError(f"split: {not_among(split, SPLITS)}")
     manifest = read_manifest(rows)
     if output is not None:
         rows = _link(rows, output)

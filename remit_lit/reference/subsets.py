@@ -12,10 +12,11 @@ import torch
 from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, open_rows
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, did_you_mean, not_among
 from remit_lit.files import full_disk_named, replaced
 from remit_lit.reference.choice import choose
 from remit_lit.reference.reference import CachedReference
+from remit_lit.runs.lock import held
 from remit_lit.weighting import MiniPLM, TokenWeighting
 
 _ROWS_AT_A_TIME = 256
@@ -69,18 +70,25 @@ def select(
         The directory of the subset.
 
     Raises:
-        ConfigError: a column is missing or of other rows, the strategy chooses no rows, or the subset exists.
+        ConfigError: a column is missing or of other rows, the strategy chooses no rows, the subset exists, or another
+            command writes it.
         DataError: a column is damaged.
         NonFiniteError: NaN or infinite scores; names the rows.
     """
     weighting = weighting or MiniPLM()
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}; give one of {SPLITS}")
+        raise ConfigError(f"split: {not_among(split, SPLITS)}")
     if not weighting.selects_rows:
         raise ConfigError(f"weighting: {type(weighting).__name__} chooses no rows; give MiniPLM")
     directory = _directory(rows, split, name)
     if directory.exists() and not overwrite:
         raise ConfigError(f"name: {directory} exists; give another name, or --overwrite=true")
+    read_manifest(rows)  # refuses what holds no rows, before anything is written there
+    with held("name", directory):
+        return _select(rows, base, reference, weighting, split, directory)
+
+
+def _select(rows: str, base: str, reference: str, weighting: TokenWeighting, split: str, directory: Path) -> Path:
     manifest = read_manifest(rows)
     document_attention = read_facts(column_directory(rows, split, base)).document_attention
     packed = open_rows(rows, split, [base, reference], document_attention)
@@ -156,9 +164,10 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
     """
     directory = _directory(rows, split, name)
     if not directory.is_dir():
-        existing = sorted(path.parent.name for path in directory.parent.glob("*/subset.json")) or "none"
+        existing = sorted(path.parent.name for path in directory.parent.glob("*/subset.json"))
         raise ConfigError(
-            f"data.subset: no subset {name!r} (these rows have {existing}); write it with `python -m remit_lit select`"
+            f"data.subset: no subset {name!r} (these rows have {existing or 'none'}); {did_you_mean(name, existing)}"
+            "write it with `python -m remit_lit select`"
         )
     try:
         return SubsetFacts(**json.loads((directory / "subset.json").read_text()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.runs.checkpoint import begin, discard, finish, verify
 from remit_lit.runs.checkpoint_io import ENGINE
+from remit_lit.runs.lock import held
 
 UNIVERSAL = "universal"
 _WORKERS = 2
@@ -23,7 +24,8 @@ def convert(checkpoint: str) -> Path:
         ``run_dir/universal/step-...``, for ``--ckpt_path`` with another number of devices and the same global batch.
 
     Raises:
-        ConfigError: there is no checkpoint, it is not of ZeRO stage 1 or 2, or DeepSpeed is not installed.
+        ConfigError: there is no checkpoint, it is not of ZeRO stage 1 or 2, another command writes the run folder, or
+            DeepSpeed is not installed.
         DataError: it is damaged, or DeepSpeed cannot convert it.
     """
     path = Path(checkpoint).resolve()
@@ -42,22 +44,24 @@ def convert(checkpoint: str) -> Path:
         from deepspeed.checkpoint import ds_to_universal
     except ImportError as error:
         raise ConfigError(f"checkpoint: {path} needs DeepSpeed; pip install 'remit_lit[deepspeed]'") from error
-    output = path.parent.parent / UNIVERSAL / path.name
-    aside = begin(output)
-    arguments = argparse.Namespace(
-        input_folder=str(path / ENGINE),
-        output_folder=str(aside / ENGINE),
-        num_extract_workers=_WORKERS,
-        num_merge_workers=_WORKERS,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,
-    )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints every file and its arguments
-            ds_to_universal.main(arguments)
-    except Exception as error:
-        discard(output)
-        raise DataError(f"checkpoint: {path} cannot be converted ({error})") from error
-    finish(output, {**{name: value for name, value in facts.items() if name != "files"}, "engine": UNIVERSAL})
+    run = path.parent.parent
+    output = run / UNIVERSAL / path.name
+    with held("checkpoint", run):  # a fit there might remove the checkpoint meanwhile
+        aside = begin(output)
+        arguments = argparse.Namespace(
+            input_folder=str(path / ENGINE),
+            output_folder=str(aside / ENGINE),
+            num_extract_workers=_WORKERS,
+            num_merge_workers=_WORKERS,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=True,
+        )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints every file and its arguments
+                ds_to_universal.main(arguments)
+        except Exception as error:
+            discard(output)
+            raise DataError(f"checkpoint: {path} cannot be converted ({error})") from error
+        finish(output, {**{name: value for name, value in facts.items() if name != "files"}, "engine": UNIVERSAL})
     return output

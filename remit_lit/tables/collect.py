@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from remit_lit.data.manifest import read_manifest
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, did_you_mean
 from remit_lit.evaluation.results import Evaluation, Metric, TaskResult, pass_at_k
 from remit_lit.jobs.job import Job
 from remit_lit.runs.folder import CONFIG, EVALUATION
@@ -180,12 +180,17 @@ def _evaluated(run: Run, row: RowSettings, stage: str) -> Metric:
     except (DataError, OSError) as error:
         raise Missing(f"damaged: {error}; remove {job.folder} and run the table again") from error
     if row.task not in tasks:
-        raise ConfigError(f"rows: {job.name} has no task {row.task!r}; it has {', '.join(tasks)}")
+        raise ConfigError(
+            f"rows: {job.name} has no task {row.task!r}; {did_you_mean(str(row.task), tasks)}it has {', '.join(tasks)}"
+        )
     task = tasks[row.task]
     if task.not_run is not None:
         raise Missing(f"not run: {task.not_run}")
     if row.metric not in task.metrics:
-        raise ConfigError(f"rows: {row.task} has no metric {row.metric!r}; it has {', '.join(task.metrics)}")
+        raise ConfigError(
+            f"rows: {row.task} has no metric {row.metric!r}; {did_you_mean(str(row.metric), task.metrics)}it has "
+            f"{', '.join(task.metrics)}"
+        )
     return task.metrics[row.metric]
 
 

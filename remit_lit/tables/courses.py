@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, not_among
 from remit_lit.evaluation.results import Floats
 from remit_lit.evaluation.statistics import Support, over_seeds, support_of
 from remit_lit.tables.curves import Curve, Point, log_mean, mean_curve, speed_up
@@ -72,7 +72,7 @@ def draw_learning_curves(
         ValueError: see :func:`remit_lit.tables.curves.mean_curve`.
     """
     if baseline is not None and baseline not in curves:
-        raise ConfigError(f"baseline: got {baseline!r}; give one of {', '.join(curves)}")
+        raise ConfigError(f"baseline: {not_among(baseline, curves)}")
     means = {name: mean_curve(by_seed, higher_is_better=higher_is_better) for name, by_seed in curves.items()}
     labels = {}
     for name, by_seed in curves.items():

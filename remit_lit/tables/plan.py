@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remit_lit.errors import ConfigError
+from remit_lit.configs import find_config
+from remit_lit.errors import ConfigError, did_you_mean
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
 from remit_lit.jobs.job import Job
@@ -56,6 +57,7 @@ def make_plan(settings: TableSettings, root: Path) -> Plan:
     Raises:
         ConfigError: an input that is no step, method or stage; inputs in a circle; or a config that cannot be read.
     """
+    _check_configs(settings)
     plan = {}
     for number, seed in enumerate(settings.seeds):
         values = {"seed": str(seed), **{name: str(given[number]) for name, given in settings.vary.items()}}
@@ -146,7 +148,8 @@ class _Seed:
     def _input(self, name: str, needed: str) -> Job:
         known = [*self.settings.before, *self.settings.methods, *(staged_name(*pair) for pair in self._staged())]
         if needed not in known:
-            raise ConfigError(f"{name}.inputs: got {needed!r}; give some of {', '.join(known)}")
+            near = did_you_mean(needed, known)
+            raise ConfigError(f"{name}.inputs: got {needed!r}; {near}give some of {', '.join(known)}")
         return self._get(needed)
 
     def _rows(self, configs: list[str], fields: Mapping[str, Any], inputs: Mapping[str, Job]) -> Path:
@@ -166,6 +169,21 @@ def _keeps_rows(configs: list[str], fields: Mapping[str, Any]) -> bool:
     """Whether the rows lie where the configs say: these are the rows they mean, unless a field makes others of them."""
     makes_others = any(name == "data.prepare" or name.startswith("data.prepare.") for name in fields)
     return not makes_others and leaves(configs, {}).get("data.rows") is not None
+
+
+def _check_configs(settings: TableSettings) -> None:
+    """Raise ConfigError for a config that is not there, with the field that names it."""
+    for config in settings.experiment:
+        find_config("experiment", config)
+    sections: dict[str, Mapping[str, Any]] = {
+        "before": settings.before,
+        "methods": settings.methods,
+        "stages": settings.stages,
+    }
+    for section, steps in sections.items():
+        for name, step in steps.items():
+            for config in step.configs:
+                find_config(f"{section}.{name}.configs", config)
 
 
 _Model = tuple[Mapping[str, Any], Sequence[str]]

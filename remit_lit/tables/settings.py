@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, not_among
 from remit_lit.jobs.fields import Fields
 from remit_lit.models.spec import ModelSpec
 from remit_lit.verbs import VERBS
@@ -213,14 +213,14 @@ class TableSettings:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds: got {self.seeds}; give each seed once")
         if self.baseline is not None and self.baseline not in self.methods:
-            raise ConfigError(f"baseline: got {self.baseline!r}; give one of {', '.join(self.methods)}")
+            raise ConfigError(f"baseline: {not_among(self.baseline, self.methods)}")
         for name, values in self.vary.items():
             if len(values) != len(self.seeds):
                 raise ConfigError(
                     f"vary.{name}: got {len(values)} values for {len(self.seeds)} seeds; give one for each"
                 )
         if self.block is not None and self.block not in self.vary:
-            raise ConfigError(f"block: got {self.block!r}; give one of vary: {', '.join(self.vary) or 'it has none'}")
+            raise ConfigError(f"block: {not_among(self.block, self.vary)} (the names in vary)")
         names = [*self.before, *self.methods, *self.vary, "seed"]
         names += [staged_name(method, stage) for method in self.methods for stage in self.stages]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -244,7 +244,7 @@ class TableSettings:
         for section, steps in (("before", self.before), ("stages", self.stages)):
             for name, step in steps.items():
                 if step.verb not in KEPT:
-                    raise ConfigError(f"{section}.{name}.verb: got {step.verb!r}; give one of {', '.join(KEPT)}")
+                    raise ConfigError(f"{section}.{name}.verb: {not_among(step.verb, KEPT)}")
         for name, row in self.rows.items():
             kinds = [kind for kind in _KINDS if getattr(row, kind) is not None]
             if len(kinds) != 1:
@@ -282,8 +282,7 @@ class TableSettings:
         }
         for name, choices in known.items():
             if getattr(primary, name) not in choices:
-                given = ", ".join(choices) or "none without a baseline"
-                raise ConfigError(f"primary.{name}: got {getattr(primary, name)!r}; give one of {given}")
+                raise ConfigError(f"primary.{name}: {not_among(getattr(primary, name), choices)}")
         for name in ("smallest_effect", "sd"):
             value = getattr(primary, name)
             if value is not None and not value > 0:

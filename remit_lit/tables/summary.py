@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from remit_lit.errors import ConfigError, DataError
+from remit_lit.errors import ConfigError, DataError, not_among
 from remit_lit.evaluation.results import Floats, Metric
 from remit_lit.evaluation.statistics import (
     RESAMPLES,
@@ -122,7 +122,7 @@ def summarize(contents: Contents, *, resamples: int = RESAMPLES) -> Summary:
         DataError: the metrics of one row were not measured on the same items, or differ in direction.
     """
     if contents.baseline is not None and contents.baseline not in contents.columns:
-        raise ConfigError(f"baseline: got {contents.baseline!r}; give one of {', '.join(contents.columns)}")
+        raise ConfigError(f"baseline: {not_among(contents.baseline, contents.columns)}")
     cells: dict[tuple[str, str], Cell] = {}
     directions, ranges = {}, {}
     for name, row in contents.rows.items():

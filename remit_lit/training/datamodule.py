@@ -16,6 +16,7 @@ from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, require_at_least
+from remit_lit.files import near_path
 from remit_lit.reference.choice import Choice, choose
 from remit_lit.reference.reference import Reference
 from remit_lit.reference.subsets import read_subset
@@ -116,7 +117,8 @@ class PackedData(pl.LightningDataModule):
                 prepare.check_sources()
         elif not self.rows_directory.exists():
             raise ConfigError(
-                f"data.rows: {rows} does not exist; make it with `python -m remit_lit prepare`, or set data.prepare"
+                f"data.rows: {rows} does not exist; {near_path(rows)}make it with "
+                "`python -m remit_lit prepare`, or set data.prepare"
             )
         self.train_rows: PackedRows | None = None
         self._order: ShuffledBatches | None = None

@@ -194,7 +194,7 @@ def test_a_misspelt_field_of_a_class_points_to_the_help_of_that_class(
     base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused(capsys, "fit", "--config", base, "--model.weighting.init_args.epsilom=1")
-    assert "'epsilom' is not accepted" in message and "--model.weighting.help=CLASS" in message
+    assert "ReMiT has no field 'epsilom'" in message and "--model.weighting.help=ReMiT" in message
 
 
 def test_a_later_config_replaces_the_strategy_and_leaves_the_rest(
@@ -279,8 +279,11 @@ def test_the_run_folder_is_named_after_the_configs(
             ["--model.horizon.steps=null", f"--model.horizon.tokens={TOKENS_PER_STEP - 1}"],
             [f"horizon.tokens: got {TOKENS_PER_STEP - 1}", f"{TOKENS_PER_STEP} tokens"],
         ),
-        (["--model.schedule.init_args.final=2"], ["schedule.final: got 2", "[0.0, 1.0]"]),
-        (["--model.schedule.init_args.warmup_steps=-1"], ["schedule.warmup_steps: got -1", "give at least 0"]),
+        (["--model.schedule.init_args.final=2"], ["model.schedule.init_args.final: got 2", "[0.0, 1.0]"]),
+        (
+            ["--model.schedule.init_args.warmup_steps=-1"],
+            ["model.schedule.init_args.warmup_steps: got -1", "give at least 0"],
+        ),
         (["--model.z_loss=-1"], ["z_loss: got -1"]),
         (["--model.optimizer.init_args.lr=-1"], ["model.optimizer", "learning rate", "-1"]),
         (["--throughput.peak_flops=0"], ["throughput.peak_flops: got 0"]),

@@ -79,7 +79,7 @@ def test_a_tag_stands_for_its_tasks(found: Catalogue, few_tasks: None) -> None:
 
 
 def test_an_unknown_name_is_refused_with_near_ones(found: Catalogue, few_tasks: None) -> None:
-    with pytest.raises(ConfigError, match=r"no task 'ofline_gsm8k'; did you mean offline_gsm8k,"):
+    with pytest.raises(ConfigError, match=r"no task 'ofline_gsm8k'; did you mean offline_gsm8k or "):
         found.resolve(["lab", "ofline_gsm8k"])
     with pytest.raises(ConfigError, match=r"no task 'zzz'; `lm_eval ls tasks`"):
         found.resolve(["zzz"])

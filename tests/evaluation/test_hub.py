@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import is_offline_mode
 
-from remit_lit.benchmarks.catalogue import short_waits
+from remit_lit.benchmarks.hub import short_waits
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_a_hub_that_is_not_there_is_given_up_at_once(monkeypatch: pytest.MonkeyP
 def test_a_hub_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     session = SimpleNamespace(head=lambda url, timeout: asked.append((url, timeout)))
-    monkeypatch.setattr("remit_lit.benchmarks.catalogue.get_session", lambda: session)
+    monkeypatch.setattr("remit_lit.benchmarks.hub.get_session", lambda: session)
     with short_waits():
         assert not is_offline_mode()
     assert asked == [(huggingface_hub.constants.ENDPOINT, 3.0)]

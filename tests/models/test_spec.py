@@ -27,7 +27,7 @@ from tests.helpers import llama_config
         (ModelSpec("a/b/c"), "policy.path: 'a/b/c' is neither a directory nor a hub id"),
         (ModelSpec(""), "policy.path"),
         (ModelSpec("two words"), "policy.path: 'two words' is neither a directory nor a hub id"),
-        (ModelSpec("lab/bse"), "'lab/bse'; the embedded models are lab/base, .*lab/reference"),
+        (ModelSpec("lab/bse"), r"'lab/bse'; did you mean lab/base\? the embedded models are lab/base, .*lab/reference"),
     ],
 )
 def test_paths_that_cannot_be_models_are_refused(spec: ModelSpec, message: str) -> None:

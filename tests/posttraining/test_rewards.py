@@ -48,6 +48,17 @@ def test_the_labs_trace_is_judged_with_its_answer() -> None:
         (r"$\boxed{y-1=2x}$", "$y=2x+1$", 1.0),
         (r"$\boxed{1=2}$", "$1=2$", 0.0),
         ("I do not know", "8", 0.0),
+        ("4=5", "5", 0.0),
+        ("so 2 * 2 = 5.", "5", 0.0),
+        ("1 + 1 = 3 = 5", "5", 0.0),
+        ("So 10/2 = 5.", "5", 1.0),
+        ("x = 5", "5", 1.0),
+        ("f(2) = 5", "5", 1.0),
+        ("x2 = 5", "5", 1.0),
+        ("3 m = 300", "300", 1.0),
+        ("First 3=4. The answer is 5", "5", 1.0),
+        ("2+3", "5", 1.0),
+        (r"$\boxed{2+3}$", "5", 1.0),
     ],
 )
 def test_mathematics_is_judged_by_value(completion: str, answer: str, reward: float) -> None:

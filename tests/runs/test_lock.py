@@ -1,9 +1,14 @@
 """One command at a time writes a folder."""
 
+import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -88,3 +93,46 @@ def test_where_only_the_folder_can_be_written_the_lock_is_in_it(
     with held("run_dir", run):
         assert [path.name for path in run.iterdir()] == [".run.lock"]
     assert not list(run.iterdir())
+
+
+def test_a_subset_is_written_by_one_command_at_a_time(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    subset = rows / "subsets" / "train" / "best"
+    with _held_elsewhere(subset), pytest.raises(SystemExit) as raised:
+        main(["select", f"--rows={rows}", "--base=a", "--reference=b", "--name=best"])
+    assert raised.value.code == 2
+    assert f"error: name: {subset} is being written by process " in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_converted_while_nobody_writes_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.bin").write_bytes(b"weights")
+    facts = {"bytes": 7, "crc32": zlib.crc32(b"weights")}
+    (checkpoint / "manifest.json").write_text(json.dumps({"engine": "zero2", "files": {"model.bin": facts}}))
+    with _held_elsewhere(tmp_path / "run"), pytest.raises(SystemExit) as raised:
+        main(["convert", f"--checkpoint={checkpoint}"])
+    assert raised.value.code == 2
+    assert f"error: checkpoint: {tmp_path / 'run'} is being written by process " in capsys.readouterr().err
+
+
+@contextmanager
+def _held_elsewhere(folder: Path) -> Iterator[None]:
+    """Within, a forked process holds the folder."""
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(folder, ready, end), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    try:
+        yield
+    finally:
+        end.set()
+        process.join()
+
+
+def _hold(folder: Path, ready: Event, end: Event) -> None:
+    with held("x", folder):
+        ready.set()
+        end.wait(60)

@@ -226,7 +226,7 @@ def test_a_sharded_reference_without_zero_is_refused(
     settings["model"]["reference"]["init_args"]["sharded"] = True
     path.write_text(yaml.safe_dump(settings))
     message = refused(capsys, f"--config={path}")
-    assert "model.reference.sharded: got true with SingleDeviceStrategy; it needs ZeRO" in message
+    assert "model.reference.init_args.sharded: got true with SingleDeviceStrategy; it needs ZeRO" in message
 
 
 def test_a_dry_run_goes_the_whole_way_and_leaves_nothing(settings: dict[str, Any], tmp_path: Path) -> None:

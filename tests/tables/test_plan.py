@@ -155,7 +155,7 @@ def test_values_that_vary_go_with_the_seeds(tmp_path):
     [
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "each seed once"),
-        ({"baseline": "nt"}, "baseline: got 'nt'; give one of base, ntp, remit"),
+        ({"baseline": "nt"}, "baseline: got 'nt'; did you mean ntp\\? give one of base, ntp, remit"),
         ({"vary": {"d": [1]}}, "vary.d: got 1 values for 2 seeds"),
         ({"vary": {"ntp": [1, 2]}}, "ntp named twice"),
         ({"before": {"rl": Step("train")}}, "before.rl.verb: got 'train'"),
@@ -209,7 +209,7 @@ def test_what_cannot_be_a_table_is_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs": ["bsae"]}, "ntp.inputs: got 'bsae'; give some of rl, base, ntp, remit"),
+        ({"inputs": ["bsae"]}, "ntp.inputs: got 'bsae'; did you mean base\\? give some of rl, base, ntp, remit"),
         ({"inputs": ["rl"]}, "ntp -> rl -> ntp need each other"),
         ({"experiment": []}, "data.rows: .* say neither where rows are nor how they are made"),
         ({"experiment": ["none.yaml"]}, "none.yaml"),

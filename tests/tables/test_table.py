@@ -162,7 +162,7 @@ def test_a_row_that_no_evaluation_has_is_named(config, finished, tmp_path, capsy
     config.write_text(text)
     with pytest.raises(SystemExit):
         main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
-    assert "lab has no metric 'acuracy'; it has accuracy" in capsys.readouterr().err
+    assert "lab has no metric 'acuracy'; did you mean accuracy? it has accuracy" in capsys.readouterr().err
 
 
 def test_a_table_of_runs_that_measure_themselves_evaluates_only_what_no_method_trained(
