@@ -17,7 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.warm import WarmProcess
+from tests.warm import ForkedProcess, WarmProcess
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 180
@@ -146,7 +146,7 @@ class Run:
 _EXACT = ("train/loss", "train/grad_norm", "train/learning_rate", "weights/mean", "tokens_seen")
 
 
-def kill(process: subprocess.Popen[Any] | WarmProcess) -> None:
+def kill(process: subprocess.Popen[Any] | ForkedProcess) -> None:
     """SIGKILL to a process and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

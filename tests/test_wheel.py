@@ -1,13 +1,17 @@
 """What a user of the package index gets: a wheel in a fresh environment, outside the repository."""
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.processes import ROOT
+from tests.warm import ForkedProcess, forget
 
 SECONDS = 900
 FEW_DOCUMENTS = """
@@ -36,29 +40,43 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train_with_a_shipped_baseline(program: list[str | Path], place: Path, *more: str) -> None:
+def train_with_a_shipped_baseline(remit_lit: Callable[..., str], place: Path, *more: str) -> None:
     """The quickstart for some steps with a baseline, both by their names."""
-    assert "baselines/rho1.yaml" in run(*program, "configs", cwd=place)
+    assert "baselines/rho1.yaml" in remit_lit("configs")
     short = ("--model.horizon.steps=4", "--model.schedule.init_args.warmup_steps=1", "--trainer.limit_val_batches=1")
     callbacks = "--trainer.callbacks=[]"
     configs = ("--config=quickstart", "--config", "baselines/rho1", *more)
-    printed = run(*program, "fit", *configs, *short, callbacks, cwd=place)
+    printed = remit_lit("fit", *configs, *short, callbacks)
     assert "Rho1 on LlamaForCausalLM of 61,680 parameters: 4 steps" in printed
     (folder,) = (place / "runs").glob("quickstart-rho1*")
     assert (folder / "model" / "model.safetensors").exists()
 
 
+def run_installed(installed: Path, arguments: list[str]) -> None:
+    """The command line of what is installed in a folder, with the libraries that are there already."""
+    forget("remit_lit")
+    sys.path = [str(installed), *(path for path in sys.path if path not in ("", str(ROOT)))]
+    sys.argv[1:] = arguments
+    where = runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)["__file__"]
+    assert Path(where).is_relative_to(installed)
+
+
 def test_a_wheel_has_all_that_the_quickstart_reads(wheel: Path, tmp_path: Path) -> None:
     """With the libraries of this environment, and nothing of the repository."""
     installed, place = tmp_path / "installed", tmp_path / "elsewhere"
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel, cwd=tmp_path)
+    options = ("--quiet", "--no-deps", "--no-compile", "--target", installed)
+    run(sys.executable, "-m", "pip", "install", *options, wheel, cwd=tmp_path)
     place.mkdir()
-    first = f"import sys; sys.path.insert(0, {str(installed)!r}); "
-    where = run(sys.executable, "-c", f"{first}import remit_lit; print(remit_lit.__file__)", cwd=place)
-    assert Path(where.strip()).is_relative_to(installed)
-    code = f"{first}import runpy; runpy.run_module('remit_lit', run_name='__main__', alter_sys=True)"
+
+    def remit_lit(*arguments: str) -> str:
+        printed = tmp_path / "printed.txt"
+        assert ForkedProcess(run_installed, [installed, list(arguments)], printed, cwd=place).wait(SECONDS) == 0, (
+            printed.read_text()
+        )
+        return printed.read_text()
+
     (place / "few.yaml").write_text(FEW_DOCUMENTS)
-    train_with_a_shipped_baseline([sys.executable, "-c", code], place, "--config=few.yaml")
+    train_with_a_shipped_baseline(remit_lit, place, "--config=few.yaml")
 
 
 @pytest.mark.slow
@@ -68,4 +86,4 @@ def test_a_wheel_trains_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> N
     constraints = ("--constraint", ROOT / "constraints.txt")
     run(binaries / "python", "-m", "pip", "install", "--quiet", *constraints, wheel, cwd=tmp_path)
     place.mkdir()
-    train_with_a_shipped_baseline([binaries / "remit_lit"], place)
+    train_with_a_shipped_baseline(partial(run, binaries / "remit_lit", cwd=place), place)

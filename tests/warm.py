@@ -1,4 +1,4 @@
-"""The command line in real processes that need not import its libraries again: each is forked from one that did.
+"""Real processes that need not import the libraries again: each is forked from one that did.
 
 They are the processes of :func:`multiprocessing.get_context` ``("forkserver")``, as those of a table's jobs are.
 """
@@ -9,40 +9,45 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from remit_lit.verbs import VERBS
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["remit_lit.cli.training", "remit_lit.reference.score", "deepspeed", "tests.warm"])
+# What a verb imports, at its start and in its midst.
+_LIBRARIES = [
+    *(verb.function.split(":")[0] for verb in VERBS.values()),
+    "datasets",
+    "deepspeed",
+    "remit_lit.evaluation.lab",
+    "torch.utils.tensorboard",
+    "transformers.models.llama.modeling_llama",
+    "trl.trainer.sft_trainer",
+    "tests.warm",
+]
+_CONTEXT.set_forkserver_preload(_LIBRARIES)
 
 
-class WarmProcess:
-    """``python -m remit_lit ARGUMENTS`` in a session of its own, with the methods of :class:`subprocess.Popen`.
+def start_server() -> None:
+    """Start the process that others are forked from, jobs too: where one of those comes first, it knows its verbs only.
 
-    Args:
-        arguments: of the command line, the verb first.
-        printed: the file that standard output and error are added to.
-        variables: environment variables beside those of this process.
-        cwd: the working directory; None: this process's.
+    It goes on importing while the caller does something else.
     """
+    _CONTEXT.set_forkserver_preload(_LIBRARIES)
+    forkserver.ensure_running()
 
-    def __init__(
-        self,
-        arguments: Sequence[str],
-        printed: Path,
-        variables: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> None:
-        environment = {**os.environ, **(variables or {})}
-        given = (list(arguments), str(printed), environment, str(cwd or Path.cwd()))
-        # A forked process becomes the leader of its group a moment after it was started: the parent waits for that.
-        receiver, sender = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_command, args=(*given, sender))
-        self._process.start()
-        sender.close()
-        receiver.recv()
-        assert self._process.pid is not None
-        self.pid: int = self._process.pid
+
+class _Forked:
+    """A forked process with the methods of :class:`subprocess.Popen`."""
+
+    def __init__(self, process: BaseProcess, command: Sequence[str] = ()) -> None:
+        assert process.pid is not None
+        self._process, self.pid, self.args = process, process.pid, command
 
     @property
     def returncode(self) -> int | None:
@@ -62,8 +67,74 @@ class WarmProcess:
         if self.returncode is None:
             os.kill(self.pid, number)
 
+    def communicate(self, *_: Any, timeout: float | None = None) -> tuple[None, None]:
+        self.wait(timeout)
+        return None, None
 
-def _command(arguments, printed, environment, cwd, ready) -> None:  # type: ignore[no-untyped-def]
+    def __enter__(self) -> "_Forked":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.wait()
+
+
+class ForkedProcess(_Forked):
+    """``function(*arguments)`` in a session of its own.
+
+    Args:
+        function: at the top of a module.
+        arguments: what can be pickled.
+        printed: the file that standard output and error are added to.
+        variables: environment variables beside those of this process.
+        cwd: the working directory; None: this process's.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        arguments: Sequence[Any],
+        printed: Path,
+        variables: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        environment = {**os.environ, **(variables or {})}
+        given = (function, tuple(arguments), str(printed), environment, str(cwd or Path.cwd()))
+        # A forked process becomes the leader of its group a moment after it was started: the parent waits for that.
+        receiver, sender = _CONTEXT.Pipe(duplex=False)
+        process = _CONTEXT.Process(target=_begin, args=(*given, sender))
+        process.start()
+        sender.close()
+        receiver.recv()
+        super().__init__(process)
+
+
+class WarmProcess(ForkedProcess):
+    """``python -m remit_lit ARGUMENTS`` in a session of its own; the command lines that it starts are forked from it.
+
+    Args:
+        arguments: of the command line, the verb first.
+        printed: as of :class:`ForkedProcess`, like the rest.
+        variables: environment variables.
+        cwd: the working directory.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        printed: Path,
+        variables: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        super().__init__(_command, [list(arguments)], printed, variables, cwd)
+
+
+def forget(*packages: str) -> None:
+    """Have the next import of these packages start from nothing, as in a process that has just begun."""
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]
+
+
+def _begin(function, arguments, printed, environment, cwd, ready) -> None:  # type: ignore[no-untyped-def]
     # A forked process hands its own start method on; a command line's process has the interpreter's.
     multiprocessing.set_start_method(None, force=True)
     os.setsid()
@@ -75,5 +146,27 @@ def _command(arguments, printed, environment, cwd, ready) -> None:  # type: igno
     with open(printed, "ab") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    function(*arguments)
+
+
+def _command(arguments: list[str]) -> None:
+    subprocess.Popen = _Popen  # type: ignore[assignment, misc]
     sys.argv[1:] = arguments
     runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)
+
+
+class _Popen(subprocess.Popen):
+    """Forks the command lines of this package: other ranks, and the parts of a dry run."""
+
+    def __new__(cls, args: Any, *_: Any, env: Mapping[str, str] | None = None, **__: Any) -> Any:
+        if list(args[:3]) != [sys.executable, "-m", "remit_lit"]:
+            return super().__new__(cls)
+        process = multiprocessing.get_context("fork").Process(target=_part, args=(list(args[3:]), dict(env or {})))
+        process.start()
+        return _Forked(process, args)
+
+
+def _part(arguments: list[str], environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    _command(arguments)

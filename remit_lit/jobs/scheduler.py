@@ -50,8 +50,11 @@ def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print, *, share
 
 def _modules_of(jobs: Sequence[Job]) -> list[str]:
     """What the jobs' verbs import: once, by the server that each job's process is forked from."""
-    verbs = dict.fromkeys(VERBS[job.verb].function.split(":")[0] for job in jobs)
-    return [*verbs, work.__module__]
+    verbs = [VERBS[name] for name in dict.fromkeys(job.verb for job in jobs)]
+    functions = [verb.function.split(":")[0] for verb in verbs]
+    # Most verbs import these as late as they can: a second of each job.
+    packages = [name.replace("-", "_") for verb in verbs for name in verb.packages]
+    return [*dict.fromkeys([*functions, *packages]), work.__module__]
 
 
 def describe(job: Job) -> str:

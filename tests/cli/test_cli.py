@@ -1,9 +1,9 @@
 """The command line: what is refused and how, how configs merge, and what a run leaves behind."""
 
 import csv
+import importlib
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
 from tests.helpers import TIME, make_rows, save_model
 from tests.processes import ROOT, SECONDS
-from tests.warm import WarmProcess
+from tests.warm import ForkedProcess, WarmProcess, forget
 
 STEPS, LOG_EVERY, BATCH, PEAK_FLOPS = 8, 2, 2, 1.0e9
 TOKENS_PER_STEP = BATCH * TIME
@@ -112,12 +112,18 @@ def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == __version__
 
 
-def test_a_missing_extra_is_named() -> None:
+def without_the_harness(arguments: list[str]) -> None:
+    forget("lm_eval", "remit_lit")
+    sys.modules["lm_eval"] = None  # type: ignore[assignment]
+    importlib.import_module("remit_lit.cli.dispatch").main(arguments)
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     arguments = ["evaluate", "--model.path=lab/base", "--tasks=[lab]", "--output=x.json"]
-    code = f"import sys; sys.modules['lm_eval'] = None\nfrom remit_lit.cli.dispatch import main\nmain({arguments!r})"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 2
-    assert found.stderr.splitlines()[-1] == "error: lm_eval is not installed; pip install 'remit_lit[evaluation]'"
+    process = ForkedProcess(without_the_harness, [arguments], tmp_path / "printed.txt")
+    assert process.wait(SECONDS) == 2
+    said = (tmp_path / "printed.txt").read_text().splitlines()[-1]
+    assert said == "error: lm_eval is not installed; pip install 'remit_lit[evaluation]'"
 
 
 def test_an_unknown_verb_is_refused_naming_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

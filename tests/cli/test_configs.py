@@ -132,6 +132,25 @@ def instantiate(
     return build
 
 
+@pytest.fixture(scope="module")
+def built_before() -> dict[tuple[str, ...], Built]:
+    return {}
+
+
+@pytest.fixture
+def instantiate_once(
+    instantiate: Callable[..., Built], built_before: dict[tuple[str, ...], Built]
+) -> Callable[..., Built]:
+    """The same for files that several tests read, and each test as it is."""
+
+    def build(*files: str) -> Built:
+        if files not in built_before:
+            built_before[files] = instantiate(*files)
+        return built_before[files]
+
+    return build
+
+
 def test_there_are_experiments_baselines_and_ablations() -> None:
     assert {Path(name).stem for name in BASELINES} == set(STRATEGIES)
     assert {"quickstart", "real_smollm2", "olmo2_1b", "smollm3_3b", "youtu_llm_2b"} <= {
@@ -141,8 +160,8 @@ def test_there_are_experiments_baselines_and_ablations() -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_stands_alone(experiment: str, instantiate: Callable[..., Built]) -> None:
-    built = instantiate(experiment)
+def test_every_experiment_stands_alone(experiment: str, instantiate_once: Callable[..., Built]) -> None:
+    built = instantiate_once(experiment)
     assert built.optimizer().param_groups[0]["lr"] > 0
     assert (built.module.horizon.steps or built.module.horizon.tokens or 0) > 0
 
@@ -150,19 +169,19 @@ def test_every_experiment_stands_alone(experiment: str, instantiate: Callable[..
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_baseline_lies_over_every_experiment(
-    experiment: str, baseline: str, instantiate: Callable[..., Built], capsys: pytest.CaptureFixture[str]
+    experiment: str, baseline: str, instantiate_once: Callable[..., Built], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = Path(baseline).stem
-    alone = instantiate(experiment)
+    alone = instantiate_once(experiment)
     needs_live = name.startswith("distillation") and not isinstance(alone.module.reference, LiveReference)
     needs_any = name in ("remit", "rho1", "miniplm") and alone.module.reference is None
     if needs_live or needs_any:
         with pytest.raises(SystemExit) as raised:
-            instantiate(experiment, baseline)
+            instantiate_once(experiment, baseline)
         assert raised.value.code == 2
         assert "error: model.reference: " in capsys.readouterr().err
         return
-    built = instantiate(experiment, baseline)
+    built = instantiate_once(experiment, baseline)
     assert type(built.module.weighting) is STRATEGIES[name]
     assert (built.module.distillation is not None) == name.startswith("distillation")
     assert built.module.horizon == alone.module.horizon
@@ -193,9 +212,9 @@ def test_the_papers_setting_of_each_method(instantiate: Callable[..., Built]) ->
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[..., Built]) -> None:
-    plain = instantiate(QUICKSTART, "baselines/remit.yaml").module
-    changed = instantiate(QUICKSTART, "baselines/remit.yaml", ablation).module
+def test_every_ablation_changes_one_thing(ablation: str, instantiate_once: Callable[..., Built]) -> None:
+    plain = instantiate_once(QUICKSTART, "baselines/remit.yaml").module
+    changed = instantiate_once(QUICKSTART, "baselines/remit.yaml", ablation).module
     assert isinstance(changed.weighting, ReMiT)
     before, after = vars(plain.weighting), vars(changed.weighting)
     different = {name: after[name] for name in after if after[name] != before[name]}
@@ -222,8 +241,8 @@ def test_every_ablation_changes_one_thing(ablation: str, instantiate: Callable[.
     assert changed.reference.spec.path == ("lab/sft" if stem == "sft_reference" else "lab/reference")
 
 
-def test_more_tokens_is_a_third_more_of_the_quickstart(instantiate: Callable[..., Built]) -> None:
-    plain, built = instantiate(QUICKSTART), instantiate(QUICKSTART, "experiments/lab/more_tokens.yaml")
+def test_more_tokens_is_a_third_more_of_the_quickstart(instantiate_once: Callable[..., Built]) -> None:
+    plain, built = instantiate_once(QUICKSTART), instantiate_once(QUICKSTART, "experiments/lab/more_tokens.yaml")
     assert built.module.horizon.steps and plain.module.horizon.steps
     assert built.module.horizon.steps / plain.module.horizon.steps == pytest.approx(4 / 3, rel=0.01)
 
@@ -268,8 +287,8 @@ def test_experiments_name_the_published_models(
     assert model["reference"]["init_args"]["model"]["path"] == reference
 
 
-def test_olmo_has_its_published_recipe(instantiate: Callable[..., Built]) -> None:
-    built = instantiate("experiments/olmo2_1b.yaml")
+def test_olmo_has_its_published_recipe(instantiate_once: Callable[..., Built]) -> None:
+    built = instantiate_once("experiments/olmo2_1b.yaml")
     group = built.optimizer().param_groups[0]
     assert isinstance(built.optimizer(), torch.optim.AdamW)
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (7.4487e-5, (0.9, 0.95), 1e-8, 0.1)
@@ -287,8 +306,8 @@ def test_olmo_has_its_published_recipe(instantiate: Callable[..., Built]) -> Non
     assert built.module.horizon.steps * rows * 4096 <= config["data"]["prepare"]["num_tokens"]
 
 
-def test_smollm3_has_its_published_batch_and_mix(instantiate: Callable[..., Built]) -> None:
-    built = instantiate("experiments/smollm3_3b.yaml")
+def test_smollm3_has_its_published_batch_and_mix(instantiate_once: Callable[..., Built]) -> None:
+    built = instantiate_once("experiments/smollm3_3b.yaml")
     config = yaml.safe_load((ROOT / "experiments/smollm3_3b.yaml").read_text())
     devices = config["trainer"]["devices"] * config["trainer"]["num_nodes"]
     rows = devices * built.data.batch_size * built.trainer.accumulate_grad_batches
@@ -297,16 +316,16 @@ def test_smollm3_has_its_published_batch_and_mix(instantiate: Callable[..., Buil
     assert built.optimizer().param_groups[0]["lr"] == 2e-4
 
 
-def test_real_smollm2_takes_the_cached_scores(instantiate: Callable[..., Built]) -> None:
-    built = instantiate("experiments/real_smollm2.yaml")
+def test_real_smollm2_takes_the_cached_scores(instantiate_once: Callable[..., Built]) -> None:
+    built = instantiate_once("experiments/real_smollm2.yaml")
     assert isinstance(built.module.reference, CachedReference)
     assert built.module.columns == ["nll_rl"]
 
 
-def test_the_claims_policy_is_undamaged_and_its_reference_another_model(instantiate: Callable[..., Built]) -> None:
+def test_the_claims_policy_is_undamaged_and_its_reference_another_model(instantiate_once: Callable[..., Built]) -> None:
     config = yaml.safe_load((ROOT / "experiments/real_claim.yaml").read_text())
     assert config["model"]["policy"]["path"] == ".cache/real/smollm2"
-    assert instantiate("experiments/real_claim.yaml").module.columns == ["nll_sft"]
+    assert instantiate_once("experiments/real_claim.yaml").module.columns == ["nll_sft"]
 
 
 def test_what_is_not_published_must_be_given(

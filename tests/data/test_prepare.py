@@ -2,11 +2,7 @@
 
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +23,9 @@ from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines, Source
 from remit_lit.errors import ConfigError, DataError
 from tests.byte_level import BYTE_EOS, byte_tokenizer
-from tests.processes import ROOT
+from tests.data.sleeper import prepare_and_stop
+from tests.processes import kill
+from tests.warm import ForkedProcess
 
 
 class Texts(Source):
@@ -345,55 +343,20 @@ def test_a_text_that_the_tokenizer_cannot_read_is_an_error_that_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
-SLEEPER = """
-import sys, time
-from pathlib import Path
-import remit_lit.data.prepare as module
-from remit_lit.data.settings import PrepareSettings
-from remit_lit.data.sources import Source
-
-directory, stage, workers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-
-def sleep(*args, **kwargs):
-    (directory / "reached").touch()
-    time.sleep(600)
-
-class Sleeper(Source):
-    def shards(self):
-        return ["0", "1", "2"]
-    def read(self, shard):
-        yield from [f"{shard} {i} abcdefgh" for i in range(2000)]
-        if stage == "tokenising" and shard == "2":
-            sleep()
-
-if stage == "packed":
-    module.write_manifest = sleep
-module.prepare(
-    directory / "rows",
-    PrepareSettings(sys.argv[4], {"web": Sleeper()}, sequence_length=32, num_workers=workers),
-)
-"""
-
-
-@pytest.mark.parametrize(("stage", "workers"), [("tokenising", "1"), ("tokenising", "2"), ("packed", "1")])
+@pytest.mark.parametrize(("stage", "workers"), [("tokenising", 1), ("tokenising", 2), ("packed", 1)])
 def test_a_killed_run_leaves_no_rows_and_a_second_one_cleans_up(
-    stage: str, workers: str, byte_tokenizer_dir: Path, tmp_path: Path
+    stage: str, workers: int, byte_tokenizer_dir: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(tmp_path), stage, workers, str(byte_tokenizer_dir)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "reached").exists():
-        assert process.poll() is None, "the process ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    arguments = [tmp_path, stage, workers, byte_tokenizer_dir]
+    process = ForkedProcess(prepare_and_stop, arguments, tmp_path.with_suffix(".txt"))
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "reached").exists():
+            assert process.poll() is None, "the process ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        kill(process)
     (tmp_path / "reached").unlink()
     left = [path.name for path in tmp_path.iterdir()]
     assert left and "rows" not in left

@@ -16,7 +16,7 @@ from tests.distributed.test_engines import engine
 from tests.helpers import save_model
 from tests.processes import Run, furthest, kill
 
-STEPS = 40
+STEPS = 30
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,15 @@ def config(rows: Path, policy: Path, reference: Path, **trainer: Any) -> dict[st
         },
         "checkpoint": {"every_n_train_steps": 3},
     }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tiny_rows_split: Path, policy_with_dropout: Path, tiny_reference_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """The run of one process."""
+    settings = config(tiny_rows_split, policy_with_dropout, tiny_reference_dir)
+    return Run(tmp_path_factory.mktemp("undisturbed"), settings).finish()
 
 
 def after(run: Run, checkpoints: int) -> Any:
@@ -89,10 +98,14 @@ def assert_same_run(resumed: Run, undisturbed: Run, kills: int = 0) -> None:
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))], ids=lambda seed: f"moments-{seed}"
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    seed: int, tiny_rows_split: Path, policy_with_dropout: Path, tiny_reference_dir: Path, tmp_path: Path
+    seed: int,
+    undisturbed: Run,
+    tiny_rows_split: Path,
+    policy_with_dropout: Path,
+    tiny_reference_dir: Path,
+    tmp_path: Path,
 ) -> None:
     settings = config(tiny_rows_split, policy_with_dropout, tiny_reference_dir)
-    undisturbed = Run(tmp_path / "undisturbed", settings).finish()
     killed = Run(tmp_path / "killed", settings)
     kill_several_times(killed, [random.Random(seed).randint(1, 3) for _ in range(2)])
     killed.finish("--ckpt_path=last")
@@ -132,6 +145,7 @@ def test_killed_ranks_go_on(
 def test_a_preempted_run_saves_and_goes_on(
     number: signal.Signals,
     devices: int,
+    undisturbed: Run,
     tiny_rows_split: Path,
     policy_with_dropout: Path,
     tiny_reference_dir: Path,
@@ -144,7 +158,7 @@ def test_a_preempted_run_saves_and_goes_on(
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
     )
-    undisturbed = Run(tmp_path / "undisturbed", settings).finish()
+    expected = undisturbed if devices == 1 else Run(tmp_path / "undisturbed", settings).finish()
     run = Run(tmp_path / "preempted", settings)
     process = run.start()
     try:
@@ -160,7 +174,7 @@ def test_a_preempted_run_saves_and_goes_on(
     assert "preempted: step " in run.output and "Traceback" not in run.output.split("preempted: ")[-1]
     assert all_checkpoints(run.checkpoints)[-1] > before
     run.finish("--ckpt_path=last")
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, expected)
 
 
 @pytest.mark.slow

@@ -185,6 +185,7 @@ def test_what_cannot_go_round_is_refused_by_name(changes, message):
         settings(**changes).check()
 
 
+@pytest.mark.usefixtures("warm_jobs")
 def test_a_round_that_makes_nothing_better_is_the_last(config: Path, tmp_path: Path, capsys):
     """Random models learn nothing in four steps."""
     main(["flywheel", f"--config={config}", "--rounds=3", "--jobs=2", f"--cells={tmp_path / 'cells'}"])

@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,9 @@ from remit_lit.jobs.job import Job
 from remit_lit.jobs.scheduler import describe, estimated_seconds, run_jobs
 from remit_lit.runs.checkpoint import all_checkpoints
 from tests.processes import SECONDS, short_run
+from tests.warm import ForkedProcess
+
+pytestmark = pytest.mark.usefixtures("warm_jobs")
 
 
 @pytest.fixture
@@ -63,15 +64,13 @@ def test_a_failed_job_is_told_of_and_the_others_are_run(config, tmp_path):
     assert "model.horizn" in broken.outcome["error"]
 
 
+def run_first(config: str, root: Path) -> None:
+    run_jobs([Job("first-0", root, "fit", (config,))], 1)
+
+
 def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     job = jobs_of(config, tmp_path / "jobs")[0].inputs["base"]
-    script = (
-        "from pathlib import Path\n"
-        "from remit_lit.jobs.job import Job\n"
-        "from remit_lit.jobs.scheduler import run_jobs\n"
-        f"run_jobs([Job('first-0', Path({str(tmp_path / 'jobs')!r}), 'fit', ({config!r},))], 1)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    process = ForkedProcess(run_first, [config, tmp_path / "jobs"], tmp_path / "printed.txt")
     checkpoints = job.result / "checkpoints"
     end = time.monotonic() + SECONDS
     while not all_checkpoints(checkpoints):

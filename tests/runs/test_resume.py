@@ -18,29 +18,46 @@ from remit_lit.runs.checkpoint_io import WEIGHTS
 from tests.processes import Run
 
 
-@pytest.fixture
-def settings(tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path) -> dict[str, Any]:
+def config_of(rows: Path, policy: Path, reference: Path, run_dir: Path) -> dict[str, Any]:
     return {
         "model": {
-            "policy": {"path": str(tiny_policy_dir)},
+            "policy": {"path": str(policy)},
             "weighting": {"class_path": "ReMiT"},
-            "reference": {"class_path": "LiveReference", "init_args": {"model": {"path": str(tiny_reference_dir)}}},
+            "reference": {"class_path": "LiveReference", "init_args": {"model": {"path": str(reference)}}},
             "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
             "horizon": {"steps": 4},
         },
-        "data": {"rows": str(tiny_rows), "batch_size": 2, "num_workers": 0},
+        "data": {"rows": str(rows), "batch_size": 2, "num_workers": 0},
         "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "limit_val_batches": 0},
         "checkpoint": {"every_n_train_steps": 2, "keep_last": None},
-        "run_dir": str(tmp_path / "run"),
+        "run_dir": str(run_dir),
     }
 
 
 @pytest.fixture
-def finished(settings: dict[str, Any], tmp_path: Path) -> str:
-    """The config file of a run that ended, with checkpoints after 2 and 4 steps."""
+def settings(tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path) -> dict[str, Any]:
+    return config_of(tiny_rows, tiny_policy_dir, tiny_reference_dir, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a run that ended, with checkpoints after 2 and 4 steps."""
+    place = tmp_path_factory.mktemp("trained")
+    (place / "config.yaml").write_text(
+        yaml.safe_dump(config_of(tiny_rows, tiny_policy_dir, tiny_reference_dir, place / "run"))
+    )
+    main(["fit", f"--config={place / 'config.yaml'}"])
+    return place / "run"
+
+
+@pytest.fixture
+def finished(settings: dict[str, Any], trained: Path, tmp_path: Path) -> str:
+    """The config file of such a run, whose folder is the test's own."""
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
-    main(["fit", f"--config={path}"])
+    shutil.copytree(trained, tmp_path / "run", symlinks=True)
     return str(path)
 
 

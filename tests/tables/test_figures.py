@@ -1,7 +1,7 @@
 """Figures, by the text and shapes of their SVG and the pixels of their PNG."""
 
+import importlib
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,9 @@ from remit_lit.tables.drawing import styles
 from remit_lit.tables.figures import draw_differences, draw_rows
 from remit_lit.tables.settings import Primary
 from remit_lit.tables.summary import summarize
+from tests.processes import SECONDS
 from tests.tables.made import contents, entry
+from tests.warm import ForkedProcess, forget
 
 pytest.importorskip("matplotlib")
 
@@ -239,19 +241,21 @@ def test_a_baseline_without_a_curve_is_refused(tmp_path: Path):
         draw_learning_curves(CURVES, "none", tmp_path / "x", palette=PALETTE, measured="", higher_is_better=True)
 
 
+def draw_without_matplotlib() -> None:
+    forget("matplotlib", "remit_lit")
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    for module in ("latex", "markdown", "terminal", "tidy"):
+        importlib.import_module(f"remit_lit.tables.{module}")
+    draw = importlib.import_module("remit_lit.tables.courses").draw_dynamics
+    draw({}, Path("never"), palette={}, to="x")
+
+
 def test_matplotlib_is_only_asked_for_by_a_figure(tmp_path: Path):
-    program = """
-import sys
-sys.modules["matplotlib"] = None
-from pathlib import Path
-from remit_lit.tables import latex, markdown, terminal, tidy
-from remit_lit.tables.courses import draw_dynamics
-draw_dynamics({}, Path("never"), palette={}, to="x")
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    (place := tmp_path / "place").mkdir()
+    ForkedProcess(draw_without_matplotlib, [], tmp_path / "printed.txt", cwd=place).wait(SECONDS)
     message = "ConfigError: figures: matplotlib is not installed; pip install 'remit_lit[evaluation]'"
-    assert ended.stderr.strip().splitlines()[-1].endswith(message)
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "printed.txt").read_text().strip().splitlines()[-1].endswith(message)
+    assert list(place.iterdir()) == []
 
 
 def test_what_matplotlib_was_set_to_is_left_alone(tmp_path: Path):

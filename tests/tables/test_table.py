@@ -1,8 +1,11 @@
 """`table` from its YAML to its files, with real runs."""
 
+import contextlib
 import csv
+import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +16,37 @@ from remit_lit.cli.dispatch import main
 from remit_lit.evaluation.results import Evaluation
 from tests.processes import short_run
 
+pytestmark = pytest.mark.usefixtures("warm_jobs")
+
 
 @pytest.fixture
 def config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
     return write_config(tiny_rows, tiny_policy_dir, tmp_path)
 
 
+@dataclass
+class Finished:
+    """A table of which a method failed: where it and its jobs lie, what was printed, and the command's exit code."""
+
+    table: Path
+    cells: Path
+    out: str
+    err: str
+    code: Any
+
+    def copy_cells(self, directory: Path) -> Path:
+        return Path(shutil.copytree(self.cells, directory / "cells"))
+
+
 @pytest.fixture(scope="module")
-def finished(tiny_rows: Path, tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The jobs of the table, all run."""
+def finished(tiny_rows: Path, tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The table, made once."""
     place = tmp_path_factory.mktemp("finished")
     config = write_config(tiny_rows, tiny_policy_dir, place)
-    with pytest.raises(SystemExit):  # a method fails
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
         main(["table", f"--config={config}", f"--cells={place}/cells", "--jobs=2"])
-    return place / "cells"
+    return Finished(place / "table", place / "cells", out.getvalue(), err.getvalue(), stop.value.code)
 
 
 def write_config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path:
@@ -76,19 +96,15 @@ def lines_of(directory: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(line["row"], line["column"]): line for line in csv.DictReader(stream)}
 
 
-def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path, capsys):
-    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--jobs=2"]
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert stop.value.code == 2 and "4 of 13 jobs failed, broken-0 first" in printed.err
-    assert "broken-0: failed" in printed.out and "model.horizn" in printed.out
-    lines = lines_of(tmp_path / "table")
+def test_a_table_is_made_and_says_what_failed(finished):
+    assert finished.code == 2 and "4 of 13 jobs failed, broken-0 first" in finished.err
+    assert "broken-0: failed" in finished.out and "model.horizn" in finished.out
+    lines = lines_of(finished.table)
     assert "model.horizn" in lines["accuracy", "broken"]["missing"] and not lines["accuracy", "broken"]["mean"]
     assert lines["tokens", "base"]["missing"]
     assert float(lines["tokens", "ntp"]["mean"]) == 4 * 2 * 132
 
-    record = json.loads((tmp_path / "table" / "record.json").read_text())
+    record = json.loads((finished.table / "record.json").read_text())
     jobs = {job["name"]: job for job in record["jobs"]}
     found = [
         Evaluation.read(Path(jobs[f"evaluate-slow-{seed}"]["result"], "evaluation.json")).tasks["lab"].metrics
@@ -100,19 +116,23 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     assert float(lines["average", "ntp"]["mean"]) == pytest.approx((accuracy + 100 * accuracy) / 2)
     assert lines["average", "broken"]["missing"] == lines["accuracy", "broken"]["missing"]
     for name in ("table.md", "table.tex", "seeds.csv", "rows.png", "rows.svg", "curve-reached.png"):
-        assert (tmp_path / "table" / name).stat().st_size > 0
+        assert (finished.table / name).stat().st_size > 0
     # The rows were not looked through for the lab's problems.
-    assert "without --decontaminate against lab" in (tmp_path / "table" / "table.md").read_text()
+    assert "without --decontaminate against lab" in (finished.table / "table.md").read_text()
 
     assert float(lines["speed", "ntp"]["mean"]) == 1.0
-    with open(tmp_path / "table" / "seeds.csv", newline="") as stream:
+    with open(finished.table / "seeds.csv", newline="") as stream:
         by_seed = {(line["row"], line["column"], line["seed"]): line for line in csv.DictReader(stream)}
     for (row, column, seed), line in by_seed.items():
         if row == "speed" and line["value"]:
             ours, theirs = (float(by_seed["reached", name, seed]["value"]) for name in (column, "ntp"))
             assert float(line["value"]) == pytest.approx(theirs / ours)
 
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*/done.json")}
+
+def test_what_is_done_is_reused(config, finished, tmp_path, capsys):
+    cells = finished.copy_cells(tmp_path)
+    arguments = ["table", f"--config={config}", f"--cells={cells}", "--jobs=2"]
+    done = {path: path.stat().st_mtime_ns for path in cells.glob("*/done.json")}
     main([*arguments, "--dry_run=true"])
     # Of the broken method and its evaluation, both seeds.
     assert "4 to run" in capsys.readouterr().out
@@ -120,14 +140,14 @@ def test_a_table_is_made_reused_and_says_what_failed(config, tiny_rows, tmp_path
     with pytest.raises(SystemExit):
         main(arguments)
     capsys.readouterr()
-    assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
-    assert len(list((tmp_path / "cells").glob("evaluate-*/done.json"))) == 2 * 5
+    assert done and all(path.stat().st_mtime_ns == then for path, then in done.items())
+    assert len(list(cells.glob("evaluate-*/done.json"))) == 2 * 5
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
 
 
 def test_a_damaged_result_is_told_of_and_made_anew(config, finished, tmp_path, capsys):
-    shutil.copytree(finished, tmp_path / "cells")
-    arguments = ["table", f"--config={config}", f"--cells={tmp_path / 'cells'}"]
+    cells = finished.copy_cells(tmp_path)
+    arguments = ["table", f"--config={config}", f"--cells={cells}"]
     main([*arguments, "--run=false"])  # which fails for no job
     record = json.loads((tmp_path / "table" / "record.json").read_text())
     found = {job["name"]: Path(job["result"]) for job in record["jobs"]}
@@ -149,19 +169,19 @@ def test_a_damaged_result_is_told_of_and_made_anew(config, finished, tmp_path, c
 
 
 def test_what_is_better_up_and_down_has_no_mean(config, finished, tmp_path, capsys):
-    shutil.copytree(finished, tmp_path / "cells")
+    cells = finished.copy_cells(tmp_path)
     config.write_text(config.read_text().replace("- percent", "- nll"))
     with pytest.raises(SystemExit):
-        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
+        main(["table", f"--config={config}", f"--cells={cells}", "--run=false"])
     assert "accuracy, nll cannot be averaged" in capsys.readouterr().err
 
 
 def test_a_row_that_no_evaluation_has_is_named(config, finished, tmp_path, capsys):
-    shutil.copytree(finished, tmp_path / "cells")
+    cells = finished.copy_cells(tmp_path)
     text = config.read_text().replace("metric: accuracy", "metric: acuracy")
     config.write_text(text)
     with pytest.raises(SystemExit):
-        main(["table", f"--config={config}", f"--cells={tmp_path / 'cells'}", "--run=false"])
+        main(["table", f"--config={config}", f"--cells={cells}", "--run=false"])
     assert "lab has no metric 'acuracy'; did you mean accuracy? it has accuracy" in capsys.readouterr().err
 
 
