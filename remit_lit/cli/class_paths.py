@@ -7,19 +7,34 @@ import inspect
 import sys
 import typing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from jsonargparse._common import parsing_settings
 
 from remit_lit.errors import did_you_mean
 
 OWN_PACKAGES = ("remit_lit", "torch", "lightning", "transformers")
 """Their classes may stand in a config anywhere."""
 
-# A value of another package is imported only where its field takes a class: see `allow`.
-set_parsing_settings(
-    instantiate_subclass_spec_in_any=False, import_path_denylist=["*"], import_path_allowlist=list(OWN_PACKAGES)
-)
+# A value of a field that takes anything stays what it is.
+set_parsing_settings(instantiate_subclass_spec_in_any=False)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Within, a value of another package is imported only where :func:`load_class` found it right for its field.
+
+    The settings are those of the whole process, whose other parsers they are no business of.
+    """
+    names = ("import_path_verdicts", "import_paths_enforced")
+    before = {name: parsing_settings[name] for name in names}
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(OWN_PACKAGES))
+    try:
+        yield
+    finally:
+        parsing_settings.update(before)
 
 
 def is_dotted(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
-from remit_lit.cli.class_paths import OWN_PACKAGES, is_dotted
+from remit_lit.cli.class_paths import OWN_PACKAGES, guarded, is_dotted
 from remit_lit.cli.construction import explained, watched
 from remit_lit.cli.given import Source, merged, read_sources
 from remit_lit.cli.mistakes import Mistake, find_mistakes
@@ -47,14 +47,15 @@ class Parser(ArgumentParser):
         if args is None or self._is_inner:
             return super().parse_args(args, *rest, **kwargs)
         sources = read_sources(args)
-        self._refuse_classes(sources)
-        try:
-            return super().parse_args(args, *rest, **kwargs)
-        except ConfigError as error:
-            mistake = next(self._mistakes(sources), None)
-            if mistake is None:
-                raise
-            raise ConfigError(self._said(mistake)) from error
+        with guarded():
+            self._refuse_classes(sources)
+            try:
+                return super().parse_args(args, *rest, **kwargs)
+            except ConfigError as error:
+                mistake = next(self._mistakes(sources), None)
+                if mistake is None:
+                    raise
+                raise ConfigError(self._said(mistake)) from error
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """The objects that a config describes.

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,6 +203,7 @@ def with_inputs(jobs: Iterable[Job]) -> list[Job]:
     return list(ordered.values())
 
 
+@cache  # each reads and parses a file, of which a table's jobs would ask thousands of times
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

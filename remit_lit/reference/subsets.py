@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,8 +85,14 @@ def select(
     if directory.exists() and not overwrite:
         raise ConfigError(f"name: {directory} exists; give another name, or --overwrite=true")
     read_manifest(rows)  # refuses what holds no rows, before anything is written there
-    with held("name", directory):
-        return _select(rows, base, reference, weighting, split, directory)
+    made = [parent for parent in directory.parents if not parent.exists()]  # the innermost first
+    try:
+        with held("name", directory):
+            return _select(rows, base, reference, weighting, split, directory)
+    finally:
+        with suppress(OSError):  # what was refused leaves no empty directories behind
+            for parent in made:
+                parent.rmdir()
 
 
 def _select(rows: str, base: str, reference: str, weighting: TokenWeighting, split: str, directory: Path) -> Path:

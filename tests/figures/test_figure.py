@@ -247,7 +247,10 @@ def test_methods_have_the_tables_colours(tmp_path: Path) -> None:
         ({"measure": None}, "figure.panels.a.measure: missing; over tokens"),
         ({"panels": STAGES, "row": "acc"}, "figure.panels.a.measure: got 'acc'; over stages give a row: accuracy"),
         ({"panels": {"a": {"title": "t", "over": "tokens", "gain": True}}}, "figure.panels.a.gain: got true"),
-        ({"claims": [claim(lower="base")]}, "figure.claims.0.lower: got 'base'; give one of figure.series: ntp, remit"),
+        (
+            {"claims": [claim(lower="base")]},
+            "figure.claims.0.lower: got 'base'; give one of ntp, remit (figure.series)",
+        ),
         ({"claims": [claim(panel="b")]}, "figure.claims.0.panel: got 'b'; give one of a"),
         ({"claims": [claim(by="spread")]}, "figure.claims.0.by: got spread"),
         ({"claims": [claim(at="SFT")]}, "figure.claims.0.at: got 'SFT'"),
