@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
 from remit_lit.evaluation.isolation import isolated
-from remit_lit.losses import token_nll
-from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.reference.reference import Reference
 from remit_lit.training.engines import global_weights
-from remit_lit.training.objective import WeighedBefore, signals_of
+from remit_lit.training.objective import WeighedBefore, policy_nll, signals_of
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
 
@@ -60,11 +58,7 @@ class FirstPass:
         return [WeighedBefore(*pair, share) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
 
     def _signals(self, policy: nn.Module, batch: Batch, neutral_ids: Tensor) -> TokenSignals:
-        if self.base is not None:
-            nll = self.base.nll(batch)
-        else:
-            hidden = hidden_states(policy, batch.inputs)
-            nll = loss_head(policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
+        nll = policy_nll(policy, batch) if self.base is None else self.base.nll(batch)
         return signals_of(batch, nll, None if self.reference is None else self.reference.nll(batch), neutral_ids)
 
     def summary(self, seconds: float) -> str:

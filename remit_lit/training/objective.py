@@ -128,6 +128,13 @@ def weighted_loss(
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll))
 
 
+def policy_nll(model: nn.Module, batch: Batch) -> Tensor:
+    """NLL of each target under the policy in nats, differentiable, [batch, time]."""
+    hidden = hidden_states(model, batch.inputs)
+    nll: Tensor = loss_head(model)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
+    return nll
+
+
 def signals_of(batch: Batch, policy_nll: Tensor, reference_nll: Tensor | None, neutral_ids: Tensor) -> TokenSignals:
     """What a strategy sees of a batch: NLLs in nats, [batch, time], and ids of tokens that get weight 1, [ids]."""
     return TokenSignals(
