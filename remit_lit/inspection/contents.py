@@ -105,6 +105,7 @@ def contents(
                 "scope": strategy.module.weighting.scope,
                 # As float32, which weights are: only so can one be equal to a bound.
                 "bounds": [float(np.float32(bound)) for bound in strategy.module.weighting.bounds or ()],
+                "compares": strategy.module.weighting.needs_reference,
                 "reference": names.index(strategy.reference) if strategy.reference is not None else None,
                 "neutral": of_tokens(strategy.weighed[0].neutral, "u1"),
                 "weighed": [

@@ -11,7 +11,8 @@ from remit_lit.models.byte_tokenizer import byte_vocabulary
 
 _BYTES = {symbol: byte for symbol, byte in byte_vocabulary().items() if len(symbol) == 1}
 _WORD_START = "\u2581"  # SentencePiece's space
-_SHOWN = {" ": "·", "\n": "↵\n", "\t": "⇥\t", "\r": "␍", "\u00a0": "⍽"}
+# A line of the page may end behind a space.
+_SHOWN = {" ": "·\u200b", "\n": "↵\n", "\t": "⇥\t", "\r": "␍", "\u00a0": "⍽"}
 
 
 @dataclass(frozen=True)

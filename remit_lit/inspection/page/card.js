@@ -1,15 +1,26 @@
 // What is known of one token: at the pointer, at the keyboard's focus, or held by a click or tap.
 
 const card = document.getElementById("card");
+let subject = null;
 let held = null;
 
 function showCard(span, isHeld = false) {
   const index = Number(span.dataset.token);
   if (held && !isHeld) return;
   hold(isHeld ? span : null);
+  subject = span;
   card.replaceChildren(...cardOf(index));
+  if (isHeld) {
+    const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "\u00d7");
+    close.addEventListener("click", hideCard);
+    card.prepend(close);
+  }
   card.hidden = false;
-  const place = span.getBoundingClientRect();
+  placeCard();
+}
+
+function placeCard() {
+  const place = subject.getBoundingClientRect();
   const size = card.getBoundingClientRect();
   const below = place.bottom + 8 + size.height < innerHeight || place.top < size.height + 8;
   card.style.left = `${Math.max(8, Math.min(place.left, innerWidth - size.width - 8))}px`;
@@ -23,8 +34,15 @@ function hold(span) {
   card.classList.toggle("pinned", held !== null);
 }
 
+// When the text scrolls: the pointer has left its token, but the keyboard and a click have not.
+function followCard() {
+  if (held || (subject && subject === document.activeElement)) placeCard();
+  else hideCard();
+}
+
 function hideCard() {
   hold(null);
+  subject = null;
   card.hidden = true;
 }
 

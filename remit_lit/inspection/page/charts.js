@@ -35,7 +35,9 @@ function ticks(low, high) {
   const unit = 10 ** Math.floor(Math.log10(raw));
   const size = [1, 2, 5, 10].map((factor) => factor * unit).find((candidate) => candidate >= raw);
   const found = [];
-  for (let place = Math.ceil(low / size); place * size <= high + 1e-9; place++) found.push(place * size);
+  // Bounds are float32, so that 0.8 is a little more than that.
+  const near = 1e-6 * size;
+  for (let place = Math.ceil((low - near) / size); place * size <= high + near; place++) found.push(place * size);
   return found;
 }
 
@@ -66,7 +68,7 @@ function weightChart(strategy, chosen) {
   const width = (high - low) / bins;
   shares.forEach((share, bin) => {
     const middle = low + (bin + 0.5) * width;
-    const kind = middle > 1 + width / 2 ? "raised" : middle < 1 - width / 2 ? "lowered" : "even";
+    const kind = Math.abs(middle - 1) <= 0.501 * width ? "even" : middle > 1 ? "raised" : "lowered";
     const place = { x: x(low + bin * width), width: Math.max(1, x(width) - x(0) - 1), y: y(share), height: y(0) - y(share) };
     svg.append(drawn("rect", { class: kind, ...place }));
   });
@@ -78,7 +80,7 @@ function scatterChart(strategy, chosen) {
   const { weights } = strategy.weighed[state.policy];
   const every = Math.max(1, Math.ceil(chosen.length / mostPoints));
   const points = chosen.filter((_, place) => place % every === 0).map((index) => [excess(strategy, state.policy, index), weights[index], index]);
-  const said = every > 1 ? `every ${every}th of ${chosen.length} tokens` : `${chosen.length} tokens`;
+  const said = every > 1 ? `${points.length} of ${chosen.length} tokens` : `${chosen.length} tokens`;
   const xs = spread(extremes(points.map(([delta]) => delta)));
   const ys = spread([...strategy.bounds, 1, ...extremes(points.map(([, weight]) => weight))]);
   const { svg, x, y } = plot(said, xs, ys, "excess loss \u03b4, nats", "weight");

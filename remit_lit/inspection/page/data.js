@@ -48,7 +48,7 @@ data.documents.forEach((ofRow, row) => {
   });
 });
 
-const state = { left: 0, right: strategies.length > 1 ? 1 : -1, policy: 0, scale: "own", sources: new Set() };
+const state = { left: 0, right: strategies.length > 1 ? 1 : -1, figures: 0, policy: 0, scale: "own", sources: new Set() };
 data.sources.forEach((_, source) => state.sources.add(source));
 
 const sides = () => (state.right < 0 ? [state.left] : [state.left, state.right]);

@@ -1,14 +1,18 @@
 // From a weight to a colour: seven steps up and seven down from 1, to the strategy's own limits or to common ones.
 
 const steps = 7;
-const reaches = strategies.map((strategy) => {
-  if (strategy.bounds.length) return Math.max(...strategy.bounds.map((bound) => Math.abs(bound - 1)));
-  let reach = 0;
-  for (const { weights } of strategy.weighed) {
-    for (let i = 0; i < weights.length; i++) if (counted[i]) reach = Math.max(reach, Math.abs(weights[i] - 1));
+const limits = strategies.map((strategy) => {
+  let [low, high] = strategy.bounds.length ? strategy.bounds : [1, 1];
+  for (const { weights } of strategy.bounds.length ? [] : strategy.weighed) {
+    for (let index = 0; index < weights.length; index++) {
+      if (!counted[index]) continue;
+      low = Math.min(low, weights[index]);
+      high = Math.max(high, weights[index]);
+    }
   }
-  return reach;
+  return { low, high };
 });
+const reaches = limits.map(({ low, high }) => Math.max(1 - low, high - 1));
 
 // Half-width of the scale, around 1; 0 where all weigh alike.
 function reach(strategy) {
@@ -35,12 +39,13 @@ function looks(side, index, half) {
 function legend(side) {
   const half = reach(side);
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  for (let step = -steps; step <= steps; step++) {
+  const [lowers, raises] = [limits[side].low < 1, limits[side].high > 1];
+  for (let step = lowers ? -steps : 0; step <= (raises ? steps : 0); step++) {
     bar.append(make("span", { class: `token ${step ? `${step > 0 ? "raised" : "lowered"} s${Math.abs(step)}` : ""}` }));
   }
   const strategy = strategies[side];
   const box = make("div", {}, make("div", { class: "name" }, strategy.name), make("div", { class: "note" }, describe(side)));
-  if (half) box.append(make("div", { class: "ramp" }, `weight ${number(1 - half, 2)}`, bar, number(1 + half, 2)));
+  if (lowers || raises) box.append(make("div", { class: "ramp" }, `weight ${number(1 - half * lowers, 2)}`, bar, number(1 + half * raises, 2)));
   else box.append(make("div", { class: "ramp" }, "every counted token weighs 1"));
   if (strategy.bounds.length) {
     const marks = [make("span", { class: "token raised s7 high" }, "clipped high")];
@@ -52,8 +57,7 @@ function legend(side) {
 
 function describe(side) {
   const strategy = strategies[side];
-  const reference = strategy.referenceName;
-  const against = strategy.reference === null || !strategy.weighed[0].centered ? "" : `, against ${reference}`;
+  const against = strategy.compares ? `, against ${strategy.referenceName}` : "";
   const together = strategy.scope === "row" ? "" : `; it weighs ${strategy.group} rows together, by ${strategy.scope}`;
   return [`${strategy.setting}${against}${together}`, ...strategy.notes].join("; ");
 }

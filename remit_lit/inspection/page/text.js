@@ -30,7 +30,7 @@ function fill(row) {
   if (row.spans.length) return;
   for (const side of sides()) {
     const half = reach(side);
-    const column = make("div");
+    const column = make("div", { "data-name": strategies[side].name });
     const spans = [];
     for (const inside of row.documents) {
       const paragraph = make("p", { class: "tokens" });
