@@ -93,7 +93,7 @@ class Page:
     def open(self, path: Path) -> None:
         """A file of the disk, until its script has drawn it."""
         self.call("Page.navigate", url=path.as_uri())
-        self.wait("document.documentElement.dataset.ready === 'true'")
+        self.wait("document.documentElement?.dataset.ready === 'true'")
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window's size in CSS pixels, and the colour scheme that the system asks for."""
