@@ -80,7 +80,9 @@ def _overlaid(
         laid = parse(parser, [*arguments, f"--config={find_config('strategies', overlay)}"])
         for section in ("data", "model.policy"):
             if laid[section] != config[section]:
-                raise ConfigError(f"strategies: {overlay} changes {section}, but strategies are compared on the same text")
+                raise ConfigError(
+                    f"strategies: {overlay} changes {section}, but strategies are compared on the same text"
+                )
         found[name] = _module(parser.instantiate_classes(laid))
     stems = [Path(name).name for name in found]
     return dict(zip(stems if len(set(stems)) == len(stems) else found, found.values(), strict=True))

@@ -12,7 +12,7 @@ _ALIGNED = 4
 
 
 class Arrays:
-    """Collects arrays and says of each where it lies: ``{"at": byte, "type": "f4", "u4" or "u1", "length": values}``."""
+    """Collects arrays, and says where each lies: ``{"at": byte, "type": "f4", "u4" or "u1", "length": values}``."""
 
     def __init__(self) -> None:
         self._block = bytearray()

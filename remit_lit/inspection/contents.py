@@ -83,7 +83,10 @@ def contents(
         "numbers": [int(row.number) for row in rows],
         "sources": manifest.sources[settings.split],
         "documents": [
-            [[int(source), int(length)] for source, length in zip(row.document_sources, row.document_lengths, strict=True)]
+            [
+                [int(source), int(length)]
+                for source, length in zip(row.document_sources, row.document_lengths, strict=True)
+            ]
             for row in rows
         ],
         "vocabulary": {

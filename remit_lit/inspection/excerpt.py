@@ -56,9 +56,10 @@ def take(packed: PackedRows, data: PackedData, settings: InspectSettings, group:
     """
     first, stop = settings.first_row, settings.first_row + settings.num_rows
     if stop > len(packed):
+        left = f"give at most {len(packed) - first}" if first < len(packed) else "give a smaller first_row"
         raise ConfigError(
-            f"num_rows: got {settings.num_rows} from first_row {first} on, but there are {len(packed)} {settings.split} "
-            f"rows in {data.rows_directory}; give at most {max(0, len(packed) - first)}, or a smaller first_row"
+            f"num_rows: got {settings.num_rows} from first_row {first} on, but there are {len(packed)} "
+            f"{settings.split} rows in {data.rows_directory}; {left}"
         )
     start, end = first // group * group, -(-stop // group) * group
     if settings.split == "train":

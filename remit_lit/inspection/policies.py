@@ -74,7 +74,9 @@ def _of_run(field: str, run: Path, like: ModelSpec) -> list[Policy]:
         spec = replace(like, path=str(run / MODEL))
         found.append(Policy(field, f"{run.name}, {MODEL if last is None else f'step {last}'}", spec, spec))
     if not found:
-        raise ConfigError(f"{field}: the run {run} has neither checkpoints nor a {MODEL}/ yet; give it time, or another")
+        raise ConfigError(
+            f"{field}: the run {run} has neither checkpoints nor a {MODEL}/ yet; give it time, or another"
+        )
     return found
 
 

@@ -44,7 +44,9 @@ class InspectSettings:
         if self.split not in SPLITS:
             raise ConfigError(f"split: got {self.split!r}; give one of {SPLITS}")
         if self.strategies == []:
-            raise ConfigError("strategies: got none; give overlays such as baselines/remit, or null for the config's own")
+            raise ConfigError(
+                "strategies: got none; give overlays such as baselines/remit, or null for the config's own"
+            )
         path = Path(self.output)
         if path.is_dir():
             raise ConfigError(f"output: {path} is a directory; give a file, such as {path / 'weights.html'}")

@@ -97,7 +97,9 @@ class Page:
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window's size in CSS pixels, and the colour scheme that the system asks for."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -118,8 +120,9 @@ class Page:
     def middle(self, selector: str) -> dict[str, float]:
         """Where an element is, after it was brought into the window."""
         place: dict[str, float] = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            "const b = e.getClientRects()[0]; return {x: b.x + b.width / 2, y: b.y + b.height / 2}; })()"
+            f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
+            "found.scrollIntoView({block: 'center'}); const box = found.getClientRects()[0];"
+            "return {x: box.x + box.width / 2, y: box.y + box.height / 2}; })()"
         )
         return place
 

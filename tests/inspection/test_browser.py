@@ -38,7 +38,8 @@ CONTRASTS = """
     for (let e = element; e; e = e.parentElement) colours.unshift(getComputedStyle(e).backgroundColor);
     return luminance(page, ...colours);
   };
-  const texts = [...document.querySelectorAll(".token, .source, h2, h3, label, output, .note, td, th, button, select, input")];
+  const names = ".token, .source, h2, h3, label, output, .note, td, th, button, select, input";
+  const texts = [...document.querySelectorAll(names)];
   return texts.map((element) => {
     const pair = [luminance(page, getComputedStyle(element).color), behind(element)].sort((a, b) => b - a);
     return [element.className || element.tagName, (pair[0] + 0.05) / (pair[1] + 0.05)];
@@ -95,7 +96,9 @@ def token(row: int, place: int) -> str:
 def card(page: Page) -> list[list[str]]:
     """The lines of the card, the names of its columns first."""
     assert not page.run("document.getElementById('card').hidden")
-    lines = "[...document.querySelectorAll('#card tr')].map((line) => [...line.children].map((cell) => cell.textContent))"
+    lines = (
+        "[...document.querySelectorAll('#card tr')].map((line) => [...line.children].map((cell) => cell.textContent))"
+    )
     return page.run(lines)  # type: ignore[no-any-return]
 
 
@@ -166,7 +169,9 @@ def test_the_slider_goes_to_another_policy(page: Page, shown: Shown) -> None:
 
 
 def test_colours_follow_the_weights(page: Page, shown: Shown) -> None:
-    classes = page.run(f"[...Array(132).keys()].map((i) => document.querySelector(`{token(0, 0)[:-3]}${{i}}\"]`).className)")
+    classes = page.run(
+        f'[...Array(132).keys()].map((i) => document.querySelector(`{token(0, 0)[:-3]}${{i}}"]`).className)'
+    )
     strategy = shown.data["strategies"][0]
     weights, low, high = shown.array(strategy["weighed"][0]["weights"])[0], *np.float32(strategy["bounds"])
     neutral = shown.array(strategy["neutral"])[0] == 1
@@ -181,7 +186,9 @@ def test_colours_follow_the_weights(page: Page, shown: Shown) -> None:
 
 
 def test_another_strategy_takes_the_second_column(page: Page) -> None:
-    choose = "(() => { const s = document.getElementById('right'); s.value = %d; s.dispatchEvent(new Event('change')); })()"
+    choose = (
+        "(() => { const s = document.getElementById('right'); s.value = %d; s.dispatchEvent(new Event('change')); })()"
+    )
     page.run(choose % 2)
     page.wait("document.querySelectorAll('[data-row=\"0\"] .columns > div').length === 2")
     page.point(token(0, 5))
@@ -191,7 +198,9 @@ def test_another_strategy_takes_the_second_column(page: Page) -> None:
 
 
 def test_search_and_sources(page: Page, shown: Shown) -> None:
-    find = "(() => { const q = document.getElementById('query'); q.value = %r; q.dispatchEvent(new Event('input')); })()"
+    find = (
+        "(() => { const q = document.getElementById('query'); q.value = %r; q.dispatchEvent(new Event('input')); })()"
+    )
     page.run(find % "q:")
     expected = sum(shown.text(row).upper().count("Q:") for row in range(12))
     assert page.run("document.getElementById('matches').textContent") == f"{expected} found"
@@ -199,7 +208,9 @@ def test_search_and_sources(page: Page, shown: Shown) -> None:
     page.wait("document.querySelector('.found') !== null")
     assert page.run("document.querySelector('.found').textContent") == "Q"
     page.click("#sources input")
-    visible = "[...document.querySelectorAll('.document:not([hidden]) .source')].map((e) => e.textContent.split(',')[0])"
+    visible = (
+        "[...document.querySelectorAll('.document:not([hidden]) .source')].map((e) => e.textContent.split(',')[0])"
+    )
     assert set(page.run(visible)) == {shown.data["sources"][1]}
 
 

@@ -1,7 +1,6 @@
 """The numbers of a page are those of training on the same batch."""
 
 import csv
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,9 @@ def test_validation_rows_are_shown_in_the_order_of_the_file(
     stored = PackedRows(tiny_rows_split / "validation").rows
     vocabulary = np.array(page.data["vocabulary"]["id"])
     assert page.data["numbers"] == [1, 2, 3]
-    assert np.array_equal(vocabulary[page.array(page.data["tokens"])], np.stack([stored[i]["input_ids"] for i in (1, 2, 3)]))
+    assert np.array_equal(
+        vocabulary[page.array(page.data["tokens"])], np.stack([stored[i]["input_ids"] for i in (1, 2, 3)])
+    )
 
 
 def test_neutral_tokens_are_marked(
@@ -198,11 +199,32 @@ def test_faulty_weights_are_refused(tiny_rows_split: Path, tiny_policy_dir: Path
     assert not (tmp_path / "page.html").exists()
 
 
+def test_overlays_are_laid_over_the_config(
+    tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
+) -> None:
+    overlays = ["baselines/remit", "experiments/ablations/unclipped.yaml", "baselines/rho1"]
+    arguments = [
+        f"--data.rows={tiny_rows_split}",
+        f"--model.policy.path={tiny_policy_dir}",
+        "--model.reference=LiveReference",
+        f"--model.reference.model.path={tiny_reference_dir}",
+        "--trainer.accelerator=cpu",
+        f"--output={tmp_path / 'page.html'}",
+    ]
+    main(["inspect", *arguments, f"--strategies=[{','.join(overlays)}]", "--num_rows=4", "--data.batch_size=4"])
+    page = read_page(tmp_path / "page.html")
+    assert [strategy["name"] for strategy in page.data["strategies"]] == ["remit", "unclipped", "rho1"]
+    reference = live(tiny_reference_dir)
+    for index, weighting in enumerate((ReMiT(), ReMiT(clip=False), Rho1())):
+        alone = show(tiny_rows_split, tiny_policy_dir, tmp_path, weighting, reference=reference, batch_size=4)
+        assert np.array_equal(page.weights(index), alone.weights())
+
+
 @pytest.fixture(scope="module")
 def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path
 ) -> Path:
-    """The folder of a ReMiT run of 3 steps with a checkpoint after each of the first two, beside its config."""
+    """The folder of a ReMiT run of 3 steps with a checkpoint after each, beside its config."""
     directory = tmp_path_factory.mktemp("inspected")
     config = {
         "model": {
@@ -249,106 +271,3 @@ def test_each_checkpoint_gives_the_weights_that_the_run_logged_next(
         assert (weights[ranked] <= low).mean() == pytest.approx(float(line["weights/clipped_low"]), abs=1e-6)
         assert (weights[ranked] >= high).mean() == pytest.approx(float(line["weights/clipped_high"]), abs=1e-6)
     assert len(logged) == 3
-
-
-Refused = Callable[..., str]
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    def message(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as raised:
-            main(["inspect", *arguments])
-        assert raised.value.code == 2
-        return capsys.readouterr().err
-
-    return message
-
-
-def test_overlays_are_laid_over_the_config(
-    tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
-) -> None:
-    overlays = ["baselines/remit", "experiments/ablations/unclipped.yaml", "baselines/rho1"]
-    arguments = [
-        f"--data.rows={tiny_rows_split}",
-        f"--model.policy.path={tiny_policy_dir}",
-        "--model.reference=LiveReference",
-        f"--model.reference.model.path={tiny_reference_dir}",
-        "--trainer.accelerator=cpu",
-        f"--output={tmp_path / 'page.html'}",
-    ]
-    main(["inspect", *arguments, f"--strategies=[{','.join(overlays)}]", "--num_rows=4", "--data.batch_size=4"])
-    page = read_page(tmp_path / "page.html")
-    assert [strategy["name"] for strategy in page.data["strategies"]] == ["remit", "unclipped", "rho1"]
-    reference = live(tiny_reference_dir)
-    for index, weighting in enumerate((ReMiT(), ReMiT(clip=False), Rho1())):
-        alone = show(tiny_rows_split, tiny_policy_dir, tmp_path, weighting, reference=reference, batch_size=4)
-        assert np.array_equal(page.weights(index), alone.weights())
-
-
-@pytest.mark.usefixtures("no_weights")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--num_rows=1000"], "num_rows: got 1000 from first_row 0 on, but there are"),
-        (["--num_rows=0"], "num_rows: got 0; give at least 1"),
-        (["--first_row=-1"], "first_row: got -1; give at least 0"),
-        (["--split=test"], "split"),
-        (["--strategies=[]"], "strategies: got none"),
-        (["--strategies=[baselines/remit]"], "model.reference: ReMiT compares with a reference, but got none"),
-        (["--strategies=[baselines/remitt]"], "strategies: no file 'baselines/remitt'"),
-        (["--strategies=[baselines/ntp,baselines/ntp]"], "strategies: baselines/ntp is named twice"),
-        (["--model.reference=CachedReference", "--model.reference.column=nll_x"], "no score column 'nll_x'"),
-        (["--policies=[no/such/place]"], "policies.0"),
-        (["--policies=[/nowhere/checkpoints/step-00000001]"], "policies.0: no checkpoint"),
-        (["--data.rows=/nowhere"], "data.rows: /nowhere does not exist"),
-        (["--trainer.precision=16-mixed"], "trainer.precision: got 16-mixed"),
-    ],
-)
-def test_what_cannot_be_shown_is_refused_before_a_model_is_loaded(
-    arguments: Sequence[str],
-    message: str,
-    tiny_rows: Path,
-    tiny_policy_dir: Path,
-    tmp_path: Path,
-    refused: Refused,
-) -> None:
-    page = tmp_path / "page.html"
-    given = [f"--data.rows={tiny_rows}", f"--model.policy.path={tiny_policy_dir}", f"--output={page}", *arguments]
-    assert message in refused(*given)
-    assert not page.exists()
-
-
-def test_policies_of_another_vocabulary_are_refused(
-    tiny_rows: Path, tiny_policy_dir: Path, byte_tokenizer_dir: Path, tmp_path: Path, no_weights: None, refused: Refused
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for source, names in ((tiny_policy_dir, ["config.json"]), (byte_tokenizer_dir, ["tokenizer.json", "tokenizer_config.json"])):
-        for name in names:
-            (other / name).write_bytes((source / name).read_bytes())
-    given = [f"--data.rows={tiny_rows}", f"--model.policy.path={tiny_policy_dir}", f"--output={tmp_path / 'page.html'}"]
-    assert "policies.0: its tokenizer" in refused(*given, f"--policies=[{other}]")
-
-
-@pytest.mark.usefixtures("no_weights")
-@pytest.mark.parametrize("change", [{"data": {"seed": 3}}, {"model": {"policy": {"dtype": "bfloat16"}}}])
-def test_overlays_of_other_rows_or_policies_are_refused(
-    change: dict[str, Any], tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path, refused: Refused
-) -> None:
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(change))
-    given = [f"--data.rows={tiny_rows}", f"--model.policy.path={tiny_policy_dir}", f"--output={tmp_path / 'page.html'}"]
-    message = refused(*given, f"--strategies=[{tmp_path / 'other.yaml'}]")
-    assert "but strategies are compared on the same text" in message
-
-
-@pytest.mark.usefixtures("no_weights")
-def test_an_output_that_cannot_be_written_is_refused(
-    tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path, refused: Refused
-) -> None:
-    given = [f"--data.rows={tiny_rows}", f"--model.policy.path={tiny_policy_dir}"]
-    (tmp_path / "file").write_text("kept")
-    assert "exists; give another file, or --overwrite=true" in refused(*given, f"--output={tmp_path / 'file'}")
-    assert (tmp_path / "file").read_text() == "kept"
-    assert "is a directory" in refused(*given, f"--output={tmp_path}", "--overwrite=true")
-    assert "cannot be written" in refused(*given, f"--output={tmp_path / 'file' / 'page.html'}")
