@@ -32,14 +32,14 @@ class Strategy:
         name: of its overlay.
         module: its settings.
         group: rows that it weighs together.
-        reference: the name of its reference; None where it has none.
+        reference: which of the references is its own; None where it has none.
         weighed: with each policy, in their order.
     """
 
     name: str
     module: MidTrainingModule
     group: int
-    reference: str | None
+    reference: int | None
     weighed: Sequence[Weighed]
 
 
@@ -49,7 +49,7 @@ def contents(
     manifest: Manifest,
     tokenizer: PreTrainedTokenizerBase,
     policies: Mapping[str, Tensor],
-    references: Mapping[str, Tensor],
+    references: Sequence[tuple[str, Tensor]],
     strategies: Sequence[Strategy],
 ) -> dict[str, Any]:
     """What the page reads.
@@ -60,7 +60,7 @@ def contents(
         manifest: of the rows.
         tokenizer: of the rows.
         policies: NLLs in nats by name, in order, [rows, time].
-        references: NLLs in nats by name, [rows, time].
+        references: the name of each and its NLLs in nats, [rows, time].
         strategies: in order.
     """
     arrays, rows = Arrays(), excerpt.rows[excerpt.shown]
@@ -72,7 +72,6 @@ def contents(
 
     used, places = np.unique(np.stack([row.input_ids for row in rows]), return_inverse=True)
     pieces = pieces_of(tokenizer, used.tolist())
-    names = list(references)
     return {
         "version": __version__,
         "rows": str(excerpt.data.rows_directory),
@@ -98,7 +97,7 @@ def contents(
         "tokens": arrays.add(places, "u4"),
         "counted": arrays.add(_moved(mask), "u1"),
         "policies": [{"name": name, "nll": of_tokens(nll)} for name, nll in policies.items()],
-        "references": [{"name": name, "nll": of_tokens(nll)} for name, nll in references.items()],
+        "references": [{"name": name, "nll": of_tokens(nll)} for name, nll in references],
         "strategies": [
             {
                 "name": strategy.name,
@@ -109,7 +108,7 @@ def contents(
                 # As float32, which weights are: only so can one be equal to a bound.
                 "bounds": [float(np.float32(bound)) for bound in strategy.module.weighting.bounds or ()],
                 "compares": strategy.module.weighting.needs_reference,
-                "reference": names.index(strategy.reference) if strategy.reference is not None else None,
+                "reference": strategy.reference,
                 "neutral": of_tokens(strategy.weighed[0].neutral, "u1"),
                 "weighed": [
                     {

@@ -62,15 +62,15 @@ def inspect(
     tokenizer = first.spec.load_tokenizer()
     scores = score_references(references, first.spec, excerpt, fabric.device)
     nlls = {policy.name: score_policy(policy, excerpt, fabric, is_bf16=precision == "bf16-true") for policy in policies}
-    named = {key_of(reference, first.spec): str(reference) for reference in references}
+    names = {key_of(reference, first.spec): str(reference) for reference in references}
     weighed = []
     for name, module in strategies.items():
         neutral = module.neutral_of(tokenizer).to(fabric.device)
         of_policies = [weigh(module, neutral, excerpt, groups[name], nll, scores) for nll in nlls.values()]
-        reference = named[key_of(module.reference, module.spec)] if module.reference is not None else None
+        reference = None if module.reference is None else list(scores).index(key_of(module.reference, first.spec))
         weighed.append(Strategy(name, module, groups[name], reference, of_policies))
-    by_name = {named[key]: nll for key, nll in scores.items()}
-    page = render(contents(settings, excerpt, manifest, tokenizer, nlls, by_name, weighed))
+    named = [(names[key], nll) for key, nll in scores.items()]
+    page = render(contents(settings, excerpt, manifest, tokenizer, nlls, named, weighed))
     write_whole(Path(settings.output), page)
     return Path(settings.output)
 

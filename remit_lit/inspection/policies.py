@@ -40,7 +40,8 @@ def find_policies(first: ModelSpec, others: Sequence[str], manifest: Manifest) -
         manifest: of the rows that they are to read.
 
     Raises:
-        ConfigError: a path is none of these, a run has no checkpoint, or a policy does not read the rows' tokens.
+        ConfigError: a path is none of these or comes twice, a run has no checkpoint, or a policy does not read the
+            rows' tokens.
         DataError: a checkpoint is damaged.
     """
     if first.path is None:
@@ -48,7 +49,10 @@ def find_policies(first: ModelSpec, others: Sequence[str], manifest: Manifest) -
     found = [Policy("model.policy", label(first.path, first.revision), first, first)]
     for index, path in enumerate(others):
         found += _policies_at(f"policies.{index}", path, replace(first, config=None, revision=None))
-    for policy in found:
+    names = [policy.name for policy in found]
+    for place, policy in enumerate(found):
+        if policy.name in names[:place]:
+            raise ConfigError(f"{policy.field}: {policy.name} is there already; name each policy once")
         check_reads(policy.field, policy.described, manifest)
     return found
 
@@ -60,7 +64,7 @@ def _policies_at(field: str, path: str, like: ModelSpec) -> list[Policy]:
     if place.absolute().parent.name == CHECKPOINTS:
         checkpoint = find_checkpoint(path, "", field)
         assert checkpoint is not None, "only the name `last` finds none"
-        return [_of_checkpoint(field, checkpoint, like)]
+        return [_of_checkpoint(field, checkpoint, place.parent.parent, like)]
     spec = replace(like, path=path)
     spec.check(field)
     return [Policy(field, path, spec, spec)]
@@ -68,11 +72,11 @@ def _policies_at(field: str, path: str, like: ModelSpec) -> list[Policy]:
 
 def _of_run(field: str, run: Path, like: ModelSpec) -> list[Policy]:
     checkpoints = all_checkpoints(run / CHECKPOINTS)
-    found = [_of_checkpoint(field, checkpoint, like) for checkpoint in checkpoints]
+    found = [_of_checkpoint(field, checkpoint, run, like) for checkpoint in checkpoints]
     last = _last_step(run)
     if (run / MODEL / "config.json").exists() and last not in [step_of(checkpoint) for checkpoint in checkpoints]:
         spec = replace(like, path=str(run / MODEL))
-        found.append(Policy(field, f"{run.name}, {MODEL if last is None else f'step {last}'}", spec, spec))
+        found.append(Policy(field, f"{run}, {MODEL if last is None else f'step {last}'}", spec, spec))
     if not found:
         raise ConfigError(
             f"{field}: the run {run} has neither checkpoints nor a {MODEL}/ yet; give it time, or another"
@@ -80,11 +84,10 @@ def _of_run(field: str, run: Path, like: ModelSpec) -> list[Policy]:
     return found
 
 
-def _of_checkpoint(field: str, checkpoint: Path, like: ModelSpec) -> Policy:
-    run = checkpoint.absolute().parent.parent
+def _of_checkpoint(field: str, checkpoint: Path, run: Path, like: ModelSpec) -> Policy:
     if not (run / POLICY).is_dir():
         raise ConfigError(f"{field}: {checkpoint} is in no run folder ({run} has no {POLICY}/); give one of a run's")
-    name = f"{run.name}, step {step_of(checkpoint)}"
+    name = f"{run}, step {step_of(checkpoint)}"
     return Policy(field, name, replace(like, path=str(checkpoint)), replace(like, path=str(run / POLICY)))
 
 

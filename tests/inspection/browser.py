@@ -137,8 +137,8 @@ def browsing(chromium: str, profile: Path) -> Iterator[Page]:
     (read_there, writing), (reading, write_there) = os.pipe(), os.pipe()
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     command = [chromium, *options, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-    # The browser reads from descriptor 3 and writes to 4.
-    shell = ["sh", "-c", f'exec 3<&{read_there} 4>&{write_there}; exec "$@"', "sh", *command]
+    # The browser reads from descriptor 3 and writes to 4. Not sh: it may know descriptors of one digit only.
+    shell = ["bash", "-c", f'exec 3<&{read_there} 4>&{write_there}; exec "$@"', "bash", *command]
     with open(profile.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(shell, pass_fds=(read_there, write_there), stdout=log, stderr=log)
     os.close(read_there)

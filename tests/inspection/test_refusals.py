@@ -36,7 +36,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
         (["--strategies=[baselines/remitt]"], "strategies: no file 'baselines/remitt'"),
         (["--strategies=[baselines/ntp,baselines/ntp]"], "strategies: baselines/ntp is named twice"),
         (["--model.reference=CachedReference", "--model.reference.column=nll_x"], "no score column 'nll_x'"),
-        (["--policies=[no/such/place]"], "policies.0"),
+        (["--policies=[no/such/place]"], "policies.0.path: 'no/such/place' is neither a directory nor a hub id"),
+        (["--policies=[{policy}]"], "policies.0: {policy} is there already"),
         (["--policies=[/nowhere/checkpoints/step-00000001]"], "policies.0: no checkpoint"),
         (["--data.rows=/nowhere"], "data.rows: /nowhere does not exist"),
         (["--trainer.precision=16-mixed"], "trainer.precision: got 16-mixed"),
@@ -52,6 +53,8 @@ def test_what_cannot_be_shown_is_refused_before_a_model_is_loaded(
 ) -> None:
     page = tmp_path / "page.html"
     given = [f"--data.rows={tiny_rows}", f"--model.policy.path={tiny_policy_dir}", f"--output={page}", *arguments]
+    given = [argument.replace("{policy}", str(tiny_policy_dir)) for argument in given]
+    message = message.replace("{policy}", str(tiny_policy_dir))
     assert message in refused(*given)
     assert not page.exists()
 

@@ -258,7 +258,7 @@ def test_each_checkpoint_gives_the_weights_that_the_run_logged_next(
     main(["inspect", config, f"--policies=[{trained}]", f"--output={output}", "--num_rows=6"])
     assert f"inspect: {output}" in capsys.readouterr().out
     page = read_page(output)
-    assert [policy["name"] for policy in page.data["policies"][1:]] == [f"run, step {step}" for step in (1, 2, 3)]
+    assert [policy["name"] for policy in page.data["policies"][1:]] == [f"{trained}, step {step}" for step in (1, 2, 3)]
     with open(trained / "metrics.csv", newline="") as stream:
         logged = [row for row in csv.DictReader(stream) if row["weights/mean"]]
     low, high = page.data["strategies"][0]["bounds"]
