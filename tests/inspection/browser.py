@@ -119,9 +119,11 @@ class Page:
 
     def middle(self, selector: str) -> dict[str, float]:
         """Where an element is, after it was brought into the window."""
+        # A frame later, when what scrolling sets off has happened.
         place: dict[str, float] = self.run(
-            f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
-            "found.scrollIntoView({block: 'center'}); const box = found.getClientRects()[0];"
+            f"(async () => {{ const found = document.querySelector({json.dumps(selector)});"
+            "found.scrollIntoView({block: 'center'}); await new Promise(requestAnimationFrame);"
+            "await new Promise(requestAnimationFrame); const box = found.getClientRects()[0];"
             "return {x: box.x + box.width / 2, y: box.y + box.height / 2}; })()"
         )
         return place

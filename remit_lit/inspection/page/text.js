@@ -5,21 +5,38 @@ const rows = data.numbers.map((number, row) => {
   const place = data.first + row;
   const columns = make("div", { class: "columns" });
   const box = make("section", { class: "row", "data-row": row }, make("h2", {}, `row ${number}, place ${place}`), columns);
-  return { box, columns, documents: documents.filter((inside) => inside.row === row), spans: [], parts: [] };
+  const ofRow = documents.filter((inside) => inside.row === row);
+  return { box, columns, documents: ofRow, spans: [], parts: [], isNear: false };
 });
 const near = new IntersectionObserver(
-  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => fill(rows[entry.target.dataset.row])),
+  (entries) => {
+    for (const entry of entries) {
+      const row = rows[entry.target.dataset.row];
+      row.isNear = entry.isIntersecting;
+      if (row.isNear) fill(row);
+    }
+  },
   { rootMargin: "600px 0px" },
 );
+
+// Take a row's tokens out, and keep about their room: rows that are far must not be near for being empty.
+function empty(row) {
+  const characters = row.documents.reduce((sum, inside) => sum + widths[inside.stop] - widths[inside.start], 0);
+  const lines = characters / 40 + 2 * row.documents.length;
+  row.box.style.minHeight = row.spans.length ? `${row.box.offsetHeight}px` : `${Math.round(1.7 * lines)}rem`;
+  row.columns.replaceChildren();
+  row.spans = [];
+  row.parts = [];
+}
+
+// Characters before each token.
+const widths = new Float64Array(tokens.length + 1);
+tokens.forEach((token, index) => (widths[index + 1] = widths[index] + data.vocabulary.shown[token].length));
 
 function layText() {
   text.style.setProperty("--sides", sides().length);
   const legends = make("div", { class: "legend" }, ...sides().map(legend));
-  rows.forEach((row) => {
-    row.columns.replaceChildren();
-    row.spans = [];
-    row.parts = [];
-  });
+  rows.forEach(empty);
   text.replaceChildren(legends, ...rows.map((row) => row.box));
   near.disconnect();
   filterText();
@@ -49,12 +66,14 @@ function fill(row) {
     row.columns.append(column);
     row.spans.push(spans);
   }
+  row.box.style.minHeight = "";
   markHits(row);
 }
 
 function colourText() {
   text.querySelector(".legend").replaceChildren(...sides().map(legend));
   for (const row of rows) {
+    if (row.spans.length && !row.isNear) empty(row);
     row.spans.forEach((spans, place) => {
       const side = sides()[place];
       const half = reach(side);
