@@ -34,9 +34,9 @@ function hold(span) {
   card.classList.toggle("pinned", held !== null);
 }
 
-// When the text scrolls: the pointer has left its token, but the keyboard and a click have not.
+// When the text scrolls, the pointer may have left its token; the keyboard and a click have not.
 function followCard() {
-  if (held || (subject && subject === document.activeElement)) placeCard();
+  if (held || (subject && (subject === document.activeElement || subject.matches(":hover")))) placeCard();
   else hideCard();
 }
 

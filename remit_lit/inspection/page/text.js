@@ -101,7 +101,9 @@ function goTo(index) {
 
 const tokenAt = (event) => event.target.closest?.(".row .token");
 text.addEventListener("pointerover", (event) => {
-  if (event.pointerType === "mouse" && tokenAt(event)) showCard(tokenAt(event));
+  if (event.pointerType !== "mouse") return;
+  if (tokenAt(event)) showCard(tokenAt(event));
+  else if (!held) hideCard();
 });
 text.addEventListener("pointerleave", () => held || hideCard());
 text.addEventListener("focusin", (event) => tokenAt(event) && showCard(tokenAt(event)));
