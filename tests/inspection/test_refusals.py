@@ -1,4 +1,4 @@
-"""What `inspect` refuses, before any model is loaded."""
+"""What `inspect` reads from a command line, and what it refuses, before any model is loaded."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
+from tests.processes import documented_commands
 
 Refused = Callable[..., str]
 
@@ -95,3 +96,12 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert (tmp_path / "file").read_text() == "kept"
     assert "is a directory" in refused(*given, f"--output={tmp_path}", "--overwrite=true")
     assert "cannot be written" in refused(*given, f"--output={tmp_path / 'file' / 'page.html'}")
+
+
+@pytest.mark.parametrize("command", documented_commands("inspect"), ids=" ".join)
+def test_documented_commands_are_read(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([*command, "--print_config"])
+    assert not raised.value.code
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["policy"]["path"] == "lab/base" and config["output"].endswith(".html")
