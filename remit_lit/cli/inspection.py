@@ -39,10 +39,11 @@ def run_inspect(verb: str, arguments: Sequence[str]) -> None:
     config = parse(parser, arguments)
     settings = settings_of(InspectSettings, config)
     with held("output", settings.output):
-        settings.check()
         values = parser.instantiate_classes(config)
-        strategies = {type(values.model.weighting).__name__: _module(values)}
-        if settings.strategies is not None:
+        if settings.strategies is None:
+            module = _module(values)
+            strategies = {type(module.weighting).__name__: module}
+        else:
             strategies = _overlaid(parser, arguments, config, settings.strategies)
         data = PackedData(**_known(values.data, _OF_LOADING))
         page = inspect(strategies, data, settings, settings_of(TrainerFields, values.trainer))

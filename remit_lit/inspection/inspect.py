@@ -44,8 +44,7 @@ def inspect(
         NonFiniteError: an NLL is NaN or infinite.
     """
     settings.check()
-    trainer = trainer or TrainerFields()
-    first = next(iter(strategies.values()))
+    trainer, first = trainer or TrainerFields(), next(iter(strategies.values()))
     precision = planned_precision(trainer.precision)
     data.prepare_data()
     manifest = data.manifest
