@@ -94,6 +94,7 @@ class Page:
         """A file of the disk, until its script has drawn it."""
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.documentElement?.dataset.ready === 'true'")
+        self.wait("document.querySelector('.row .token') !== null")
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window's size in CSS pixels, and the colour scheme that the system asks for."""
