@@ -181,7 +181,7 @@ def test_colours_follow_the_weights(page: Page, shown: Shown) -> None:
         f'[...Array(132).keys()].map((i) => document.querySelector(`{token(0, 0)[:-3]}${{i}}"]`).className)'
     )
     strategy = shown.data["strategies"][0]
-    weights, low, high = shown.array(strategy["weighed"][0]["weights"])[0], *np.float32(strategy["bounds"])
+    weights, (low, high) = shown.array(strategy["weighed"][0]["weights"])[0], np.array(strategy["bounds"], np.float32)
     neutral = shown.array(strategy["neutral"])[0] == 1
     counted = shown.array(shown.data["counted"])[0] == 1
     for found, weight, is_neutral, is_counted in zip(classes, weights, neutral, counted, strict=True):
@@ -225,7 +225,8 @@ def test_search_and_sources(page: Page, shown: Shown) -> None:
 def test_tops_are_counted_per_source(page: Page, shown: Shown) -> None:
     head = page.run("document.querySelector('#tops h2').textContent")
     first = page.run("[...document.querySelector('#tops tbody tr').children].slice(0, 3).map((e) => e.textContent)")
-    source, pushes = shown.data["sources"].index(head), {}
+    source = shown.data["sources"].index(head)
+    pushes: dict[int, list[float]] = {}
     strategy = shown.data["strategies"][0]
     weights = shown.array(strategy["weighed"][0]["weights"])
     ranked = (shown.array(shown.data["counted"]) == 1) & (shown.array(strategy["neutral"]) == 0)

@@ -114,7 +114,7 @@ def test_so_they_are_under_other_settings(
 def test_remits_numbers_are_those_of_its_equations(
     tiny_rows_split: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
 ) -> None:
-    options = {"reference": live(tiny_reference_dir), "neutral_tokens": False}
+    options: dict[str, Any] = {"reference": live(tiny_reference_dir), "neutral_tokens": False}
     page = show(tiny_rows_split, tiny_policy_dir, tmp_path, ReMiT(epsilon=0.3), **options)
     models = [AutoModelForCausalLM.from_pretrained(path) for path in (tiny_policy_dir, tiny_reference_dir)]
     stored = PackedRows(tiny_rows_split / "train").rows
