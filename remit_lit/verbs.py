@@ -93,6 +93,13 @@ VERBS: dict[str, Verb] = {
         output="output",
         file="evaluation.json",
     ),
+    "inspect": Verb(
+        "show which tokens strategies raise and lower, in one HTML file",
+        "remit_lit.cli.inspection:run_inspect",
+        parses=True,
+        output="output",
+        file="weights.html",
+    ),
     "evaluate": Verb(
         "measure a model on benchmarks, and keep the outcome of every item",
         "remit_lit.evaluation.evaluate:evaluate",

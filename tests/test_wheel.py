@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_a_wheel_has_all_that_the_quickstart_reads(wheel: Path, tmp_path: Path) 
 
     (place / "few.yaml").write_text(FEW_DOCUMENTS)
     train_with_a_shipped_baseline(remit_lit, place, "--config=few.yaml")
+
+
+def test_a_wheel_has_what_a_page_of_inspect_is_made_of(wheel: Path) -> None:
+    assets = [path for path in (ROOT / "remit_lit" / "inspection" / "page").iterdir() if path.is_file()]
+    assert {path.suffix for path in assets} == {".html", ".css", ".js"}
+    with zipfile.ZipFile(wheel) as content:
+        for path in assets:
+            assert content.read(path.relative_to(ROOT).as_posix()) == path.read_bytes()
 
 
 @pytest.mark.slow

@@ -8,15 +8,14 @@ import torch
 from jsonargparse import Namespace
 
 from remit_lit.data.columns import column_directory, has_facts, read_facts
-from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
 from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, StepSettings, Workload, live, measure_step, spec_of
 from remit_lit.models.flops import flops_per_token, forward_flops
 from remit_lit.models.spec import ModelSpec
 from remit_lit.training.datamodule import PackedData
-from remit_lit.training.engines import check_precision
 from remit_lit.training.frozen import FrozenModels
 from remit_lit.training.optimization import Horizon
+from remit_lit.training.planned import num_devices, planned_precision
 
 
 class RunSettings(StepSettings, Protocol):
@@ -56,7 +55,7 @@ class PlannedRun:
         self.gpus = num_devices(trainer.devices) * trainer.num_nodes
         self.batch_size, self.accumulate = data.batch_size, trainer.accumulate_grad_batches
         self.sequence_length, self.num_rows = _rows(data)
-        self.precision = _precision(trainer.precision)
+        self.precision = planned_precision(trainer.precision)
         self._chooses_rows = settings.weighting.selects_rows and data.subset is None
         self.sizes: Sizes = count(settings.spec, settings.frozen, self.sequence_length)
         self._workload = Workload(
@@ -118,15 +117,6 @@ class PlannedRun:
         return self.step(LAYOUTS[0], checkpointing=True).resident[WEIGHTS]
 
 
-def num_devices(devices: int | str | list[int]) -> int:
-    """GPUs of a node that ``trainer.devices`` names; one where it leaves that to the machine (auto, -1)."""
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str) and "," in devices:
-        return len([part for part in devices.split(",") if part.strip()])
-    return max(1, int(devices)) if str(devices).lstrip("-").isdigit() else 1
-
-
 def _rows(data: PackedData) -> tuple[int, int | None]:
     """Tokens in a row, and the number of rows to train on, of the rows or of what they are to be made from."""
     if data.rows_directory.exists():
@@ -135,15 +125,6 @@ def _rows(data: PackedData) -> tuple[int, int | None]:
     assert data.settings is not None, "PackedData refuses rows that do not exist and cannot be made"
     length, tokens = data.settings.sequence_length, data.settings.num_tokens
     return length, None if tokens is None else tokens // length
-
-
-def _precision(given: object) -> str:
-    check_precision(given)
-    known = {"None": "32-true", "32": "32-true", "bf16": "bf16-mixed"}
-    precision = known.get(str(given), str(given))
-    if precision not in ("32-true", "bf16-mixed", "bf16-true"):
-        raise ConfigError(f"trainer.precision: got {given}; estimate knows 32-true, bf16-mixed and bf16-true")
-    return precision
 
 
 @dataclass(frozen=True)

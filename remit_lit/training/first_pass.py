@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
 from remit_lit.evaluation.isolation import isolated
-from remit_lit.models.loss_head import hidden_states
-from remit_lit.models.token_scores import TokenScores, token_scores
+from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.reference import Reference
 from remit_lit.training.engines import global_weights
-from remit_lit.training.objective import WeighedBefore, signals_of
+from remit_lit.training.objective import WeighedBefore, policy_scores, signals_of
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
 
@@ -63,8 +62,7 @@ class FirstPass:
         asked = self.weighting.signals
         scores, reference = TokenScores(None), TokenScores(None)
         if self.base is None or "policy_entropy" in asked:
-            hidden = hidden_states(policy, batch.inputs)
-            scores = token_scores(policy, hidden, batch.targets, with_entropy="policy_entropy" in asked)
+            scores = policy_scores(policy, batch, with_entropy="policy_entropy" in asked)
         if self.base is not None:
             scores = scores._replace(nll=self.base.nll(batch))
         if self.reference is not None:

@@ -13,8 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
-from remit_lit.losses import token_nll
-from remit_lit.models.loss_head import hidden_states, loss_head, recompute_activations
+from remit_lit.models.loss_head import recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
@@ -24,7 +23,7 @@ from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import ZeRO, check_sharded, check_strategy, global_weights, restore_frequencies
 from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.objective import WeighedBefore, WeightedLoss, Window, stop, weighted_loss
+from remit_lit.training.objective import WeighedBefore, WeightedLoss, Window, policy_nll, stop, weighted_loss
 from remit_lit.training.optimization import (
     Horizon,
     Linear,
@@ -153,14 +152,18 @@ class MidTrainingModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         self.check(stage)
         self.tokenizer = self.spec.load_tokenizer()
-        neutral = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.neutral_token_ids]
-        ids = sorted({i for i in neutral if i is not None}) if self.neutral_tokens else []
-        self.neutral_ids = torch.tensor(ids, dtype=torch.long, device=self.device)
+        self.neutral_ids = self.neutral_of(self.tokenizer).to(self.device)
         self.means = SourceMeans(self.data.manifest.sources.get("validation", []))
         if stage == "fit":
             self.num_steps = self.horizon.in_steps(self.tokens_per_step)
             if self.trainer.max_steps == -1:
                 self.trainer.fit_loop.epoch_loop.max_steps = self.num_steps
+
+    def neutral_of(self, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+        """Ids of tokens that get weight 1 and are left out of centring and ranking, ascending, int64 [ids]."""
+        neutral = [tokenizer.bos_token_id, tokenizer.eos_token_id, *self.neutral_token_ids]
+        ids = sorted({i for i in neutral if i is not None}) if self.neutral_tokens else []
+        return torch.tensor(ids, dtype=torch.long)
 
     @property
     def tokens_per_step(self) -> int:
@@ -201,9 +204,7 @@ class MidTrainingModule(pl.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """NLL of each target in nats, [batch, time]."""
         assert self.policy is not None
-        hidden = hidden_states(self.policy, batch.inputs)
-        nll: Tensor = loss_head(self.policy)(hidden, lambda h, w, b: token_nll(h, w, batch.targets, bias=b))
-        return nll
+        return policy_nll(self.policy, batch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """At the start of a step, free the last one's gradients and weigh this one's tokens where that is due by step.
@@ -241,8 +242,7 @@ class MidTrainingModule(pl.LightningModule):
             weigh_globally=partial(global_weights, self.trainer.strategy),
             before=before,
         )
-        rows = batch.rows.tolist()
-        self._window.add(loss, rows, fault(self.weighting, loss.weights, loss.signals, rows))
+        self._window.add(loss, rows := batch.rows.tolist(), fault(self.weighting, loss.weights, loss.signals, rows))
         if self.trainer.world_size == 1:
             self._window.stop_if_broken(self.global_step, loss.total, is_faulty=self._window.fault is not None)
         self.last_loss = replace(loss, total=loss.total.detach())

@@ -11,7 +11,7 @@ from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
-from remit_lit.models.token_scores import TokenScores
+from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
@@ -146,6 +146,18 @@ def weighted_loss(
     if distillation is not None and teacher is not None:
         total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
+
+
+def policy_scores(model: nn.Module, batch: Batch, *, with_entropy: bool = False) -> TokenScores:
+    """What the policy makes of each target; its NLL is differentiable."""
+    return token_scores(model, hidden_states(model, batch.inputs), batch.targets, with_entropy=with_entropy)
+
+
+def policy_nll(model: nn.Module, batch: Batch) -> Tensor:
+    """NLL of each target under the policy in nats, differentiable, [batch, time]."""
+    nll = policy_scores(model, batch).nll
+    assert nll is not None
+    return nll
 
 
 def signals_of(

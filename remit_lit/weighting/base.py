@@ -145,6 +145,10 @@ class TokenWeighting(ABC):
     def weights(self, signals: TokenSignals) -> Tensor:
         """Weights of the tokens' losses, [batch, time]; 0 where ``signals.mask`` is False."""
 
+    def centered(self, signals: TokenSignals) -> Tensor | None:
+        """The centred score that a weight is a function of, [batch, time]; None where there is none. For display."""
+        return None
+
     def normalizer(self, weights: Tensor, mask: Tensor) -> Tensor:
         """What the weighted sum is divided by (after summing over ranks and accumulation), a scalar in tokens."""
         return mask.sum()

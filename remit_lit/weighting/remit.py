@@ -62,15 +62,21 @@ class ReMiT(TokenWeighting):
             ConfigError: no reference, or ``center="segment"`` without ``segment_ids``.
             NonFiniteError: a NaN or infinite reference score, naming the row.
         """
-        is_excess = self.delta == "excess"
-        delta = signals.excess_loss(detach=self.detach) if is_excess else signals.reference_log_likelihood()
-        centered = delta - self._mean(delta, signals)  # [batch, time]
-        if self.center == "standardized":
-            centered = centered / _deviation(centered, signals.ranked)
-        weights = 2 * torch.sigmoid(self.slope * centered)
+        weights = 2 * torch.sigmoid(self.slope * self.centered(signals))
         if self.bounds is not None:
             weights = weights.clamp(*self.bounds)
         return signals.settle(weights)
+
+    def centered(self, signals: TokenSignals) -> Tensor:
+        """``c``: nats, or with ``center="standardized"`` deviations of the row, at least float32 [batch, time].
+
+        Raises:
+            ConfigError, NonFiniteError: as :meth:`weights`.
+        """
+        is_excess = self.delta == "excess"
+        delta = signals.excess_loss(detach=self.detach) if is_excess else signals.reference_log_likelihood()
+        centered = delta - self._mean(delta, signals)
+        return centered / _deviation(centered, signals.ranked) if self.center == "standardized" else centered
 
     def _mean(self, delta: Tensor, signals: TokenSignals) -> Tensor:
         if self.center == "none":

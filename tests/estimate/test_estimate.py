@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.layouts import BUCKETS, GATHERED, LAYOUTS, MASTERS, spread
-from remit_lit.estimate.run import Sizes, count, num_devices
+from remit_lit.estimate.run import Sizes, count
 from remit_lit.estimate.step import (
     ACTIVATIONS,
     BACKWARD,
@@ -36,6 +36,7 @@ from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveRe
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon, OptimizerCallable
+from remit_lit.training.planned import num_devices
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
 from tests.cli.test_cli import base_config, refused, write_yaml
 from tests.helpers import TIME, llama_config, make_rows
