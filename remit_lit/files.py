@@ -87,7 +87,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
 
     Those of processes that died on this machine are removed first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
         if not _is_alive(stale):
             shutil.rmtree(stale, ignore_errors=True)
@@ -101,8 +101,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
 
 def put_in_place(aside: Path, directory: Path) -> None:
     """Sync a directory that was written aside and rename it to ``directory``; what was there before is removed."""
-    for path in (*aside.rglob("*"), aside):
-        sync(path)
+    sync_all(aside)
     # Renamed before it is removed: half removed, it must not be taken for a whole one.
     old = aside.with_name(f"{aside.name}.old")
     shutil.rmtree(old, ignore_errors=True)  # of a checkpoint, whose place aside has a fixed name
@@ -120,6 +119,28 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_all(directory: Path) -> None:
+    """Wait until a directory and everything below it are on the disk."""
+    for path in (*directory.rglob("*"), directory):
+        sync(path)
+
+
+def sync_files(directory: Path) -> None:
+    """Wait until the files in a directory, and its list of names, are on the disk; what is below it is left out."""
+    for path in directory.iterdir():
+        if path.is_file():
+            sync(path)
+    sync(directory)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, unless they are there, so that a power cut does not take them back."""
+    made = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in made:
+        sync(directory.parent)
 
 
 def _aside(path: Path) -> Path:

@@ -30,6 +30,7 @@ import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError
+from remit_lit.files import make_directory, sync, write_whole
 from remit_lit.runs.checkpoint import read_facts
 from remit_lit.runs.checkpoint_io import CheckpointFiles
 from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, global_rank
@@ -290,8 +291,9 @@ class _SaveConfig(SaveConfigCallback):
         run_dir = Path(trainer.default_root_dir)
         if self.config.ckpt_path is None and (run_dir / RECORD).exists():
             self._clear(run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run_dir / CONFIG, skip_none=False, overwrite=True, multifile=False)
+        make_directory(run_dir)
+        write_whole(run_dir / CONFIG, self.parser.dump(self.config, skip_none=False))
+        sync(run_dir.parent)  # the loggers may have made the folder
 
     def _clear(self, run_dir: Path) -> None:
         """Remove what is older than this run; its own loggers have opened their files already."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from remit_lit.errors import ConfigError, DataError, did_you_mean
-from remit_lit.files import full_disk_named, write_whole
+from remit_lit.files import full_disk_named, make_directory, write_whole
 from remit_lit.runs.lock import held
 
 _NAME = "column.json"
@@ -197,7 +197,7 @@ def writing(directory: Path) -> Iterator[None]:
         ConfigError: another process holds it.
     """
     with held("column", directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         for aside in directory.glob(".*.npy.*"):
             aside.unlink()
         yield

@@ -1,6 +1,5 @@
 """Text to packed rows on disk: tokenise, choose documents by the mix, pack, write a manifest, rename into place."""
 
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from remit_lit.data.packing import Packing, TokenStore
 from remit_lit.data.row_checksums import write_checksums
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import full_disk_named, scratch_beside
+from remit_lit.files import full_disk_named, put_in_place, scratch_beside, sync, sync_all
 from remit_lit.models.tokenization import load_tokenizer
 
 _ROWS_PER_PIECE = 8192
@@ -46,19 +45,22 @@ def prepare(output: str | Path, settings: PrepareSettings, *, overwrite: bool = 
     then = "make room, or give an --output on another disk"
     with full_disk_named(f"output: cannot write {output}", then), scratch_beside(output) as scratch:
         _write(scratch, tokenizer, settings, decontamination)
-        if output.exists() and overwrite:
-            shutil.rmtree(output)
-        _move(scratch / "rows", output)
+        if overwrite:
+            put_in_place(scratch / "rows", output)
+        else:
+            _move(scratch / "rows", output)
     return output
 
 
 def _move(rows: Path, output: Path) -> None:
+    sync_all(rows)
     try:
         rows.rename(output)
     except OSError:
         if not output.exists():
             raise
         raise ConfigError(f"output: another process has just written {output}; its rows are kept") from None
+    sync(output.parent)
 
 
 def _write(

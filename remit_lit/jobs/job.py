@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remit_lit import __version__
-from remit_lit.files import write_whole
+from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
 from remit_lit.jobs.result import damage_of, note
@@ -154,7 +154,7 @@ class Job:
 
     def begin(self) -> None:
         """Make the folder; what an interrupted command left stays only where the verb can go on from it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_directory(self.folder)
         if VERBS[self.verb].resume is None or self.damage is not None:
             shutil.rmtree(self.result, ignore_errors=True)
         for record in (_DONE, _FAILED):  # after that: a damaged result must not be taken for an interrupted one

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 from remit_lit.errors import ConfigError
+from remit_lit.files import make_directory
 from remit_lit.jobs.crew import Crew
 from remit_lit.jobs.job import Job, read_outcome, with_inputs
 from remit_lit.jobs.worker import work
@@ -92,7 +93,7 @@ def _give_up(waiting: list[Job], failed: set[str]) -> list[Job]:
             waiting.remove(job)
             failed.add(job.key)
             blocked.append(job)
-            job.folder.mkdir(parents=True, exist_ok=True)
+            make_directory(job.folder)
             job.end(f"needs {failed_inputs[0].name}, which failed ({failed_inputs[0].outcome['error']})")
     return blocked
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from remit_lit.errors import Preempted
+from remit_lit.files import make_directory
 from remit_lit.jobs.job import Job
 from remit_lit.jobs.process_state import ProcessState
 
@@ -53,7 +54,7 @@ def _begin() -> None:
 
 
 def _do(job: Job) -> None:
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_directory(job.folder)
     with open(job.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if job.state == "done":

@@ -1,6 +1,7 @@
 """A run folder: config, record, metrics, checkpoints, and the model as a Hugging Face directory."""
 
 import csv
+import io
 import json
 import math
 import platform
@@ -13,13 +14,14 @@ import yaml  # type: ignore[import-untyped]
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.files import write_whole
+from remit_lit.files import make_directory, sync, sync_all, write_whole
 from remit_lit.models.export import put_model_in_place
 from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, global_rank
 from remit_lit.runs.provenance import provenance
 from remit_lit.runs.resume import has_ended
 
-_STATE = "trainer_state.json"  # the last file of a checkpoint that transformers writes
+_STATE = "trainer_state.json"
+_WHOLE = "whole"  # marks a checkpoint all of which is on the disk; transformers waits for none of its files
 _PRINTED = (
     "loss",
     "mean_token_accuracy",
@@ -113,8 +115,8 @@ class RunFolder:
                 shutil.rmtree(self.path / name, ignore_errors=True)
             for events in self.path.glob("events.out.tfevents.*"):
                 events.unlink()
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        make_directory(self.path)
+        write_whole(self.path / CONFIG, yaml.safe_dump(config, sort_keys=False))
         earlier = self.record if self.checkpoint is not None else {}
         self.write({**earlier, **provenance(_PACKAGES), "machine": {"platform": platform.platform()}, **facts})
 
@@ -185,6 +187,8 @@ class RunLog(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._write(state)
+        if not global_rank():
+            mark_whole(self.folder.checkpoints / f"checkpoint-{state.global_step}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -196,17 +200,26 @@ class RunLog(TrainerCallback):
             return
         lines = state.log_history
         names = ["step", "epoch", *sorted({name for line in lines for name in line} - {"step", "epoch"})]
-        with open(self.folder.path / METRICS, "w", newline="") as stream:
-            table = csv.DictWriter(stream, names)
-            table.writeheader()
-            table.writerows(lines)
+        stream = io.StringIO(newline="")
+        table = csv.DictWriter(stream, names)
+        table.writeheader()
+        table.writerows(lines)
+        write_whole(self.folder.path / METRICS, stream.getvalue())
         self.folder.write({"seconds": self._earlier + time.perf_counter() - self._started})
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
-    """The complete checkpoint with the most steps; one that a kill left half-written is skipped."""
+    """The complete checkpoint with the most steps; one that a kill or a power cut left half-written is skipped."""
     complete = [path for path in directory.glob("checkpoint-*") if _steps(path).isdigit() and _is_complete(path)]
     return max(complete, key=lambda path: int(_steps(path)), default=None)
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Bring a checkpoint to the disk, and then say that it is there as a whole."""
+    sync_all(checkpoint)
+    sync(checkpoint.parent)
+    sync(checkpoint.parent.parent)
+    write_whole(checkpoint / _WHOLE, "")
 
 
 def _steps(checkpoint: Path) -> str:
@@ -214,6 +227,8 @@ def _steps(checkpoint: Path) -> str:
 
 
 def _is_complete(checkpoint: Path) -> bool:
+    if not (checkpoint / _WHOLE).exists():
+        return False
     try:
         json.loads((checkpoint / _STATE).read_text())
     except (OSError, ValueError):

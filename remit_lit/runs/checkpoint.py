@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import put_in_place, sync
+from remit_lit.files import make_directory, put_in_place, sync
 
 LAST = "last.ckpt"
 _MANIFEST = "manifest.json"
@@ -47,7 +47,8 @@ def begin(path: Path) -> Path:
     """An empty directory aside, to write the checkpoint's files in."""
     aside = aside_of(path)
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    make_directory(path.parent)
+    aside.mkdir()
     return aside
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.errors import ConfigError
+from remit_lit.files import make_directory
 from remit_lit.runs.folder import global_rank
 from remit_lit.runs.provenance import now
 
@@ -40,7 +41,7 @@ def held(field: str, folder: str | Path) -> Iterator[None]:
         return
     folder = Path(folder).absolute()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(folder.parent)
         place = folder if folder.is_dir() and not os.access(folder.parent, os.W_OK) else folder.parent
         path = place / f".{folder.name}{SUFFIX}"
         handle = _locked(field, folder, path)

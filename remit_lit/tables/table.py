@@ -6,6 +6,7 @@ from pathlib import Path
 
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
+from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect
@@ -135,10 +136,10 @@ def write_table(summary: Summary, directory: Path) -> list[Path]:
         "cells.csv": cells_csv(summary),
         "seeds.csv": seeds_csv(summary),
     }
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     paths = []
     for name, text in texts.items():
         path = directory / name
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
         paths.append(path)
     return paths

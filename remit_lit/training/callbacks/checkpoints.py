@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from remit_lit.errors import DataError, require_at_least
+from remit_lit.files import sync_files
 from remit_lit.runs.checkpoint import checkpoint_path, lack_of_room, prune
 from remit_lit.runs.checkpoint_io import FACTS
 from remit_lit.runs.folder import CHECKPOINTS
@@ -115,6 +116,10 @@ class Checkpoints(Checkpoint):
             return
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
+            try:
+                sync_files(directory.parent)  # metrics of the steps before, which no resumed run logs again
+            except OSError as refusal:
+                rank_zero_warn(f"step {trainer.global_step}: the disk refused metrics ({refusal})")
             prune(directory, self.keep_last, self.keep_every)
         trainer.strategy.barrier()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from remit_lit.files import write_whole
+from remit_lit.files import make_directory, replaced, sync_files, write_whole
 from remit_lit.runs.folder import POLICY, RECORD
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.training.callbacks import mid_training
@@ -49,10 +49,11 @@ class RunRecord(pl.Callback):
             "steps": module.num_steps,
             "tokens_per_step": module.tokens_per_step,
         }
-        run.mkdir(parents=True, exist_ok=True)
+        make_directory(run)
         write_whole(run / RECORD, json.dumps(record, indent=2) + "\n")
-        module.policy.config.save_pretrained(run / POLICY)
-        module.tokenizer.save_pretrained(run / POLICY)
+        with replaced(run / POLICY) as aside:
+            module.policy.config.save_pretrained(aside)
+            module.tokenizer.save_pretrained(aside)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -77,6 +78,7 @@ class RunRecord(pl.Callback):
         ended = now()
         facts = {"ended_at_step": trainer.global_step, "results": results, "cost": asdict(cost), "ended": ended}
         record = json.loads(path.read_text()) | facts
+        sync_files(path.parent)  # a run that has ended is never done again, so its metrics are lost for good or there
         write_whole(path, json.dumps(record, indent=2) + "\n")
 
 
