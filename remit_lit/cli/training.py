@@ -1,17 +1,14 @@
 """``fit``, ``validate``, ``test`` and ``estimate`` by LightningCLI: run folders, loggers and callbacks of every run."""
 
-import logging
 import os
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -28,6 +25,7 @@ import remit_lit.training.callbacks.in_loop_evaluation
 import remit_lit.training.callbacks.lab_evaluation
 import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
+from remit_lit.cli.noise import silence_libraries
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError
 from remit_lit.files import make_directory, sync, write_whole
@@ -50,23 +48,6 @@ from remit_lit.training.datamodule import PackedData
 from remit_lit.training.engines import ZeRO, check_engine, check_precision, check_strategy
 from remit_lit.training.module import MidTrainingModule
 
-_IGNORED_WARNINGS = (
-    "args parameter is intended to run from within Python",  # `main(args)` may be called from Python
-    "set_vital",  # an old name inside torchdata
-    "`isinstance\\(treespec, LeafSpec\\)`",  # an old name inside Lightning
-    "Total length of `list` across ranks is zero",  # rows without a validation split
-    "directory .* exists and is not empty",  # whether a run may go there has been checked
-    "`torch\\.distributed\\..*` is deprecated",  # old names inside DeepSpeed
-    "It is recommended to use .*sync_dist=True",  # validation losses are reduced before they are logged
-)
-
-_IGNORED_LINES = (
-    "Tip: For seamless cloud",
-    "`weights_only` was not set",  # CheckpointFiles reads nothing that could run code, whatever Lightning asks for
-    "TPU available: False",
-    "GPU available: False",
-)
-
 
 def run_trainer(verb: str, arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
@@ -82,12 +63,7 @@ def run_estimate(verb: str, arguments: Sequence[str]) -> None:
 def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
     if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which DeepSpeed would find out with a warning
-    for message in _IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=f".*{message}")
-    for module in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.pytorch.{module}").addFilter(_is_worth_showing)
+    silence_libraries()
     cli.default_run_dir = _default_run_dir(arguments)
     try:
         with ExitStack() as cli.holding:
@@ -115,11 +91,6 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         dry_run(arguments, str(planned))
     except _Ended as run:
         rank_zero_info(f"ckpt_path: the run in {run} has finished; its model is {run}/{MODEL}")
-
-
-def _is_worth_showing(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return not any(words in message for words in _IGNORED_LINES)
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
