@@ -1,15 +1,21 @@
 """Figures that pages quote from the committed tables, so that none is copied by hand.
 
-``{{ table NAME }}`` stands for the table of ``experiments/tables/results/NAME/table.md``, and
-``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs.
+``{{ table NAME }}`` stands for the table of ``experiments/tables/results/NAME/table.md``,
+``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs, and
+``{{ paired NAME | METHOD | OTHER | ROW }}`` for that of two methods, from their runs.
 """
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from remit_lit.evaluation.statistics import difference_over_seeds
+
 RESULTS = Path(__file__).parents[1] / "experiments" / "tables" / "results"
-_QUOTED = re.compile(r"\{\{ (table|difference) ([^|}]+?)(?: \| ([^|}]+) \| ([^|}]+))? \}\}")
+_QUOTED = re.compile(r"\{\{ (\w+) ([^}]+) \}\}")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -18,17 +24,19 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     Raises:
         ValueError: a table, method or row that is not there; names it.
     """
-    return _QUOTED.sub(
-        lambda found: _table(found[2]) if found[1] == "table" else difference(*found.groups()[1:]), markdown
-    )
+    return _QUOTED.sub(_quoted, markdown)
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return {"table": _table, "difference": _difference, "paired": _paired}[found[1]](*found[2].split(" | "))
 
 
 def _table(name: str) -> str:
-    return "\n".join(line for line in _lines(name) if line.startswith("|"))
+    text = (RESULTS / name / "table.md").read_text()
+    return "\n".join(line for line in text[: text.index("\n- ")].splitlines() if line.startswith("|"))
 
 
-def difference(name: str, method: str, row: str) -> str:
-    """Such as ``+3.72 [+3.62, +3.82]``."""
+def _difference(name: str, method: str, row: str) -> str:
     text = (RESULTS / name / "table.md").read_text().replace("\\", "")
     for line in text.splitlines():
         cells = [cell.strip().replace("**", "") for cell in line.strip("|").split(" | ")]
@@ -37,7 +45,13 @@ def difference(name: str, method: str, row: str) -> str:
     raise ValueError(f"{name}: no difference of {method!r} in {row!r}")
 
 
-def _lines(name: str) -> list[str]:
-    """Of the first table, without its title and notes."""
-    text = (RESULTS / name / "table.md").read_text()
-    return text[: text.index("\n- ")].splitlines()
+def _paired(name: str, method: str, other: str, row: str) -> str:
+    values: dict[str, dict[str, float]] = {method: {}, other: {}}
+    with (RESULTS / name / "seeds.csv").open() as file:
+        for line in csv.DictReader(file):
+            if line["row_title"] == row and line["column_title"] in values and line["value"]:
+                values[line["column_title"]][line["seed"]] = float(line["value"])
+    if not values[method] or values[method].keys() != values[other].keys():
+        raise ValueError(f"{name}: no runs of {method!r} and {other!r} in {row!r} to pair")
+    found = difference_over_seeds(*(np.array(list(runs.values())) for runs in values.values()))
+    return f"{found.mean:+.2f} \\[{found.low:+.2f}, {found.high:+.2f}]"

@@ -42,6 +42,18 @@ def test_a_quotation_of_what_is_not_there_is_an_error():
         on_page_markdown("{{ difference lab | GPT | x }}")
 
 
+def test_a_pair_that_has_no_runs_is_an_error():
+    with pytest.raises(ValueError, match="lab: no runs of 'GPT' and 'NTP' in 'x' to pair"):
+        on_page_markdown("{{ paired lab | GPT | NTP | x }}")
+
+
+def test_a_pair_is_that_of_the_runs():
+    remit, rho1 = (lab_differences("probability")[method] for method in ("remit", "rho1"))
+    pairs = [a - b for base in remit for a, b in zip(remit[base], rho1[base], strict=True)]
+    quoted = on_page_markdown("{{ paired lab | ReMiT 0.2 | RHO-1 | probability of correct results, % }}")
+    assert quoted.startswith(f"{statistics.fmean(pairs):+.2f} \\[")
+
+
 def test_a_difference_is_that_of_the_runs():
     quoted = on_page_markdown("{{ difference lab | ReMiT 0.2 | probability of correct results, % ↑ }}")
     runs = [run for block in lab_differences("probability")["remit"].values() for run in block]
