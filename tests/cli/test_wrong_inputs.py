@@ -169,7 +169,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_rows: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_rows: Path) -> Path:
     directory = tmp_path_factory.mktemp("wrong")
     for name, content in FILES.items():
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -180,11 +180,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_rows: Path) -> Path
 
 @pytest.fixture
 def refused(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_weights: None
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], no_weights: None
 ) -> Callable[[str], str]:
     """The message with which a command line is refused."""
-    monkeypatch.chdir(workplace)
-    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
 
     def run(command: str) -> str:
         with pytest.raises(SystemExit) as raised:
@@ -198,19 +198,19 @@ def refused(
 
 
 @pytest.mark.parametrize(("command", "words"), MISTAKES, ids=[command for command, _ in MISTAKES])
-def test_a_mistake_is_named(command: str, words: list[str], refused: Callable[[str], str], workplace: Path) -> None:
+def test_a_mistake_is_named(command: str, words: list[str], refused: Callable[[str], str], folder: Path) -> None:
     message = refused(command)
     assert message.startswith(words[0]), message
     for word in words[1:]:
         assert word in message, message
-    assert not (workplace / "imported").exists()
+    assert not (folder / "imported").exists()
 
 
 def test_the_table_is_long_enough() -> None:
     assert len({command for command, _ in MISTAKES}) >= 60
 
 
-def test_files_and_verbs_are_refused_before_anything_heavy_is_imported(workplace: Path) -> None:
+def test_files_and_verbs_are_refused_before_anything_heavy_is_imported(folder: Path) -> None:
     heavy = "torch", "lightning", "transformers", "datasets", "matplotlib"
     found = [command for command, words in MISTAKES if words[0].startswith(("config: no", "there is no"))]
     names = [f"fit --config {name}" for name in ("broken.yaml", "list.yaml", "word.yaml", "binary.yaml")]
@@ -228,26 +228,26 @@ for command in {commands!r}:
 assert not set({heavy!r}) & set(sys.modules), set({heavy!r}) & set(sys.modules)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
 
 
 def test_a_config_that_is_only_read_imports_nothing(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(workplace)
-    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     main(shlex.split(TABLE))
     assert "mine" in capsys.readouterr().out
     main(["configs", "--show=table.yaml"])
     assert "evil.X" in capsys.readouterr().out
-    assert "evil" not in sys.modules and not (workplace / "imported").exists()
+    assert "evil" not in sys.modules and not (folder / "imported").exists()
 
 
-def test_a_traceback_is_shown_where_it_is_asked_for(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
-    monkeypatch.syspath_prepend(workplace)
+def test_a_traceback_is_shown_where_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("REMIT_LIT_TRACEBACK", "1")
     with pytest.raises(ValueError, match="weights above one explode"):
         main(shlex.split(f"{FIT} {WEIGHTING}=mine.Half {WEIGHTING}.weight=2"))
