@@ -1,12 +1,14 @@
 """Figures that pages quote from the committed tables, so that none is copied by hand.
 
 ``{{ table NAME }}`` stands for the table of ``experiments/tables/results/NAME/table.md``,
-``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs, and
-``{{ paired NAME | METHOD | OTHER | ROW }}`` for that of two methods, from their runs.
+``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs,
+``{{ paired NAME | METHOD | OTHER | ROW }}`` for that of two methods, from their runs, and
+``{{ calibrated NAME }}`` for what ``recipes calibrate`` found of a table's runs.
 """
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,22 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _quoted(found: re.Match[str]) -> str:
-    return {"table": _table, "difference": _difference, "paired": _paired}[found[1]](*found[2].split(" | "))
+    kinds: dict[str, Callable[..., str]] = {
+        "table": _table,
+        "difference": _difference,
+        "paired": _paired,
+        "calibrated": _calibrated,
+    }
+    return kinds[found[1]](*found[2].split(" | "))
 
 
 def _table(name: str) -> str:
     text = (RESULTS / name / "table.md").read_text()
     return "\n".join(line for line in text[: text.index("\n- ")].splitlines() if line.startswith("|"))
+
+
+def _calibrated(name: str) -> str:
+    return (RESULTS / name / "calibrated.md").read_text().strip()
 
 
 def _difference(name: str, method: str, row: str) -> str:

@@ -147,7 +147,7 @@ def report(seeds: Path, studies: int) -> str:
             ("95 % intervals that cover the truth", coverage(arms, studies), 95),
         ):
             lines += [
-                f"| {title} | {name} | {what} | {share:.1%} | {low:.1%} to {high:.1%} | {aim} |".replace("%", "")
+                f"| {title} | {name} | {what} | {100 * share:.1f} | {100 * low:.1f} to {100 * high:.1f} | {aim} |"
                 for name, (share, low, high) in measured.items()
             ]
     count, runs = next(iter(read_arms(seeds).values())).values.shape

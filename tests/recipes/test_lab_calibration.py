@@ -53,7 +53,7 @@ def write_seeds(path: Path, arms: int = 2, missing: bool = False) -> Path:
 def test_the_report_reads_a_tables_seeds(tmp_path):
     text = report(write_seeds(tmp_path / "seeds.csv"), 200)
     assert "| probability | over runs | A/A studies that find a difference |" in text
-    assert "| probability | mean over runs | 95 " in text
+    assert "| probability | mean over runs | 95 % intervals that cover the truth |" in text
     assert text.endswith("200 studies redrawn from 2 arms of 24 runs.")
 
 
