@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from remit_lit.data.manifest import SPLITS
-from remit_lit.errors import ConfigError, require_at_least
+from remit_lit.errors import ConfigError, not_among, require_at_least
 
 
 @dataclass
@@ -42,7 +42,7 @@ class InspectSettings:
         require_at_least("first_row", self.first_row, 0)
         require_at_least("num_rows", self.num_rows, 1)
         if self.split not in SPLITS:
-            raise ConfigError(f"split: got {self.split!r}; give one of {SPLITS}")
+            raise ConfigError(f"split: {not_among(self.split, SPLITS)}")
         if self.strategies == []:
             raise ConfigError(
                 "strategies: got none; give overlays such as baselines/remit, or null for the config's own"

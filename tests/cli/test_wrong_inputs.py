@@ -21,6 +21,7 @@ FILES: dict[str, str | bytes] = {
     "first.yaml": "model:\n  weighting:\n    class_path: ReMiT\n    init_args:\n      epsilon: 0.3\n",
     "second.yaml": "# ours\nmodel: {weighting: {init_args: {epsilon: 5}}}\n",
     "keep.yaml": "model: {weighting: {class_path: Rho1, init_args: {kep: 0.5}}}\n",
+    "any.yaml": "trainer: {logger: null}\nloger: 1\n",  # a field that takes anything, null too, before the mistake
     "nested.yaml": "fit:\n  data: {batch_size: 3}\n",
     "reaching.yaml": "data: {batch_size: '${nothing.here}'}\n",
     "evil.py": "open('imported', 'w')\n\n\nclass X:\n    pass\n",
@@ -78,6 +79,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("fit --config binary.yaml", ["config: binary.yaml cannot be read", "give a YAML file"]),
     ("table --config list.yaml", ["config: list.yaml holds a list"]),
     ("score --config broken.yaml", ["config: broken.yaml:3"]),
+    ("inspect --config quickstart --config any.yaml --output=w", ["loger: ", "has no field 'loger'", "any.yaml:2"]),
     ("fit quickstart", ["config: got quickstart without a field's name", "--config=quickstart"]),
     ("configs --show=quickstrt", ["show: no file 'quickstrt'", "did you mean experiments/quickstart.yaml?"]),
     ("configs --sow=x", ["sow: configs has no field 'sow'", "did you mean show?", "set on the command line"]),

@@ -278,6 +278,13 @@ def trained(
     return directory / "run"
 
 
+def test_the_config_that_a_run_saved_can_be_given_as_it_is(trained: Path, tmp_path: Path) -> None:
+    """It has every field of `fit`, those too that no weight depends on."""
+    output = tmp_path / "page.html"
+    main(["inspect", f"--config={trained / 'config.yaml'}", f"--output={output}", "--num_rows=2"])
+    assert [strategy["name"] for strategy in read_page(output).data["strategies"]] == ["ReMiT"]
+
+
 def test_each_checkpoint_gives_the_weights_that_the_run_logged_next(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
