@@ -141,7 +141,8 @@ def report(seeds: Path, studies: int) -> str:
     if studies < 200:
         raise ConfigError(f"calibrate: --studies: got {studies}; give at least 200")
     lines = ["| row | of | what | share, % | 95 % interval | aim, % |", "|---|---|---|---:|---|---:|"]
-    for title, arms in read_arms(seeds).items():
+    rows = read_arms(seeds)
+    for title, arms in rows.items():
         for what, measured, aim in (
             ("A/A studies that find a difference", false_findings(arms, studies), 5),
             ("95 % intervals that cover the truth", coverage(arms, studies), 95),
@@ -150,5 +151,5 @@ def report(seeds: Path, studies: int) -> str:
                 f"| {title} | {name} | {what} | {100 * share:.1f} | {100 * low:.1f} to {100 * high:.1f} | {aim} |"
                 for name, (share, low, high) in measured.items()
             ]
-    count, runs = next(iter(read_arms(seeds).values())).values.shape
+    count, runs = next(iter(rows.values())).values.shape
     return "\n".join([*lines, "", f"{studies:,} studies redrawn from {count} arms of {runs} runs."])

@@ -9,6 +9,10 @@ from tests.faults.crash.recording import Call
 _UNKNOWN = ("copy_file_range", "sendfile", "splice")
 
 
+class Unseen(Exception):  # noqa: N818
+    """Files may have changed in a way that the recorded calls do not show."""
+
+
 @dataclass(eq=False)
 class _Opened:
     """An open file or directory, shared by all descriptors that were copied from one."""
@@ -48,7 +52,7 @@ class Replay:
         """Each operation below the root just before it is done; going on does it.
 
         Raises:
-            NotImplementedError: files were changed in a way that calls do not show.
+            Unseen: files were changed in a way that calls do not show, so that no cut could be judged.
         """
         calls = list(calls)
         starts = {c.result: c for c in calls if c.name in ("clone", "clone3", "fork", "vfork") and c.result}
@@ -57,7 +61,7 @@ class Replay:
             if call.name in ("clone", "clone3", "fork", "vfork"):
                 self._table(call.result, starts)
             elif call.name == "io_uring_setup":
-                raise NotImplementedError("io_uring: its writes are no calls")
+                raise Unseen("io_uring: its writes are no calls")
             else:
                 for operation in self._read(call, table):
                     yield operation
@@ -112,7 +116,7 @@ class Replay:
         if call.name.startswith(("rename", "link")):
             source, old = places[0] or (Directory(), "")
             if (places[0] is None) != (places[-1] is None):
-                raise NotImplementedError(f"{what}: between the recorded directory and another")
+                raise Unseen(f"{what}: between the recorded directory and another")
             if places[0] is not None:
                 yield Operation(what, True, lambda: _move(source, old, directory, name, call.name.startswith("rename")))
         elif places[-1] is None:
@@ -137,7 +141,7 @@ class Replay:
             yield Operation(f"syncfs {path}", True, lambda: _sync_all(self.disk.top))
         elif opened is None:
             if "write" in name and path.startswith(f"{self.disk.root}/"):
-                raise NotImplementedError(f"{name} {path}: a descriptor of unknown origin")
+                raise Unseen(f"{name} {path}: a descriptor of unknown origin")
         elif name in ("fsync", "fdatasync"):
             yield Operation(f"{name} {path}", True, opened.node.sync)
         elif isinstance(opened.node, File):
@@ -158,7 +162,7 @@ class Replay:
                 opened.offset = offset + len(data)
             yield Operation(f"{name} {path}", False, lambda: self.disk.write(file, offset, data))
         elif name in _UNKNOWN:
-            raise NotImplementedError(f"{name} {path}: what was written is not recorded")
+            raise Unseen(f"{name} {path}: what was written is not recorded")
 
     def _truncate(self, path: str, file: File, size: int) -> Operation:
         return Operation(f"truncate {path} to {size}", True, lambda: file.truncate(size))

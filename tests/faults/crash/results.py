@@ -1,16 +1,14 @@
 """RESULTS.md: how the power cuts of each verb went; a run of some verbs leaves the rows of the others alone."""
 
-import datetime
-import fcntl
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults.crash.cuts import Findings
 from tests.faults.crash.disk import Model
+from tests.faults.tables import write_rows
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
-_HEAD = """# Power cuts
+HEAD = """# Power cuts
 
 `python -m tests.faults.crash` writes this table. Each verb runs once under strace, and its history is cut before every
 operation that may change what is on the disk, and at its end. After a cut the directory holds what a machine may find:
@@ -35,22 +33,4 @@ def write_results(verb: str, found: Mapping[Model, Findings]) -> None:
         ]
         for model, f in found.items()
     }
-    with open(_RESULTS, "a+") as stream:  # the processes of pytest-xdist each bring their rows
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        table = merged(stream.read(), rows, str(datetime.date.today()), _revision())
-        stream.truncate(0)
-        stream.write(table)
-
-
-def merged(table: str, rows: Mapping[tuple[str, str], list[str]], date: str, revision: str) -> str:
-    """The table with ``rows`` in the place of their earlier ones, in the order of verbs."""
-    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
-    kept = {(verb, model): rest for verb, model, *rest in lines if verb != "verb"}
-    kept |= {key: [*values, date, revision] for key, values in rows.items()}
-    return _HEAD + "".join(f"| {' | '.join([*key, *rest])} |\n" for key, rest in sorted(kept.items()))
-
-
-def _revision() -> str:
-    described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(described, cwd=_RESULTS.parent, capture_output=True, text=True).stdout.strip() or "unknown"
+    write_rows(_RESULTS, HEAD, rows)

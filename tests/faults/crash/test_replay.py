@@ -11,7 +11,8 @@ from tests.faults.crash.disk import MODELS, Disk, Link, Model, Tree, read_tree
 from tests.faults.crash.forks import in_a_fork, lack_of_recorder
 from tests.faults.crash.recording import read_calls
 from tests.faults.crash.replay import Replay
-from tests.faults.crash.results import merged
+from tests.faults.crash.results import HEAD
+from tests.faults.tables import merged
 
 
 def hexadecimal(text: str) -> str:
@@ -87,14 +88,20 @@ def change_much(root: Path) -> None:
 needs_recorder = pytest.mark.skipif(lack_of_recorder() is not None, reason=str(lack_of_recorder()))
 
 
+def replayed(change: Callable[[Path], None], root: Path, log: Path) -> Disk:
+    """The disk after a recorded program that changes ``root``."""
+    root.mkdir()
+    disk = Disk(root)
+    assert in_a_fork(lambda: change(root), log) is None
+    with open(log) as stream:
+        list(Replay(disk).operations(read_calls(stream)))
+    return disk
+
+
 @needs_recorder
 def test_a_replay_leads_to_what_a_program_really_left(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    root.mkdir()
-    disk = Disk(root)
-    assert in_a_fork(lambda: change_much(root), tmp_path / "log") is None
-    with open(tmp_path / "log") as log:
-        list(Replay(disk).operations(read_calls(log)))
+    disk = replayed(change_much, root, tmp_path / "log")
     assert disk.seen() == read_tree(root)
     assert disk.seen()["d/b/c"] == b"0123x!?789\0\0yzend"
     assert disk.seen()["last"] == Link("d")
@@ -110,12 +117,7 @@ def write_by_mapping(root: Path) -> None:
 @needs_recorder
 def test_a_write_that_is_no_call_shows(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    root.mkdir()
-    disk = Disk(root)
-    assert in_a_fork(lambda: write_by_mapping(root), tmp_path / "log") is None
-    with open(tmp_path / "log") as log:
-        list(Replay(disk).operations(read_calls(log)))
-    assert disk.seen() != read_tree(root)
+    assert replayed(write_by_mapping, root, tmp_path / "log").seen() != read_tree(root)
 
 
 def test_a_fork_tells_why_it_failed() -> None:
@@ -127,8 +129,10 @@ def test_a_fork_tells_why_it_failed() -> None:
 
 
 def test_a_run_of_one_verb_keeps_the_rows_of_the_others() -> None:
-    table = merged("", {("fit", "names lost"): ["1", "2"], ("score", "names lost"): ["3", "4"]}, "2026-01-01", "aaa")
-    again = merged(table, {("score", "names lost"): ["5", "6"]}, "2026-02-02", "bbb")
+    table = merged(
+        HEAD, "", {("fit", "names lost"): ["1", "2"], ("score", "names lost"): ["3", "4"]}, "2026-01-01", "aaa"
+    )
+    again = merged(HEAD, table, {("score", "names lost"): ["5", "6"]}, "2026-02-02", "bbb")
     assert again.splitlines()[-2:] == [
         "| fit | names lost | 1 | 2 | 2026-01-01 | aaa |",
         "| score | names lost | 5 | 6 | 2026-02-02 | bbb |",
