@@ -6,6 +6,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+_DESCRIBE = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+_FOUND = subprocess.run(_DESCRIBE, cwd=Path(__file__).parent, capture_output=True, text=True)
+_REVISION = _FOUND.stdout.strip() or "unknown"  # before a run writes tables, which are a part of it
+
 Rows = Mapping[tuple[str, str], list[str]]
 """The values of each row by its first two columns."""
 
@@ -15,7 +19,7 @@ def write_rows(path: Path, head: str, rows: Rows) -> None:
     with open(path, "a+") as stream:  # the processes of pytest-xdist each bring their rows
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
-        table = merged(head, stream.read(), rows, str(datetime.date.today()), _revision(path))
+        table = merged(head, stream.read(), rows, str(datetime.date.today()), _REVISION)
         stream.truncate(0)
         stream.write(table)
 
@@ -26,8 +30,3 @@ def merged(head: str, table: str, rows: Rows, date: str, revision: str) -> str:
     kept = {(first, second): rest for first, second, *rest in (line.strip("| ").split(" | ") for line in lines)}
     kept |= {key: [*values, date, revision] for key, values in rows.items()}
     return head + "".join(f"| {' | '.join([*key, *rest])} |\n" for key, rest in sorted(kept.items()))
-
-
-def _revision(path: Path) -> str:
-    described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(described, cwd=path.parent, capture_output=True, text=True).stdout.strip() or "unknown"
