@@ -20,7 +20,7 @@ from remit_lit.cli import main
 from remit_lit.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ROOT / "experiments" / "tables" / "results"
+EXPERIMENTS = ROOT / "experiments"
 
 
 class ShapesAreNoLinks(griffe.Extension):
@@ -47,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, content=content))
     for page in ("CHANGELOG", "CONTRIBUTING"):
         files.append(File.generated(config, f"{page.lower()}.md", abs_src_path=str(ROOT / f"{page}.md")))
-    for figure in sorted(FIGURES.glob("*/*.png")):
+    for figure in sorted(EXPERIMENTS.glob("*/results/*/*.png")):
         name = f"results/figures/{figure.parent.name}/{figure.name}"
         files.append(File.generated(config, name, abs_src_path=str(figure)))
     return files

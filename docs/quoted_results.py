@@ -3,7 +3,8 @@
 ``{{ table NAME }}`` stands for the table of ``experiments/tables/results/NAME/table.md``,
 ``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs,
 ``{{ paired NAME | METHOD | OTHER | ROW }}`` for that of two methods, from their runs, and
-``{{ calibrated NAME }}`` for what ``recipes calibrate`` found of a table's runs.
+``{{ calibrated NAME }}`` for what ``recipes calibrate`` found of a table's runs. ``{{ figure NAME }}`` stands for a figure of
+``experiments/figures/results/NAME`` and its caption, with what the paper found and whether ours agrees.
 """
 
 import csv
@@ -16,7 +17,8 @@ import numpy as np
 
 from remit_lit.evaluation.statistics import difference_over_seeds
 
-RESULTS = Path(__file__).parents[1] / "experiments" / "tables" / "results"
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+RESULTS = EXPERIMENTS / "tables" / "results"
 _QUOTED = re.compile(r"\{\{ (\w+) ([^}]+) \}\}")
 
 
@@ -35,6 +37,7 @@ def _quoted(found: re.Match[str]) -> str:
         "difference": _difference,
         "paired": _paired,
         "calibrated": _calibrated,
+        "figure": _figure,
     }
     return kinds[found[1]](*found[2].split(" | "))
 
@@ -46,6 +49,11 @@ def _table(name: str) -> str:
 
 def _calibrated(name: str) -> str:
     return (RESULTS / name / "calibrated.md").read_text().strip()
+
+
+def _figure(name: str) -> str:
+    caption = (EXPERIMENTS / "figures" / "results" / name / "caption.md").read_text()
+    return caption.split("\n", 1)[1].strip().replace("](", f"](figures/{name}/")
 
 
 def _difference(name: str, method: str, row: str) -> str:

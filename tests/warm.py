@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -150,23 +151,62 @@ def _begin(function, arguments, printed, environment, cwd, ready) -> None:  # ty
 
 
 def _command(arguments: list[str]) -> None:
+    _Popen.spare = _Spare()
     subprocess.Popen = _Popen  # type: ignore[assignment, misc]
     sys.argv[1:] = arguments
-    runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("remit_lit", run_name="__main__", alter_sys=True)
+    finally:
+        _Popen.spare.dismiss()
 
 
 class _Popen(subprocess.Popen):
     """Forks the command lines of this package: other ranks, and the parts of a dry run."""
 
+    spare: "_Spare"
+
     def __new__(cls, args: Any, *_: Any, env: Mapping[str, str] | None = None, **__: Any) -> Any:
-        if list(args[:3]) != [sys.executable, "-m", "remit_lit"]:
+        # `-m` has the name of the package, or of the file that it runs where Lightning starts another rank.
+        if list(args[:2]) != [sys.executable, "-m"] or args[2] not in ("remit_lit", "remit_lit.__main__"):
             return super().__new__(cls)
-        process = multiprocessing.get_context("fork").Process(target=_part, args=(list(args[3:]), dict(env or {})))
-        process.start()
-        return _Forked(process, args)
+        return _Forked(cls.spare.take(list(args[3:]), dict(env or {})), args)
+
+
+class _Spare:
+    """A process forked before a command began, for another one: it has the imports and nothing of the first's state."""
+
+    def __init__(self) -> None:
+        receiver, self._sender = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.get_context("fork").Process(target=self._wait, args=(receiver,))
+        self._process.start()
+        receiver.close()
+
+    def take(self, arguments: list[str], environment: dict[str, str]) -> BaseProcess:
+        """The process, which runs a command now; where it does so already, one that is forked here and now."""
+        if self._sender.closed:
+            process = multiprocessing.get_context("fork").Process(target=_part, args=(arguments, environment))
+            process.start()
+            return process
+        self._sender.send((arguments, environment))
+        self._sender.close()
+        return self._process
+
+    def dismiss(self) -> None:
+        self._sender.close()
+
+    def _wait(self, receiver: Connection) -> None:
+        self._sender.close()
+        try:
+            arguments, environment = receiver.recv()
+        except EOFError:  # nobody needed it
+            return
+        _part(arguments, environment)
 
 
 def _part(arguments: list[str], environment: dict[str, str]) -> None:
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     os.environ.clear()
     os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # Lightning reads it when it is imported
     _command(arguments)
