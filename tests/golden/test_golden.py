@@ -16,30 +16,39 @@ def inputs(tmp_path_factory) -> tuple[Path, Path, Path]:
     return make_inputs(tmp_path_factory.mktemp("golden-inputs"))
 
 
+class Curves:
+    """Curves of runs made now, each when it is first asked for: processes that share the tests share their strategies."""
+
+    def __init__(self, inputs: tuple[Path, Path, Path], directory: Path) -> None:
+        self.inputs, self.directory = inputs, directory
+        self.made: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        if name not in self.made:
+            self.made[name] = curve(name, *self.inputs, self.directory / name)
+        return self.made[name]
+
+
 @pytest.fixture(scope="module")
-def curves(inputs, tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """The curve of a run made now, by strategy."""
-    run_dir = tmp_path_factory.mktemp("golden")
-    rows, policy, reference = inputs
-    return {name: curve(name, rows, policy, reference, run_dir / name) for name in STRATEGIES}
+def curves(inputs, tmp_path_factory) -> Curves:
+    return Curves(inputs, tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_losses_are_those_of_the_golden_curve(name, curves):
-    golden = read_golden(name)
-    assert len(curves[name]["losses"]) == STEPS
-    assert curves[name]["rows"] == golden["rows"]
-    # After a change that is meant to change them: python -m tests.golden.regenerate.
-    assert curves[name]["losses"] == pytest.approx(golden["losses"], rel=TOLERANCE)
+@pytest.mark.parametrize("name", STRATEGIES, scope="class")
+class TestStrategy:
+    def test_losses_are_those_of_the_golden_curve(self, name, curves):
+        golden = read_golden(name)
+        assert len(curves[name]["losses"]) == STEPS
+        assert curves[name]["rows"] == golden["rows"]
+        # After a change that is meant to change them: python -m tests.golden.regenerate.
+        assert curves[name]["losses"] == pytest.approx(golden["losses"], rel=TOLERANCE)
 
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_the_same_run_twice_is_bit_identical(name, curves, inputs, tmp_path):
-    rows, policy, reference = inputs
-    assert curve(name, rows, policy, reference, tmp_path) == curves[name]
+    def test_the_same_run_twice_is_bit_identical(self, name, curves, inputs, tmp_path):
+        assert curve(name, *inputs, tmp_path) == curves[name]
 
 
 def test_every_strategy_lowers_its_loss_and_no_two_agree_within_the_tolerance(curves):
-    assert all(curves[name]["losses"][-1] < curves[name]["losses"][0] for name in STRATEGIES)
+    losses = {name: curves[name]["losses"] for name in STRATEGIES}
+    assert all(values[-1] < values[0] for values in losses.values())
     for one, other in combinations(STRATEGIES, 2):
-        assert curves[one]["losses"] != pytest.approx(curves[other]["losses"], rel=TOLERANCE), (one, other)
+        assert losses[one] != pytest.approx(losses[other], rel=TOLERANCE), (one, other)
