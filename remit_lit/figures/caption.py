@@ -49,7 +49,8 @@ def _sentence(figure: FigureSettings, claim: Claim, table: TableSettings, plots:
         ratio=claim.ratio,
         blocks={} if table.block is None else dict(zip(table.seeds, map(str, table.vary[table.block]), strict=True)),
     )
-    return f"{claim.paper}; ours {found.word(ratio=claim.ratio)}: {_because(figure, claim, table, plots[name], found)}."
+    word = found.word(ratio=claim.ratio, size=claim.size)
+    return f"{claim.paper}; ours {word}: {_because(figure, claim, table, plots[name], found)}."
 
 
 def _because(figure: FigureSettings, claim: Claim, table: TableSettings, plot: Plot, found: Compared) -> str:

@@ -13,7 +13,7 @@ from remit_lit.figures.settings import By
 from remit_lit.tables.curves import Reached, tokens_until
 from remit_lit.tables.summary import mean_over_blocks
 
-Word = Literal["agrees", "disagrees", "does not tell"]
+Word = Literal["agrees", "agrees, but is smaller", "agrees, but is larger", "disagrees", "does not tell"]
 
 
 class Compared(NamedTuple):
@@ -35,12 +35,16 @@ class Compared(NamedTuple):
     censored: int
     over_blocks: tuple[float, float] | None = None
 
-    def word(self, *, ratio: bool) -> Word:
-        """What it says of the first being higher."""
+    def word(self, *, ratio: bool, size: float | None = None) -> Word:
+        """What it says of the first being higher, by as much as ``size`` where that is given."""
         even = 1.0 if ratio else 0.0
         if self.low is None or self.high is None or self.low <= even <= self.high:
             return "does not tell"
-        return "agrees" if self.low > even else "disagrees"
+        if self.high < even:
+            return "disagrees"
+        if size is None or self.low <= size <= self.high:
+            return "agrees"
+        return "agrees, but is smaller" if self.high < size else "agrees, but is larger"
 
 
 def compare(

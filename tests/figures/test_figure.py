@@ -59,6 +59,18 @@ def test_the_verdict_is_that_of_the_paired_interval(gains: list[float], said: st
     assert f"{interval.low:+.3g} to {interval.high:+.3g}" in line and "over 3 seeds" in line
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0.12, "ours agrees: "), (0.5, "ours agrees, but is smaller: "), (0.01, "ours agrees, but is larger: ")],
+)
+def test_agreement_in_sign_alone_is_said_where_the_papers_size_is_known(size: float, said: str, tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    curves(made, [0.1, 0.12, 0.14])
+    claims = [claim(size=size)]
+    made.draw({"panels": TOKENS, "series": ["ntp", "remit"], "measure": "lab/accuracy", "claims": claims})
+    assert said in made.caption
+
+
 def test_the_interval_over_blocks_stands_beside_that_over_seeds(tmp_path: Path) -> None:
     made = Made(tmp_path, seeds=[0, 1, 2, 3])
     made.content |= {"vary": {"first_base": [5, 5, 6, 6]}, "block": "first_base"}
