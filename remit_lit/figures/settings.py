@@ -55,8 +55,8 @@ class Claim:
             spread: the standard deviation of a distribution.
         at: with last, the stage instead of the last one: before mid-training, mid-training or a stage of the table.
         ratio: compare by how many times one is the other, as of tokens and hours.
-        size: how large it is in the paper, in the unit compared; where ours agrees and its interval leaves this out, the
-            caption says that ours is smaller or larger. null: the sign alone is compared.
+        size: how large it is in the paper, in the unit compared; where ours agrees and its interval leaves this out,
+            the caption says that ours is smaller or larger. null: the sign alone is compared.
     """
 
     paper: str

@@ -4,12 +4,9 @@ import torch
 from torch import Tensor
 
 from remit_lit.errors import ConfigError, require_range
-from remit_lit.lab.task import TokenKind, kinds_within
-from remit_lit.lab.tokenizer import lab_vocabulary
+from remit_lit.lab.targets import target_kinds
+from remit_lit.lab.task import TokenKind
 from remit_lit.weighting import TokenSignals, TokenWeighting
-
-_CHARACTERS = {index: character for character, index in lab_vocabulary().items()}
-_NO_TARGET = " "  # no character of the lab
 
 
 class LabOracle(TokenWeighting):
@@ -34,10 +31,8 @@ class LabOracle(TokenWeighting):
         """
         if signals.targets is None:
             raise ConfigError("LabOracle: weighs tokens by what they are, and got signals without targets")
-        planted: dict[TokenKind | None, float] = {
-            TokenKind.CORRECT_RESULT: 1 + self.strength,
-            TokenKind.WRONG_RESULT: 1 - self.strength,
-        }
-        rows = ["".join(_CHARACTERS.get(target, _NO_TARGET) for target in row) for row in signals.targets.tolist()]
-        weights = [[planted.get(kind, 1.0) for kind in kinds_within(row)] for row in rows]
-        return signals.settle(torch.tensor(weights, dtype=torch.float32, device=signals.mask.device))
+        kinds, _ = target_kinds(signals.targets)
+        weights = torch.ones(kinds.shape, device=kinds.device)
+        weights[kinds == TokenKind.CORRECT_RESULT] += self.strength
+        weights[kinds == TokenKind.WRONG_RESULT] -= self.strength
+        return signals.settle(weights)

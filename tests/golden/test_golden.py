@@ -17,7 +17,7 @@ def inputs(tmp_path_factory) -> tuple[Path, Path, Path]:
 
 
 class Curves:
-    """Curves of runs made now, each when it is first asked for: processes that share the tests share their strategies."""
+    """Curves of runs made now, each when it is first asked for, since processes share the tests."""
 
     def __init__(self, inputs: tuple[Path, Path, Path], directory: Path) -> None:
         self.inputs, self.directory = inputs, directory

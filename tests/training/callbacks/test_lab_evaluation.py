@@ -13,6 +13,7 @@ from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.models.spec import ModelSpec
 from remit_lit.recipes.lab_budgets import SEQUENCE_LENGTH, model_config
 from remit_lit.training.callbacks.lab_evaluation import LabEvaluation
+from remit_lit.training.callbacks.lab_weights import LabWeights
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon
@@ -111,14 +112,15 @@ def test_test_verb_reports_the_test_figure(tmp_path, parts):
     assert figures["lab/test_standard_error"] == pytest.approx((share * (1 - share) / 20) ** 0.5)
 
 
-def test_a_policy_with_another_tokenizer_is_refused_before_training(tmp_path, parts, tokenizer):
+@pytest.mark.parametrize("callback", [LabEvaluation, LabWeights])
+def test_a_policy_with_another_tokenizer_is_refused_before_training(callback, tmp_path, parts, tokenizer):
     module, data = parts
     data.prepare_data()
     module.spec.config["vocab_size"] += 1
     tokenizer.add_special_tokens({"additional_special_tokens": ["<z>"]})
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    with pytest.raises(ValueError, match=r"^trainer\.callbacks\.LabEvaluation: .*lab's tokenizer"):
-        trainer(tmp_path, LabEvaluation()).fit(module, data)
+    with pytest.raises(ValueError, match=rf"^trainer\.callbacks\.{callback.__name__}: .*lab's tokenizer"):
+        trainer(tmp_path, callback()).fit(module, data)
     assert module.trainer.global_step == 0
 
 
