@@ -114,7 +114,7 @@ def weighted_loss(
         known = signals if base_nll is not None else replace(signals, policy_nll=nll)
         return replace(known, policy_entropy=entropy)
 
-    data_share = 1.0 if distillation is None or teacher is None else 1 - distillation.alpha
+    alpha = 0.0 if distillation is None or teacher is None else distillation.alpha_at(progress)
     if before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
         collected: list[Tensor] = []
@@ -127,7 +127,7 @@ def weighted_loss(
             else:
                 signals = compared(seen.each(lambda values: values[rows]), nll, *entropy)
                 collected.append(checked_weights(weighting, signals))
-            return data_share * collected[-1]
+            return (1 - alpha) * collected[-1]
 
         options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy}
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, **options))
@@ -140,11 +140,11 @@ def weighted_loss(
         weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
         weights = weigh_all(weighting, signals)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
-        total = data_share * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
+        total = (1 - alpha) * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
-    if distillation is not None and teacher is not None:
-        total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
+    if distillation is not None and teacher is not None and alpha > 0:
+        total = total + alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
 
 
