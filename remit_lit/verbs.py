@@ -69,7 +69,7 @@ VERBS: dict[str, Verb] = {
         repeats=True,
     ),
     "score": Verb(
-        "write a frozen model's NLLs as a column beside the rows",
+        "write a frozen model's NLLs, or its most likely tokens, as a column beside the rows",
         "remit_lit.reference.score:score",
         output="output",
         resume={},

@@ -45,7 +45,8 @@ def average(models: list[str], output: str, weights: list[float] | None = None, 
     Raises:
         ConfigError: before any weights are read: there is no such model, one is given twice, ``weights`` do not fit,
             models differ in architecture, tokenizer or tensors, or ``output`` exists.
-        DataError: a file is damaged, or a tensor has NaN or infinite values; names both, and nothing is written.
+        DataError: a file is damaged, a tensor has NaN or infinite values, or ``dtype`` cannot hold a mean; names them,
+            and nothing is written.
     """
     shares = _shares(models, weights)
     if Path(output).exists():
@@ -101,7 +102,10 @@ def _mean(name: str, tensors: Iterable[Tensor], shares: Sequence[float], dtype: 
         elif not torch.equal(total, tensor):
             raise DataError(f"models: the tensor {name} holds whole numbers that differ, which have no mean")
         kept = torch.promote_types(kept, tensor.dtype)
-    return total.to(getattr(torch, dtype) if dtype is not None and kept.is_floating_point else kept)
+    mean = total.to(getattr(torch, dtype) if dtype is not None and kept.is_floating_point else kept)
+    if not torch.isfinite(mean).all():
+        raise DataError(f"dtype: {mean.dtype} cannot hold the mean of the tensor {name}; give bfloat16 or float32")
+    return mean
 
 
 def _write_the_rest(first: Ingredient, aside: Path, total_bytes: int, dtype: torch.dtype) -> None:

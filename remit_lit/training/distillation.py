@@ -37,6 +37,8 @@ class Distillation:
         alpha_schedule: how the share goes from alpha to final_alpha over the run: constant stays at alpha; linear in a
             straight line; cosine along half a cosine, which is slow at both ends. Where it is 0 the teacher rests.
         final_alpha: the share at the horizon, in [0, 1]; needs a schedule that is not constant.
+        column: the teacher's most likely tokens beside the rows, as ``score --top_k`` wrote them, in place of a live
+            reference; all other tokens count as one. Needs temperature 1, which they were scored at.
 
     Raises:
         ConfigError: a value is out of its range, or there is a schedule without final_alpha or the other way round.
@@ -48,6 +50,7 @@ class Distillation:
     divergence: Divergence = "forward_kl"
     alpha_schedule: AlphaSchedule = "constant"
     final_alpha: float | None = None
+    column: str | None = None
 
     def __post_init__(self) -> None:
         for field, kinds in (("divergence", get_args(Divergence)), ("alpha_schedule", get_args(AlphaSchedule))):
@@ -55,6 +58,11 @@ class Distillation:
                 raise ConfigError(f"model.distillation.{field}: {not_among(getattr(self, field), kinds)}")
         self._check_alpha()
         require_range("model.distillation.temperature", self.temperature, 0.0, float("inf"))
+        if self.column is not None and self.temperature != 1:
+            raise ConfigError(
+                f"model.distillation.temperature: got {self.temperature}, but a column holds probabilities at "
+                "temperature 1; give 1, or a live reference in place of model.distillation.column"
+            )
 
     def _check_alpha(self) -> None:
         is_constant = self.alpha_schedule == "constant"
@@ -120,7 +128,7 @@ def distillation_sum(
         scores = torch.nn.functional.linear(states, weight[:vocab], None if bias is None else bias[:vocab])
         return scores.float() / settings.temperature
 
-    divergence = _DIVERGENCES[settings.divergence]
+    divergence = DIVERGENCES[settings.divergence]
 
     def chunk(states: Tensor, teacher_states: Tensor, weights: Tensor) -> Tensor:
         with torch.no_grad():
@@ -146,7 +154,7 @@ def _jensen_shannon(teacher: Tensor, student: Tensor) -> Tensor:
     return 0.5 * (teacher.exp() * (teacher - mixture) + student.exp() * (student - mixture)).sum(-1)
 
 
-_DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
+DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
     "forward_kl": _forward,
     "reverse_kl": _reverse,
     "jensen_shannon": _jensen_shannon,

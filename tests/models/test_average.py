@@ -170,6 +170,16 @@ def test_a_tensor_that_is_not_finite_is_named_with_its_file(value: float, models
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
+def test_a_mean_that_the_type_cannot_hold_is_named(models: list[str], tmp_path: Path) -> None:
+    def enlarge(state: dict[str, Tensor]) -> None:
+        state["model.norm.weight"][3] = 1e6
+
+    large = changed(models[1], tmp_path / "large", enlarge)
+    with pytest.raises(DataError, match=r"dtype: torch.float16 cannot hold the mean of the tensor model\.norm\.weight"):
+        average([models[0], large], str(tmp_path / "soup"), dtype="float16")
+    assert not (tmp_path / "soup").exists()
+
+
 def test_a_damaged_file_is_named(models: list[str], tmp_path: Path) -> None:
     shutil.copytree(models[1], tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
