@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.cli.dispatch import main
 from remit_lit.errors import DataError
+from remit_lit.jobs.job import Job
 from remit_lit.models.average import average
 from remit_lit.models.spec import ModelSpec
 from tests.byte_level import byte_tokenizer
@@ -76,6 +77,17 @@ def test_the_record_says_what_went_in(models: list[str], tmp_path: Path) -> None
     assert "safetensors" in record["versions"]
     assert str(run) in (tmp_path / "soup" / "README.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "soup"]
+
+
+def test_a_job_keeps_an_average_and_knows_it_by_what_went_in(models: list[str], tmp_path: Path) -> None:
+    job, other = (Job("soup", tmp_path, "average", fields={"models": given}) for given in (models[:2], models[1:]))
+    assert job.key != other.key
+    job.begin()
+    main(job.arguments)
+    job.end(None, seconds=1.0)
+    assert job.state == "done" and (job.output / "model.safetensors").is_file()
+    (job.output / "average.json").unlink()
+    assert job.state == "damaged"
 
 
 def in_dtype(model: str, directory: Path, dtype: torch.dtype) -> str:

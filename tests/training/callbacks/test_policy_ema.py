@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,7 +19,8 @@ from remit_lit.runs.checkpoint import checkpoint_path
 from remit_lit.runs.checkpoint_io import TRAINER, WEIGHTS
 from remit_lit.runs.folder import CHECKPOINTS
 from remit_lit.training.callbacks.policy_ema import PolicyEMA
-from tests.helpers import Run, fit
+from remit_lit.training.engines import ZeRO
+from tests.helpers import Run, build, fit
 from tests.processes import ROOT
 
 STEPS, DECAY = 6, 0.6
@@ -180,3 +182,10 @@ def test_a_run_that_has_nothing_to_average_is_refused_before_its_model_is_loaded
             callbacks=[PolicyEMA(first_step=first_step)],
             trainer={"precision": precision},
         )
+
+
+def test_weights_that_zero_shards_are_refused(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> None:
+    run, _ = build(tiny_rows, tiny_policy_dir, tmp_path)
+    trainer: Any = SimpleNamespace(strategy=object.__new__(ZeRO), precision="32-true")
+    with pytest.raises(ConfigError, match="PolicyEMA: got ZeRO"):
+        PolicyEMA().setup(trainer, run.module, "fit")
