@@ -69,7 +69,7 @@ VERBS: dict[str, Verb] = {
         repeats=True,
     ),
     "score": Verb(
-        "write a frozen model's NLLs as a column beside the rows",
+        "write a frozen model's NLLs, or its most likely tokens, as a column beside the rows",
         "remit_lit.reference.score:score",
         output="output",
         resume={},
@@ -127,6 +127,14 @@ VERBS: dict[str, Verb] = {
         extra="evaluation",
     ),
     "export": Verb("write a run's checkpoint as a Hugging Face directory", "remit_lit.models.export:export"),
+    "average": Verb(
+        "average the weights of several models, e.g. of runs on different orders of the data (model soups)",
+        "remit_lit.models.average:average",
+        output="output",
+        holds=("config.json", "average.json"),
+        packages=(*_MODELS, "safetensors"),
+        repeats=True,
+    ),
     "convert": Verb(
         "make a ZeRO checkpoint one that any number of ranks can go on from",
         "remit_lit.runs.convert:convert",

@@ -24,6 +24,7 @@ import remit_lit.data.token_files
 import remit_lit.training.callbacks.in_loop_evaluation
 import remit_lit.training.callbacks.lab_evaluation
 import remit_lit.training.callbacks.lab_weights
+import remit_lit.training.callbacks.policy_ema
 import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
 from remit_lit.cli.noise import silence_libraries

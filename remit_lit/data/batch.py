@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from remit_lit.losses import IGNORE_INDEX
+from remit_lit.models.top_tokens import TopTokens
 
 
 @dataclass(eq=False)
@@ -23,8 +24,8 @@ class Batch:
         segment_ids: index of the target's document within its row, int64 [batch, time].
         source_ids: index of the target's source in the manifest, int64 [batch, time].
         rows: numbers of the rows in their split, -1 for one that only fills up a rank's share, int64 [batch].
-        scores: NLLs by column name, [batch, time], read by :meth:`nll`. They are float32 nats kept as int32, since
-            half-precision plugins cast every float tensor of a batch.
+        scores: by column name, read by :meth:`nll`, [batch, time], and :meth:`top_tokens`. They are float32 nats kept
+            as int32, since half-precision plugins cast every float tensor of a batch.
     """
 
     input_ids: Tensor
@@ -49,6 +50,10 @@ class Batch:
         """NLL of each target in nats by a score column, float32 [batch, time]."""
         return self.scores[column].view(torch.float32)
 
+    def top_tokens(self, column: str) -> TopTokens:
+        """The most likely tokens at each position by a column that has them, [batch, time, k]."""
+        return TopTokens(self.scores[ids_of(column)].long(), self.scores[column].view(torch.float32))
+
     def to(self, device: torch.device) -> "Batch":
         """The same on ``device``; copies of pinned memory to a GPU do not wait for each other."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
@@ -62,6 +67,11 @@ class Batch:
         return Batch(**tensors, scores={name: change(values) for name, values in self.scores.items()})
 
 
-def score_bits(nll: Tensor) -> Tensor:
-    """NLLs, float32 [batch, time], as :attr:`Batch.scores` keeps them: the same bits as int32."""
-    return nll.view(torch.int32)
+def score_bits(scores: Tensor) -> Tensor:
+    """Float32 scores as :attr:`Batch.scores` keeps them: the same bits as int32."""
+    return scores.view(torch.int32)
+
+
+def ids_of(column: str) -> str:
+    """The name in :attr:`Batch.scores` of the ids that a column of most likely tokens has."""
+    return f"{column}.ids"

@@ -1,4 +1,6 @@
-"""Score columns: per-token NLLs of a frozen model, stored beside the rows and bound to them by fingerprints.
+"""Score columns: what a frozen model says of each token, stored beside the rows and bound to them by fingerprints.
+
+It is the token's NLL, or the most likely tokens in its place with their log-probabilities.
 
 A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that damage shows in the file alone.
 """
@@ -18,7 +20,9 @@ from remit_lit.errors import ConfigError, DataError, did_you_mean
 from remit_lit.files import full_disk_named, make_directory, write_whole
 from remit_lit.runs.lock import held
 
-_NAME = "column.json"
+IDS, LOG_PROBABILITIES = "ids", "log_probabilities"
+"""Fields of a token's value in a column of most likely tokens."""
+_NAME, _DISTRIBUTIONS = "column.json", "distributions/"
 _CHECKSUM_BYTES = 4
 
 
@@ -37,6 +41,7 @@ class ColumnFacts:
         sequence_length: tokens in a row.
         forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Not part of
             what makes two columns the same.
+        top_k: most likely tokens at each position; None where the column holds NLLs.
     """
 
     rows: str
@@ -48,6 +53,14 @@ class ColumnFacts:
     rows_per_shard: int
     sequence_length: int
     forward_flops: float | None = dataclasses.field(default=None, compare=False)
+    top_k: int | None = None
+
+    @property
+    def stored(self) -> np.dtype:
+        """What a token's value is stored as: a number, or ``top_k`` ids and as many log-probabilities."""
+        if self.top_k is None:
+            return np.dtype(self.dtype)
+        return np.dtype([(IDS, np.int32, (self.top_k,)), (LOG_PROBABILITIES, self.dtype, (self.top_k,))])
 
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
@@ -56,7 +69,9 @@ class ColumnFacts:
 
 
 class ScoreColumn:
-    """A finished column, memory-mapped; ``column[row]`` is [time] in nats, 0 where the row has no target.
+    """A finished column, memory-mapped; ``column[row]`` is [time] of ``facts.stored``, in nats.
+
+    An NLL is 0 where the row has no target.
 
     Raises:
         ConfigError: there is no such column, or it is not complete.
@@ -97,7 +112,7 @@ def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -
         ) from None
     except (ValueError, OSError, EOFError) as error:
         raise _damaged(path, str(error)) from error
-    if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != np.dtype(facts.dtype):
+    if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != facts.stored:
         raise _damaged(path, f"it holds {shard.shape} {shard.dtype}")
     if path.stat().st_size != shard.offset + shard.nbytes + _CHECKSUM_BYTES:
         raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
@@ -131,8 +146,14 @@ def _damaged(path: Path, how: str) -> DataError:
 
 
 def column_directory(rows: str | Path, split: str, name: str) -> Path:
-    """Where the column ``name`` of a split lies."""
-    return Path(rows, "columns", split, name)
+    """Where the column ``name`` of a split lies; ``name`` may come from :func:`of_distributions`."""
+    kind, inner = ("columns", name) if not name.startswith(_DISTRIBUTIONS) else name.split("/", 1)
+    return Path(rows, kind, split, inner)
+
+
+def of_distributions(name: str) -> str:
+    """What a column of most likely tokens is called among others, which hold NLLs and may have the same name."""
+    return f"{_DISTRIBUTIONS}{name}"
 
 
 def shard_path(directory: Path, index: int) -> Path:

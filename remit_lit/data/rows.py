@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from remit_lit.data.batch import Batch, score_bits
-from remit_lit.data.columns import ScoreColumn, column_directory, require_facts
+from remit_lit.data.batch import Batch, ids_of, score_bits
+from remit_lit.data.columns import IDS, LOG_PROBABILITIES, ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.row_checksums import ROW_FIELDS, read_checksums, require_same
@@ -28,7 +28,7 @@ class Row:
         input_ids: tokens, [time].
         document_lengths: tokens of each document, [documents]; they add up to the row.
         document_sources: index of each document's source in the manifest, [documents].
-        scores: NLL of each target in nats by column name, [time].
+        scores: what the columns hold of each target, by column name, [time].
     """
 
     number: int
@@ -172,7 +172,6 @@ class Collate:
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX
             position_ids = np.stack([np.concatenate([np.arange(n) for n in row.document_lengths]) for row in rows])
-        scores = {name: np.stack([row.scores[name] for row in rows]).astype(np.float32) for name in rows[0].scores}
         return Batch(
             input_ids=_tensor(input_ids),
             position_ids=_tensor(position_ids),
@@ -180,8 +179,18 @@ class Collate:
             segment_ids=_tensor(_of_target(segments)),
             source_ids=_tensor(_of_target(sources)),
             rows=_tensor(numbers),
-            scores={name: score_bits(torch.from_numpy(values)) for name, values in scores.items()},
+            scores=dict(_scores(rows)),
         )
+
+
+def _scores(rows: Sequence[Row]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those of a batch, by name, as :attr:`Batch.scores` keeps them."""
+    for name in rows[0].scores:
+        values = np.stack([row.scores[name] for row in rows])
+        if values.dtype.names is not None:
+            yield ids_of(name), torch.from_numpy(values[IDS].copy())
+            values = values[LOG_PROBABILITIES]
+        yield name, score_bits(torch.from_numpy(values.astype(np.float32)))
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -98,13 +98,13 @@ class PlannedRun:
 
     def columns(self) -> dict[str, int | None]:
         """Bytes on disk of each score column that the run reads, in float16 unless it was scored otherwise."""
-        read = [r.column for r in self.settings.frozen.needed(chooses_rows=self._chooses_rows) if r.column is not None]
+        read = self.settings.frozen.columns(chooses_rows=self._chooses_rows)
         tokens = None if self.num_rows is None else self.num_rows * self.sequence_length
-        return {name: None if tokens is None else tokens * self._itemsize(name) for name in dict.fromkeys(read)}
+        return {name: None if tokens is None else tokens * self._itemsize(name) for name in read}
 
     def _itemsize(self, column: str) -> int:
         directory = column_directory(self.data.rows_directory, "train", column)
-        return np.dtype(read_facts(directory).dtype if has_facts(directory) else np.float16).itemsize
+        return (read_facts(directory).stored if has_facts(directory) else np.dtype(np.float16)).itemsize
 
     def checkpoint(self, layout: Layout) -> float:
         """Bytes of one checkpoint of all processes: weights and optimizer states, under ZeRO with float32 masters."""

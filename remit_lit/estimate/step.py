@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from transformers import masking_utils
 
 from remit_lit import losses
-from remit_lit.data.batch import Batch
+from remit_lit.data.batch import Batch, ids_of
+from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
 from remit_lit.models.loss_head import loss_head, recompute_activations
@@ -32,6 +33,8 @@ UPDATE = "optimizer step"
 RESIDENT = (WEIGHTS, GRADIENTS, STATES, REFERENCE, INITIAL)
 COMPUTED = (ACTIVATIONS, LOSS, BACKWARD)
 _ELSEWHERE = "on another device"
+# Of a column of most likely tokens, which may not be there yet; few beside a vocabulary.
+_TOP_K = 64
 
 
 class StepSettings(Protocol):
@@ -131,7 +134,7 @@ class _Step:
         self, settings: StepSettings, workload: Workload, tracker: MemoryTracker, dtype: Dtype, checkpointing: bool
     ) -> None:
         self.settings, self.workload, self.tracker = settings, workload, tracker
-        self.batch, self.activations = _batch(workload), 0
+        self.batch, self.activations = _batch(workload, settings.distillation), 0
         tracker.begin(WEIGHTS)
         self.policy = _without_flash(replace(settings.spec, dtype=dtype)).build_empty("model.policy").train()
         if checkpointing:
@@ -239,11 +242,18 @@ def part_of(reference: LiveReference) -> str:
     return INITIAL if isinstance(reference, InitialPolicy) else REFERENCE
 
 
-def _batch(workload: Workload) -> Batch:
-    def zeros() -> Tensor:
-        return torch.zeros(workload.batch_size, workload.sequence_length, dtype=torch.long)
+def _batch(workload: Workload, distillation: Distillation | None) -> Batch:
+    shape = workload.batch_size, workload.sequence_length
 
-    return Batch(zeros(), zeros(), zeros(), zeros(), zeros(), torch.zeros(workload.batch_size, dtype=torch.long))
+    def zeros() -> Tensor:
+        return torch.zeros(shape, dtype=torch.long)
+
+    scores = {}
+    if distillation is not None and distillation.column is not None:
+        name = of_distributions(distillation.column)
+        scores = {each: torch.zeros(*shape, _TOP_K, dtype=torch.int32) for each in (name, ids_of(name))}
+    rows = torch.zeros(workload.batch_size, dtype=torch.long)
+    return Batch(zeros(), zeros(), zeros(), zeros(), zeros(), rows, scores)
 
 
 def _without_flash(spec: ModelSpec) -> ModelSpec:

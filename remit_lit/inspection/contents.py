@@ -144,7 +144,7 @@ def _notes(module: MidTrainingModule) -> list[str]:
     if module.weighting.selects_rows:
         notes.append("it chooses whole rows before training; these are shown whether it would choose them or not")
     if module.distillation is not None:
-        notes.append(f"a distillation term stands beside it, with alpha {module.distillation.alpha}")
+        notes.append(f"a distillation term stands beside it, with {module.distillation}")
     if not module.neutral_tokens:
         notes.append("no token is neutral")
     return notes

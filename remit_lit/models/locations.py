@@ -14,9 +14,9 @@ _EMBEDDED = "lab/"
 Asset = Literal["base", "sft", "reference", "bytes"]
 
 
-def resolve(path: str) -> str:
+def resolve(path: str, field: str = "path") -> str:
     """The directory of an embedded name (``lab/base``, ``lab/bytes``, ...); any other path as it is."""
-    return str(asset_path(path.removeprefix(_EMBEDDED))) if path.startswith(_EMBEDDED) else path
+    return str(asset_path(path.removeprefix(_EMBEDDED), field)) if path.startswith(_EMBEDDED) else path
 
 
 def reading(path: str) -> AbstractContextManager[None]:

@@ -16,6 +16,7 @@ from remit_lit.models.shards import load_sharded
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.models.tokenization import require_same_tokenizer, tokenizer_fingerprint
+from remit_lit.models.top_tokens import TopTokens, top_tokens
 
 if TYPE_CHECKING:
     from remit_lit.data.manifest import Manifest
@@ -163,6 +164,13 @@ class LiveReference(Reference):
             found = token_scores(self.model, self._hidden_states(batch), targets, with_entropy=with_entropy)
         # A tensor made in inference mode could not be saved for a backward pass.
         return TokenScores(*(None if values is None else values.to(device, copy=True) for values in found))
+
+    def top_tokens(self, batch: Batch, k: int, vocabulary: int) -> TopTokens:
+        """The ``k`` most likely tokens at each position, see :func:`remit_lit.models.top_tokens.top_tokens`."""
+        device = batch.targets.device
+        with self._frozen(), torch.autocast(device.type, enabled=False):
+            found = top_tokens(self.model, self._hidden_states(batch), k, vocabulary)
+        return TopTokens(*(values.to(device, copy=True) for values in found))
 
     def hidden_states(self, batch: Batch) -> "HiddenStates":
         """Last hidden states and the output embedding that reads them, on the batch's device."""

@@ -1,8 +1,8 @@
-"""``score``: a frozen model's NLL of every token of prepared rows, as a column beside them."""
+"""``score``: what a frozen model says of every token of prepared rows, as a column beside them."""
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,12 +14,16 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 
+from remit_lit.data.batch import Batch
 from remit_lit.data.columns import (
+    IDS,
+    LOG_PROBABILITIES,
     ColumnFacts,
     ScoreColumn,
     column_directory,
     has_facts,
     is_whole,
+    of_distributions,
     read_facts,
     shard_path,
     write_facts,
@@ -52,6 +56,7 @@ def score(
     devices: int = 1,
     num_nodes: int = 1,
     output: str | None = None,
+    top_k: int | None = None,
 ) -> Path:
     """Score prepared rows with a frozen model and write the NLLs as a column beside them, never rewriting the rows.
 
@@ -73,19 +78,23 @@ def score(
         devices: how many processes run on each node, each with its own device and share of the shards.
         num_nodes: how many nodes run; start each with torchrun or srun.
         output: a directory of the same rows, made of links, to write the column into; null: into rows itself.
+        top_k: in place of NLLs, write ids and log-probabilities of this many most likely tokens at each position, for
+            model.distillation.column; each takes 4 bytes and those of dtype. More lose less of the distribution.
 
     Returns:
         The directory of the column.
 
     Raises:
-        ConfigError: the model does not fit the rows, the column holds the scores of another model, the output holds
-            other rows, the disk has too little room, or another process writes the column.
+        ConfigError: the model does not fit the rows, its vocabulary is no larger than ``top_k``, the column holds the
+            scores of another model, the output holds other rows, the disk has too little room, or another process
+            writes the column.
         DataError: the disk filled up meanwhile; finished shards are kept.
         NonFiniteError: the model gives NaN or infinite NLLs; names the rows.
     """
     least = {"batch_tokens": (batch_tokens, 1), "rows_per_shard": (rows_per_shard, 1), "verify": (verify, 0)}
     for field, (value, minimum) in {**least, "devices": (devices, 1), "num_nodes": (num_nodes, 1)}.items():
         require_at_least(field, value, minimum)
+    require_at_least("top_k", top_k, 1, or_null=True)
     if split not in SPLITS:
         raise ConfigError(f"split: {not_among(split, SPLITS)}")
     manifest = read_manifest(rows)
@@ -97,7 +106,10 @@ def score(
     reference = LiveReference(model)
     reference.field = "model"
     reference.check(model, manifest)
-    directory = column_directory(rows, split, column)
+    vocabulary = len(model.load_tokenizer())
+    if top_k is not None and top_k >= vocabulary:
+        raise ConfigError(f"top_k: got {top_k}; give less than the {vocabulary} tokens of the vocabulary")
+    directory = column_directory(rows, split, column if top_k is None else of_distributions(column))
     strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     facts = ColumnFacts(
@@ -109,6 +121,7 @@ def score(
         num_rows=len(packed),
         rows_per_shard=rows_per_shard,
         sequence_length=manifest.sequence_length,
+        top_k=top_k,
     )
     with writing(directory) if fabric.global_rank == 0 else nullcontext():
         if fabric.global_rank == 0:
@@ -120,7 +133,8 @@ def score(
         if has_facts(directory) and read_facts(directory) != facts:
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)
-        scorer = _Scorer(reference, packed, Collate(document_attention), rows_per_batch, fabric.device)
+        said = _nlls(reference) if top_k is None else _tops(reference, top_k, vocabulary)
+        scorer = _Scorer(said, packed, Collate(document_attention), rows_per_batch, fabric.device)
         _write_shards(directory, facts, scorer, fabric)
         if verify and fabric.is_global_zero:
             _verify(directory, scorer, min(verify, len(packed)))
@@ -128,30 +142,53 @@ def score(
     return directory
 
 
+def _nlls(reference: LiveReference) -> Callable[[Batch], np.ndarray]:
+    """NLLs of a batch in nats, float32 [rows, time]."""
+    return lambda batch: reference.nll(batch).cpu().numpy()
+
+
+def _tops(reference: LiveReference, k: int, vocabulary: int) -> Callable[[Batch], np.ndarray]:
+    """The most likely tokens of a batch, with fields for ids and log-probabilities, [rows, time]."""
+
+    def score(batch: Batch) -> np.ndarray:
+        top = reference.top_tokens(batch, k, vocabulary)
+        values = np.empty(batch.targets.shape, [(IDS, np.int32, (k,)), (LOG_PROBABILITIES, np.float32, (k,))])
+        values[IDS], values[LOG_PROBABILITIES] = top.ids.cpu(), top.log_probabilities.cpu()
+        return values
+
+    return score
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """What of scores can be off by a little: NLLs, [rows, time], or log-probabilities, [rows, time, k]; float32."""
+    return (values if values.dtype.names is None else values[LOG_PROBABILITIES]).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class _Scorer:
-    """NLLs of rows under a frozen model, a batch at a time."""
+    """What a frozen model says of rows, a batch at a time."""
 
-    reference: LiveReference
+    score: Callable[[Batch], np.ndarray]
     rows: PackedRows
     collate: Collate
     rows_per_batch: int
     device: torch.device
 
     def batches(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
-        """NLLs in nats, float32 [rows, time], of consecutive batches of ``rows``.
+        """Scores in nats, [rows, time], of consecutive batches of ``rows``.
 
         Raises:
-            NonFiniteError: NaN or infinite NLLs; names the rows.
+            NonFiniteError: NaN or infinite scores; names the rows.
         """
         for start in range(0, len(rows), self.rows_per_batch):
             chosen = rows[start : start + self.rows_per_batch]
             batch = self.collate([self.rows[row] for row in chosen]).to(self.device)
-            nll = self.reference.nll(batch).cpu()
-            broken = batch.rows.cpu()[~torch.isfinite(nll).all(dim=1)].tolist()
+            values = self.score(batch)
+            is_finite = np.isfinite(_numbers(values)).reshape(len(values), -1).all(axis=1)
+            broken = batch.rows.cpu().numpy()[~is_finite].tolist()
             if broken:
                 raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
-            yield nll.numpy()
+            yield values
 
 
 def _link(rows: str, output: str) -> str:
@@ -166,7 +203,7 @@ def _link(rows: str, output: str) -> str:
 
 
 def _require_space(directory: Path, facts: ColumnFacts) -> None:
-    row_bytes = facts.sequence_length * np.dtype(facts.dtype).itemsize
+    row_bytes = facts.sequence_length * facts.stored.itemsize
     needed = sum(len(rows) * row_bytes for index, rows in facts.shards() if not shard_path(directory, index).exists())
     free = shutil.disk_usage(directory).free
     size = f"{facts.num_rows:,} rows x {facts.sequence_length:,} tokens in {facts.dtype}"
@@ -192,9 +229,9 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
     with bar:
         for index, rows in mine:
             values = []
-            for nll in scorer.batches(rows):
-                values.append(nll.astype(facts.dtype))
-                bar.update(nll.size)
+            for scores in scorer.batches(rows):
+                values.append(scores.astype(facts.stored))
+                bar.update(scores.size)
             write_shard(directory, index, np.concatenate(values))
     fabric.barrier()
     tokens, seconds = sum(len(rows) for _, rows in missing) * facts.sequence_length, time.perf_counter() - start
@@ -207,8 +244,8 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
 def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:
     column = ScoreColumn(directory)
     rows = sorted(np.random.default_rng().choice(column.facts.num_rows, num_rows, replace=False).tolist())
-    again = np.concatenate(list(scorer.batches(rows)))
-    difference = np.abs(np.stack([column[row] for row in rows]).astype(np.float32) - again)  # [rows, time]
+    again = _numbers(np.concatenate(list(scorer.batches(rows))))
+    difference = np.abs(_numbers(np.stack([column[row] for row in rows])) - again).reshape(num_rows, -1)
     worst = rows[difference.max(axis=1).argmax()]
     print(
         f"verified {num_rows:,} rows: they differ from a second scoring by at most {difference.max():.2e} nats "

@@ -26,8 +26,8 @@ class Cost:
         reference_flops: forward passes of live references, in training and for the choice of rows before it.
         scoring_flops: what the cached columns cost once, for all rows of the split and whatever the run's length; None
             where an earlier version wrote a column.
-        first_run_flops: of the policy, of a teacher, whose distribution no column holds, and of scoring all rows of the
-            split once by the other references: with cached scores, what the first run takes. None as ``scoring_flops``.
+        first_run_flops: of the policy, of a live teacher, and of scoring all rows of the split once by the other
+            references: with cached scores, what the first run takes. None as ``scoring_flops``.
         further_run_flops: the same without the scoring, which later runs on these rows need not repeat.
         seconds: of training with its validations, evaluations and checkpoints.
     """
@@ -56,9 +56,8 @@ def count_cost(frozen: FrozenModels, policy: nn.Module, data: PackedData, tokens
     weighing, teaching, scoring_rows = (
         sum(_live_forwards(references, length)) for references in (frozen.weighing, frozen.teaching, choosing)
     )
-    read = frozen.needed(chooses_rows=bool(choosing))
     policy_flops = tokens * (flops_per_token(policy, length) + frozen.passes_first * forward_flops(policy, length))
-    scoring = _scoring_flops(data, {r.column for r in read if r.column is not None})
+    scoring = _scoring_flops(data, frozen.columns(chooses_rows=bool(choosing)))
     further = policy_flops + tokens * teaching
     return Cost(
         tokens=tokens,
@@ -82,7 +81,7 @@ def _forward_flops(spec: ModelSpec, sequence_length: int) -> float:
         return forward_flops(spec.build_empty(), sequence_length)
 
 
-def _scoring_flops(data: PackedData, columns: set[str]) -> float | None:
+def _scoring_flops(data: PackedData, columns: Iterable[str]) -> float | None:
     """Of the columns that the run reads, and of those that its rows were chosen by."""
     rows, subset = data.rows_directory, data.subset
     chosen_by = () if subset is None else read_subset_facts(rows, "train", subset).columns

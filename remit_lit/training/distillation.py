@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, not_among, require_range
 
 Divergence = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+AlphaSchedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Distillation:
 
     Attributes:
         alpha: share of the distillation term in the loss, in (0, 1]; 1 leaves out the data's own tokens. MiniPLM's
-            baseline: 0.5.
+            baseline: 0.5. With a schedule it is the share at the start, which may be 0.
         divergence: forward_kl, ``KL(reference || policy)``, covers all that the reference may say (MiniPLM's baseline);
             reverse_kl, ``KL(policy || reference)``, keeps to what it most often says (MiniLLM, arXiv:2306.08543);
             jensen_shannon, the mean of both models' KL to their mixture, is bounded by log 2 (GKD, arXiv:2306.13649,
@@ -33,19 +34,66 @@ class Distillation:
         temperature: softmax temperature of both models, > 0; higher ones teach more of the unlikely tokens. MiniPLM's
             baseline: 1.
         chunk_tokens: tokens whose logits of both models exist at the same time; fewer take less memory.
+        alpha_schedule: how the share goes from alpha to final_alpha over the run: constant stays at alpha; linear in a
+            straight line; cosine along half a cosine, which is slow at both ends. Where it is 0 the teacher rests.
+        final_alpha: the share at the horizon, in [0, 1]; needs a schedule that is not constant.
+        column: the teacher's most likely tokens beside the rows, as ``score --top_k`` wrote them, in place of a live
+            reference; all other tokens count as one. Needs temperature 1, which they were scored at.
+
+    Raises:
+        ConfigError: a value is out of its range, or there is a schedule without final_alpha or the other way round.
     """
 
     alpha: float = 0.5
     temperature: float = 1.0
     chunk_tokens: int = 1024
     divergence: Divergence = "forward_kl"
+    alpha_schedule: AlphaSchedule = "constant"
+    final_alpha: float | None = None
+    column: str | None = None
 
     def __post_init__(self) -> None:
-        if self.divergence not in get_args(Divergence):
-            kinds = ", ".join(get_args(Divergence))
-            raise ConfigError(f"model.distillation.divergence: got {self.divergence!r}; give one of {kinds}")
-        require_range("model.distillation.alpha", self.alpha, 0.0, 1.0)
+        for field, kinds in (("divergence", get_args(Divergence)), ("alpha_schedule", get_args(AlphaSchedule))):
+            if getattr(self, field) not in kinds:
+                raise ConfigError(f"model.distillation.{field}: {not_among(getattr(self, field), kinds)}")
+        self._check_alpha()
         require_range("model.distillation.temperature", self.temperature, 0.0, float("inf"))
+        if self.column is not None and self.temperature != 1:
+            raise ConfigError(
+                f"model.distillation.temperature: got {self.temperature}, but a column holds probabilities at "
+                "temperature 1; give 1, or a live reference in place of model.distillation.column"
+            )
+
+    def _check_alpha(self) -> None:
+        is_constant = self.alpha_schedule == "constant"
+        require_range("model.distillation.alpha", self.alpha, 0.0, 1.0, include_low=not is_constant)
+        field = "model.distillation.final_alpha"
+        if self.final_alpha is None:
+            if not is_constant:
+                raise ConfigError(
+                    f"{field}: missing, and alpha_schedule is {self.alpha_schedule}; give a number in [0, 1]"
+                )
+            return
+        require_range(field, self.final_alpha, 0.0, 1.0, include_low=True)
+        if is_constant:
+            raise ConfigError(f"{field}: got {self.final_alpha}, and alpha_schedule is constant; give linear or cosine")
+        if self.alpha == self.final_alpha == 0:
+            raise ConfigError(
+                f"{field}: got 0, and alpha is 0 too, so that nothing is distilled; leave distillation out"
+            )
+
+    def alpha_at(self, progress: float) -> float:
+        """Share of the distillation term where ``progress`` in [0, 1] of the run's steps is done."""
+        if self.final_alpha is None:
+            return self.alpha
+        done = progress if self.alpha_schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return self.alpha + (self.final_alpha - self.alpha) * done
+
+    def __str__(self) -> str:
+        """Its share, in words."""
+        if self.final_alpha is None:
+            return f"alpha {self.alpha}"
+        return f"alpha from {self.alpha} to {self.final_alpha} ({self.alpha_schedule})"
 
 
 def distillation_sum(
@@ -80,7 +128,7 @@ def distillation_sum(
         scores = torch.nn.functional.linear(states, weight[:vocab], None if bias is None else bias[:vocab])
         return scores.float() / settings.temperature
 
-    divergence = _DIVERGENCES[settings.divergence]
+    divergence = DIVERGENCES[settings.divergence]
 
     def chunk(states: Tensor, teacher_states: Tensor, weights: Tensor) -> Tensor:
         with torch.no_grad():
@@ -106,7 +154,7 @@ def _jensen_shannon(teacher: Tensor, student: Tensor) -> Tensor:
     return 0.5 * (teacher.exp() * (teacher - mixture) + student.exp() * (student - mixture)).sum(-1)
 
 
-_DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
+DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
     "forward_kl": _forward,
     "reverse_kl": _reverse,
     "jensen_shannon": _jensen_shannon,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError
 from remit_lit.reference.reference import LiveReference, Reference
 from remit_lit.training.distillation import Distillation
@@ -44,13 +45,13 @@ class FrozenModels:
                 f"model.reference: {type(self.weighting).__name__} reads the reference's entropy, which a column of "
                 f"NLLs does not hold; got {self.reference or 'none'}, give a LiveReference"
             )
-        if self.distillation is None:
+        if self.distillation is None or self.distillation.column is not None:
             return
         if not isinstance(self.reference, LiveReference):
             given = type(self.reference).__name__ if self.reference else "none"
             raise ConfigError(
                 "model.reference: distillation needs the reference's whole distribution; "
-                f"got {given}, give a LiveReference"
+                f"got {given}, give a LiveReference, or model.distillation.column (`score --top_k` writes one)"
             )
         if self.reference.sharded:
             raise ConfigError("model.reference.sharded: got true, but distillation needs a whole reference; give false")
@@ -62,8 +63,9 @@ class FrozenModels:
 
     @property
     def teaching(self) -> list[Reference]:
-        """The teacher, whose hidden states are computed apart from its NLLs."""
-        return self._given(self.reference) if self.distillation is not None else []
+        """The live teacher, whose hidden states are computed apart from its NLLs."""
+        is_live = self.distillation is not None and self.distillation.column is None
+        return self._given(self.reference) if is_live else []
 
     @property
     def choosing(self) -> list[Reference]:
@@ -74,6 +76,13 @@ class FrozenModels:
     def passes_first(self) -> bool:
         """Whether the policy scores each step before it is trained on, as scope "step" needs."""
         return self.weighting.scope == "step" and (self.base is None or not self.weighting.needs_reference)
+
+    def columns(self, *, chooses_rows: bool) -> list[str]:
+        """Names of the score columns that stand for frozen models, those of ``needed`` and the teacher's, each once."""
+        read = [reference.column for reference in self.needed(chooses_rows=chooses_rows)]
+        if self.distillation is not None and self.distillation.column is not None:
+            read.append(of_distributions(self.distillation.column))
+        return list(dict.fromkeys(name for name in read if name is not None))
 
     def needed(self, *, chooses_rows: bool) -> list[Reference]:
         """Those that are needed in training or, with ``chooses_rows``, before it; each once."""

@@ -52,7 +52,7 @@ class MidTrainingModule(pl.LightningModule):
             which costs no forward pass. Loaded only if the strategy or the distillation term needs it.
         base: the frozen model before mid-training. Give one to compare the reference with that model instead of with
             the policy as it trains; MiniPLM's choice of rows takes the initial policy by default.
-        distillation: adds a full-vocabulary distillation term; needs a live reference.
+        distillation: adds a distillation term; needs a live reference, or a column of its most likely tokens.
         schedule: how the learning rate anneals; null is linear to zero.
         no_decay: kinds of parameters that get no weight decay: embeddings, vectors (norms and biases). Name those that
             had none in the model's pre-training.
@@ -125,7 +125,8 @@ class MidTrainingModule(pl.LightningModule):
     @property
     def columns(self) -> list[str]:
         """Names of the score columns that training reads."""
-        return list({*[r.column for r in self.references if r.column is not None], *self.weighting.columns})
+        chooses_rows = self.weighting.selects_rows and self.data.subset is None
+        return list({*self.frozen.columns(chooses_rows=chooses_rows), *self.weighting.columns})
 
     @property
     def progress(self) -> float:
@@ -197,7 +198,7 @@ class MidTrainingModule(pl.LightningModule):
         """Report which rows are trained on, None being all, and release the models that only chose."""
         report = ["all rows kept"] if choice is None else choice.summary()
         rank_zero_info("\n".join([f"{type(self.weighting).__name__}: {report[0]}", *report[1:]]))
-        if not self.weighting.needs_reference and self.distillation is None:
+        if not self.weighting.needs_reference and not self.frozen.teaching:
             for reference in self.references:
                 reference.release()
 

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
+from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
+from remit_lit.training.top_k_distillation import top_k_distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
 from remit_lit.weighting.checks import checked_weights
 
@@ -92,7 +94,7 @@ def weighted_loss(
         progress: share of the run's steps that are done.
         z_loss: coefficient of the mean squared log-normaliser.
         distillation: settings of the distillation term.
-        teacher: the live reference that the policy is distilled from.
+        teacher: the live reference that the policy is distilled from, where no column takes its place.
         weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
         before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll``,
             ``reference_entropy`` and ``base_nll``.
@@ -114,7 +116,8 @@ def weighted_loss(
         known = signals if base_nll is not None else replace(signals, policy_nll=nll)
         return replace(known, policy_entropy=entropy)
 
-    data_share = 1.0 if distillation is None or teacher is None else 1 - distillation.alpha
+    has_teacher = distillation is not None and (teacher is not None or distillation.column is not None)
+    alpha = distillation.alpha_at(progress) if distillation is not None and has_teacher else 0.0
     if before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
         collected: list[Tensor] = []
@@ -127,7 +130,7 @@ def weighted_loss(
             else:
                 signals = compared(seen.each(lambda values: values[rows]), nll, *entropy)
                 collected.append(checked_weights(weighting, signals))
-            return data_share * collected[-1]
+            return (1 - alpha) * collected[-1]
 
         options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy}
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, **options))
@@ -140,11 +143,11 @@ def weighted_loss(
         weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
         weights = weigh_all(weighting, signals)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
-        total = data_share * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
+        total = (1 - alpha) * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
-    if distillation is not None and teacher is not None:
-        total = total + distillation.alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
+    if distillation is not None and alpha > 0:
+        total = total + alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
 
 
@@ -196,13 +199,17 @@ def _divergence(
     head: nn.Module,
     batch: Batch,
     settings: Distillation,
-    teacher: LiveReference,
+    teacher: LiveReference | None,
 ) -> Tensor:
-    teacher_hidden, teacher_head = teacher.hidden_states(batch)
-    divergence: Tensor = head(
-        hidden, lambda h, w, b: distillation_sum(h, (w, b), teacher_hidden, teacher_head, weights, settings)
-    )
-    return divergence
+    def divergence(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if settings.column is not None:
+            top = batch.top_tokens(of_distributions(settings.column))
+            return top_k_distillation_sum(hidden, (weight, bias), top, weights, settings)
+        assert teacher is not None
+        return distillation_sum(hidden, (weight, bias), *teacher.hidden_states(batch), weights, settings)
+
+    total: Tensor = head(hidden, divergence)
+    return total
 
 
 @dataclass

@@ -175,17 +175,18 @@ def test_gradients_of_earlier_micro_batches_are_there_in_backward(tiny_policy_di
     assert sum(several.values()) >= sum(once.values())
 
 
-@pytest.mark.parametrize("path", ["one-pass", "recomputing", "distillation"])
+@pytest.mark.parametrize("path", ["one-pass", "recomputing", "distillation", "column"])
 def test_every_path_of_the_loss_is_counted(path: str, tiny_policy_dir: Path, tiny_reference_dir: Path) -> None:
     frozen = LiveReference(ModelSpec(str(tiny_reference_dir)))
     paths: dict[str, dict[str, Any]] = {
         "one-pass": {"weighting": ReMiT(), "reference": frozen},
         "recomputing": {"weighting": Rho1(), "reference": frozen},
         "distillation": {"reference": frozen, "distillation": Distillation()},
+        "column": {"distillation": Distillation(column="top")},
     }
     step = measure(module(tiny_policy_dir, **paths[path]))
     logits = 2 * TIME * 32 * 4
-    assert step.computed[LOSS] + step.computed[BACKWARD] >= logits * (2 if path == "distillation" else 1)
+    assert step.computed[LOSS] + step.computed[BACKWARD] >= logits * (2 if path in ("distillation", "column") else 1)
 
 
 class Unique(torch.optim.SGD):

@@ -49,6 +49,28 @@ def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, caps
     assert "extend each other in a circle" in capsys.readouterr().err
 
 
+def test_a_soup_is_made_of_the_runs_of_the_labs_table(tmp_path, monkeypatch, capsys, no_weights):
+    """Its second run of base 1 is that of seed 12, by its key, and no run is in two soups."""
+    monkeypatch.chdir(ROOT)
+    jobs = {}
+    for table in ("soup", "lab"):
+        arguments = [f"--cells={tmp_path}/cells", f"--output={tmp_path}/{table}", "--run=false"]
+        main(["table", f"--config=experiments/tables/{table}.yaml", *arguments])
+        listed = json.loads((tmp_path / table / "record.json").read_text())["jobs"]
+        jobs[table] = {job["name"]: job for job in listed}
+    soups = {name: job for name, job in jobs["soup"].items() if "_mean-" in name}
+    assert len(soups) == 2 * 8
+    used = [key for soup in soups.values() for key in soup["inputs"].values()]
+    for method in ("ntp", "remit"):
+        of_lab = {job["key"] for name, job in jobs["lab"].items() if name.startswith(f"{method}-")}
+        assert len(of_lab) == 24
+        assert sorted(of_lab) == sorted(key for key in used if key in of_lab)
+    assert len(set(used)) == len(used) == 48
+    assert soups["remit_mean-11"]["inputs"]["remit_3"] == jobs["lab"]["remit-13"]["key"]
+    evaluated = jobs["soup"]["evaluate-remit_soup-11"]
+    assert list(evaluated["inputs"].values()) == [soups["remit_mean-11"]["key"]]
+
+
 def test_a_class_in_a_tables_fields_stays_what_the_file_says(tmp_path, monkeypatch, capsys, no_weights):
     """A strategy named by its full path, whose model no plan may build."""
     monkeypatch.chdir(ROOT)

@@ -12,7 +12,7 @@ from remit_lit.reference.reference import LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
 from remit_lit.training.objective import weighted_loss
 from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1
-from tests.helpers import get_batch, save_model
+from tests.helpers import fit, get_batch, save_model
 
 BATCH, TIME = 3, 6
 NO_NEUTRAL = torch.zeros(0, dtype=torch.long)
@@ -174,6 +174,63 @@ def test_a_teacher_that_agrees_leaves_its_entropy_and_no_gradient():
 def test_settings_out_of_range_are_refused(field, value):
     with pytest.raises(ConfigError, match=rf"^model\.distillation\.{field}: got"):
         Distillation(**{field: value})
+
+
+def slow_alpha(schedule: str, start: float, final: float, step: int, steps: int) -> float:
+    """By a walk over the run: equal steps along a line, or along the angle of half a circle."""
+    share, angle = start, 0.0
+    for _ in range(step):
+        if schedule == "linear":
+            share += (final - start) / steps
+        if schedule == "cosine":
+            angle += math.pi / steps
+            share = (start + final) / 2 + (start - final) / 2 * math.cos(angle)
+    return share
+
+
+@pytest.mark.parametrize(("start", "final"), [(0.0, 1.0), (0.9, 0.0), (0.25, 0.75), (0.5, 0.5)])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_alpha_goes_from_its_start_to_its_end(schedule, start, final):
+    settings = Distillation(start, alpha_schedule=schedule, final_alpha=final)
+    for step in range(9):
+        assert settings.alpha_at(step / 8) == pytest.approx(slow_alpha(schedule, start, final, step, 8), abs=1e-12)
+    assert {Distillation(start or 0.1).alpha_at(step / 8) for step in range(9)} == {start or 0.1}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"alpha_schedule": "linear"}, "final_alpha: missing, and alpha_schedule is linear"),
+        ({"final_alpha": 0.3}, "final_alpha: got 0.3, and alpha_schedule is constant; give linear or cosine"),
+        ({"alpha_schedule": "cosine", "final_alpha": 1.5}, "final_alpha: got 1.5"),
+        ({"alpha_schedule": "cosine", "final_alpha": math.nan}, "final_alpha: got nan"),
+        ({"alpha_schedule": "cosine", "final_alpha": 0.5, "alpha": -0.1}, "alpha: got -0.1"),
+        ({"alpha_schedule": "cosine", "final_alpha": 0.0, "alpha": 0.0}, "final_alpha: got 0, and alpha is 0 too"),
+        ({"alpha_schedule": "cosin", "final_alpha": 0.5}, "alpha_schedule: got 'cosin'; did you mean cosine?"),
+    ],
+)
+def test_schedules_of_alpha_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ConfigError) as raised:
+        Distillation(**given)
+    assert str(raised.value).startswith(f"model.distillation.{message}")
+
+
+def test_a_run_follows_the_schedule_of_alpha(tiny_rows, tiny_policy_dir, tiny_reference_dir, tmp_path):
+    """Between the losses of its rows at alpha 0 and at alpha 1, by the share of the steps that are done."""
+
+    def losses(name, **distillation):
+        reference = LiveReference(ModelSpec(str(tiny_reference_dir)))
+        settings = Distillation(**distillation)
+        # Steps that move nothing, so that each loss is that of the same weights.
+        options = {"reference": reference, "distillation": settings, "learning_rate": 0.0}
+        return fit(tiny_rows, tiny_policy_dir, tmp_path / name, steps=4, **options).losses
+
+    taught = losses("taught", alpha=1.0)
+    mixed = losses("mixed", alpha=0.0, alpha_schedule="linear", final_alpha=1.0)
+    plain = fit(tiny_rows, tiny_policy_dir, tmp_path / "plain", steps=4, learning_rate=0.0).losses
+    for step in range(4):
+        expected = (1 - step / 4) * plain[step] + step / 4 * taught[step]
+        assert mixed[step] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture

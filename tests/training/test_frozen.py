@@ -27,6 +27,9 @@ def reference(tiny_reference_dir: Path) -> LiveReference:
         (ReMiT(), Distillation(), ["reference", "base"], ["reference", "base"]),
         (MiniPLM(), None, [], ["reference", "base"]),
         (MiniPLM(), Distillation(), ["reference"], ["reference", "base"]),
+        (NextTokenPrediction(), Distillation(column="top"), [], []),
+        (ReMiT(), Distillation(column="top"), ["reference", "base"], ["reference", "base"]),
+        (MiniPLM(), Distillation(column="top"), [], ["reference", "base"]),
     ],
 )
 def test_only_what_is_read_is_needed(

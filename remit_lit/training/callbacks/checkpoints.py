@@ -7,10 +7,11 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from remit_lit.errors import DataError, require_at_least
+from remit_lit.errors import ConfigError, DataError, require_at_least
 from remit_lit.files import sync_files
 from remit_lit.runs.checkpoint import checkpoint_path, lack_of_room, prune
 from remit_lit.runs.checkpoint_io import FACTS
@@ -19,6 +20,7 @@ from remit_lit.training.callbacks import mid_training
 from remit_lit.training.engines import ZeRO, engine_of
 
 _RANDOM = "random_states"
+_AVERAGING = "averaging_state"  # by Lightning's WeightAveraging
 
 
 class Checkpoints(Checkpoint):
@@ -90,6 +92,13 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Raise ConfigError for a checkpoint whose weights are an average, where the config makes none."""
+        averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if trainer.state.fn == TrainerFn.FITTING and _AVERAGING in checkpoint and not averages:
+            raise ConfigError(
+                "trainer.callbacks: the run up to this checkpoint averaged its weights; give PolicyEMA as before, or "
+                "export the checkpoint and start a new run from the average"
+            )
         self._random_states = checkpoint[_RANDOM]
 
     def save(self, trainer: pl.Trainer) -> None:
