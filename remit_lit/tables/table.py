@@ -9,6 +9,7 @@ from remit_lit.evaluation.results import Evaluation
 from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
+from remit_lit.runs.wording import title_of
 from remit_lit.tables.collect import collect
 from remit_lit.tables.courses import Distance, draw_dynamics, draw_learning_curves
 from remit_lit.tables.drawing import Style, styles
@@ -86,7 +87,7 @@ def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
             baseline,
             output / f"curve-{name}",
             palette=_palette(settings),
-            measured=row.curve,
+            measured=title_of(row.curve),
             higher_is_better=row.higher_is_better,
             reaches=row.reaches,
             title=settings.title,
