@@ -37,6 +37,7 @@ from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meani
 from remit_lit.training.callbacks import mid_training
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.export_model import ExportModel
+from remit_lit.training.callbacks.first_validation import FirstValidation
 from remit_lit.training.callbacks.preemption import Preemption
 from remit_lit.training.callbacks.progress_lines import ProgressLines
 from remit_lit.training.callbacks.run_record import RunRecord
@@ -83,7 +84,10 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
                     "num_sanity_val_steps": -1,
                     "use_distributed_sampler": False,
                     "log_every_n_steps": 10,
-                    "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
+                    "callbacks": [
+                        *(FirstValidation(), WeightStatistics(), RunRecord()),
+                        *(ExportModel(), RunSummary(), Preemption()),
+                    ],
                 },
                 **options,
             )

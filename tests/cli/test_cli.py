@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ from remit_lit import __version__
 from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
+from tests.columns import slow_nll
 from tests.helpers import TIME, make_rows, save_model
 from tests.processes import ROOT, SECONDS
 from tests.warm import ForkedProcess, WarmProcess, forget
@@ -460,6 +462,18 @@ def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
         assert 0 < row["weights/effective_share"] <= 1
         assert 0 <= row["weights/clipped_low"] + row["weights/clipped_high"] <= 1
     assert {"val/nll", "val/nll/web", "val/nll/correct"} <= set(rows[-1])
+
+
+def test_the_validation_before_training_is_logged_at_step_0(
+    finished: Path, tiny_rows: Path, tiny_policy_dir: Path
+) -> None:
+    """All of it, of the model that training starts from."""
+    first = next(row for row in metrics_of(finished) if "val/nll" in row)
+    model = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
+    rows = datasets.load_from_disk(str(tiny_rows / "validation"))
+    losses = [value for row in rows for value in slow_nll(model, row, True) if value is not None]
+    assert first["step"] == 0 and first["val/nll"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert {"val/nll/web", "val/nll/correct"} <= set(first) and "train/loss" not in first
 
 
 def test_the_logged_learning_rate_and_tokens_are_those_of_the_step(finished: Path) -> None:
