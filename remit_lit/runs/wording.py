@@ -2,10 +2,10 @@
 
 import re
 
-_LOSS, _NLL = "loss that is minimised, nats a token", "NLL, nats a token"
+_NLL = "NLL, nats a token"
 _KNOWN = {
-    "train/loss": _LOSS,
-    "loss": _LOSS,
+    "train/loss": "loss that is minimised, nats a token",
+    "loss": "loss that is minimised",
     "train/nll": f"training {_NLL}",
     "train/nll_content": "training NLL of content tokens, nats a token",
     "train/nll_special": "training NLL of special tokens, nats a token",
@@ -26,6 +26,7 @@ _KNOWN = {
     "tokens_seen": "tokens trained on",
     "num_tokens": "tokens trained on",
     "mfu": "model FLOP/s utilisation",
+    "step_time": "seconds a step",
     "entropy": "entropy of a token, nats",
 }
 _PREFIXES = {

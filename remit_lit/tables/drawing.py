@@ -78,6 +78,12 @@ def styles(names: Iterable[str], baseline: str | None = None) -> dict[str, Style
     return {name: made.get(name, {"color": BLACK, "marker": "o", "linestyle": "-"}) for name in names}
 
 
+def for_page(style: Style) -> dict[str, Any]:
+    """The same look for the script of a page, which lifts colours where the page is dark; no colour is that of text."""
+    color = None if style["color"] == BLACK else style["color"]
+    return {"color": color, "marker": style["marker"], "dashed": style["linestyle"] == "--"}
+
+
 def keep_in_range(axes: "Axes", support: "Support", scale: float = 1.0) -> None:
     """No vertical axis shows values that cannot be; ``scale`` is what is shown for a value of 1: 100 for percent."""
     low, high = axes.get_ylim()

@@ -16,6 +16,7 @@ from remit_lit.tables.drawing import Style, styles
 from remit_lit.tables.figures import draw_differences, draw_rows
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
+from remit_lit.tables.page import write_page
 from remit_lit.tables.plan import TRAINED, Plan, jobs_of, make_plan
 from remit_lit.tables.reaching import learning_curves
 from remit_lit.tables.registration import notes_on, register
@@ -27,7 +28,7 @@ from remit_lit.terminal import console
 
 
 def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
-    """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX and figures.
+    """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX, figures and a page.
 
     Args:
         settings: the table.
@@ -58,6 +59,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
     summary = summarize(contents)
     write_table(summary, output)
+    write_page(summary, settings, plan, output)
     write_record(output, wanted, registration=registration)
     if any(cell.mean is not None for cell in summary.cells.values()):
         draw_rows(summary, output / "rows")

@@ -23,6 +23,7 @@ from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
 from tests.columns import slow_nll
 from tests.helpers import TIME, make_rows, save_model
+from tests.inspection.reading import read_page
 from tests.processes import ROOT, SECONDS
 from tests.warm import ForkedProcess, WarmProcess, forget
 
@@ -447,6 +448,19 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert (finished / "checkpoints" / "last.ckpt").exists()
     AutoModelForCausalLM.from_pretrained(finished / "model")
+
+
+def test_a_run_ends_with_the_report_that_the_verb_writes(finished: Path, tmp_path: Path) -> None:
+    main(["report", str(finished), f"--output={tmp_path / 'again.html'}"])
+    assert (tmp_path / "again.html").read_bytes() == (finished / "report.html").read_bytes()
+    data = read_page(finished / "report.html").data
+    assert data["runs"][0]["missing"] == []
+    changed = {line["name"]: line["values"][0] for line in data["settings"]}
+    assert changed["data.batch_size"] == str(BATCH) and changed["model.horizon.steps"] == str(STEPS)
+    assert changed["model.weighting.class_path"].endswith("ReMiT")
+    assert not {"model.weighting.init_args.epsilon", "model.z_loss", "run_dir"} & set(changed)  # of which none differs
+    validation = next(section for section in data["sections"] if section["title"] == "Validation")
+    assert all(panel["lines"][0]["points"][0][0] == 0 for panel in validation["panels"])
 
 
 def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
