@@ -6,6 +6,7 @@ import pytest
 
 from remit_lit.cli.dispatch import main
 from tests.inspection.reading import read_page
+from tests.processes import documented_commands
 from tests.report.made import made_run
 
 
@@ -61,3 +62,8 @@ def test_mistakes_are_refused(
 ) -> None:
     assert message in refused(capsys, *arguments)
     assert not Path("report.html").exists() and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", documented_commands("report"), ids=" ".join)
+def test_documented_commands_are_read(command: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "runs: there is no folder runs/quickstart" in refused(capsys, *command[1:])
