@@ -232,8 +232,14 @@ class TrainerCLI(LightningCLI):
                 self._write_report(Path(self.trainer.default_root_dir))
 
     def _write_report(self, run_dir: Path) -> None:
+        """The run has ended well, whatever the disk makes of its page."""
         changed = changed_fields(self._parser("fit"), self.fields)
-        print(f"report: {write_report([run_dir], run_dir / REPORT, lambda _: changed)}")
+        try:
+            print(f"report: {write_report([run_dir], run_dir / REPORT, lambda _: changed)}")
+        except OSError as error:
+            rank_zero_warn(
+                f"report: {run_dir / REPORT} was not written ({error}); `remit_lit report {run_dir}` does it"
+            )
 
 
 def _keep_metrics(run_dir: Path) -> None:

@@ -6,6 +6,8 @@ function forestOf(row) {
   const { title, differences } = data.rows[row];
   const [low, high] = spread(extremes([0, ...differences.flatMap(({ mean, ends }) => [mean, ...(ends ?? [])])]));
   const x = (value) => strip.side + ((value - low) / (high - low)) * (strip.width - 2 * strip.side);
+  // A column in which no method has anything, as of items where all have one, is left out.
+  const kept = data.differenceHeader.map((_, at) => at).filter((at) => differences.some(({ texts }) => texts[at]));
   const canvas = (height, said) => drawn("svg", { class: "strip", viewBox: `0 0 ${strip.width} ${height}`, role: "img", "aria-label": said });
   const lines = differences.map((one) => {
     const svg = canvas(strip.height, one.texts.slice(0, 2).join(" "));
@@ -14,7 +16,7 @@ function forestOf(row) {
     const { look } = data.columns[one.column];
     if (one.ends) svg.append(line({ ...look, dashed: one.isOverItems }, one.ends.map((end) => [x(end), middle])));
     svg.append(mark(look, x(one.mean), middle));
-    const [difference, ...rest] = one.texts;
+    const [difference, ...rest] = kept.map((at) => one.texts[at]);
     const name = make("th", { scope: "row" }, ...titled(one.column), ...(one.isPrimary ? [make("b", {}, " (primary)")] : []));
     const shown = make("td", { class: one.isSignificant ? "best" : "" }, difference);
     return make("tr", {}, name, make("td", {}, svg), shown, ...rest.map((text) => make("td", {}, text)));
@@ -22,7 +24,7 @@ function forestOf(row) {
   const axis = canvas(20, "axis");
   axis.append(drawn("line", { class: "axis", x1: strip.side, x2: strip.width - strip.side, y1: 1, y2: 1 }));
   for (const value of ticks(low, high)) axis.append(drawn("text", { x: x(value), y: 16, "text-anchor": "middle" }, brief(value)));
-  const head = ["method", "", "difference", ...data.differenceHeader.slice(1)].map((name) => make("th", { scope: "col" }, name));
+  const head = ["method", "", ...kept.map((at) => data.differenceHeader[at])].map((name) => make("th", { scope: "col" }, name));
   const foot = make("tr", {}, make("td"), make("td", {}, axis), ...head.slice(2).map(() => make("td")));
   const table = make("table", { class: "forest" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines, foot));
   return make("section", { "data-forest": row }, make("h3", {}, title), make("div", { class: "scroll" }, table));
