@@ -54,7 +54,7 @@ def test_the_page_of_several_lies_here_and_replaces_nothing_unasked(
         (["nowhere"], "runs: there is no folder nowhere"),
         (["."], "is no folder of a run"),
         (["run", "--output=other"], "output: other is a directory; give a file, such as other/report.html"),
-        (["run", "--outptu=x"], "outptu: there is no such field"),
+        (["run", "--outptu=x"], "outptu: report has no field 'outptu'; did you mean output?"),
     ],
 )
 def test_mistakes_are_refused(
