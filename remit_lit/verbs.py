@@ -4,7 +4,7 @@ A new verb is an entry here and the function that it names.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _MODELS = ("torch", "transformers", "tokenizers")
@@ -23,6 +23,7 @@ class Verb:
         holds: JSON files that a whole result has, where it is a folder.
         packages: distributions whose versions decide the result's digits.
         resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
+        as_job: fields that a job gives, which decide nothing of what it is run for.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
         extra: the package's optional dependencies that the verb needs.
     """
@@ -35,6 +36,7 @@ class Verb:
     holds: tuple[str, ...] = ()
     packages: tuple[str, ...] = _MODELS
     resume: Mapping[str, Any] | None = None
+    as_job: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = False
     extra: str = ""
 
@@ -48,6 +50,7 @@ VERBS: dict[str, Verb] = {
         holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "lightning", "datasets"),
         resume={"ckpt_path": "last"},
+        as_job={"report": False},
         repeats=True,
     ),
     "validate": Verb(
@@ -57,7 +60,7 @@ VERBS: dict[str, Verb] = {
     ),
     "test": Verb("the same as validate, logged as test", "remit_lit.cli.training:run_trainer", parses=True),
     "estimate": Verb(
-        "memory, disk and time of a fit before it starts", "remit_lit.cli.training:run_estimate", parses=True
+        "memory, disk and time of a fit before it starts", "remit_lit.cli.unrun:run_estimate", parses=True
     ),
     "prepare": Verb(
         "pack text into rows of tokens",
@@ -125,6 +128,11 @@ VERBS: dict[str, Verb] = {
         "remit_lit.cli.studies:run_flywheel",
         parses=True,
         extra="evaluation",
+    ),
+    "report": Verb(
+        "show what runs logged and found, one or several overlaid, in one HTML file",
+        "remit_lit.cli.reporting:run_report",
+        parses=True,
     ),
     "export": Verb("write a run's checkpoint as a Hugging Face directory", "remit_lit.models.export:export"),
     "average": Verb(

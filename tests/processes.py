@@ -24,13 +24,13 @@ SECONDS = 180
 
 
 def documented_commands(verb: str) -> list[list[str]]:
-    """The arguments of each command of that verb on an experiment of the repository, the verb first.
+    """The arguments of each command of that verb on an experiment of the repository or a run of one, the verb first.
 
     From the README and all pages but the tutorial, which brings its own files and has a test of its own.
     """
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     texts = [path.read_text().replace("\\\n", " ") for path in pages if path.name != "tutorial.md"]
-    pattern = re.compile(rf"-m remit_lit ({verb} --config experiments/.*?)(?:`|$)", re.MULTILINE)
+    pattern = re.compile(rf"-m remit_lit ({verb} (?:--config experiments/|runs/).*?)(?:`|$)", re.MULTILINE)
     lines = {line.strip() for text in texts for line in pattern.findall(text)}
     return [shlex.split(line, comments=True) for line in sorted(lines)]
 

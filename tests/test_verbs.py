@@ -25,7 +25,7 @@ def test_a_verb_names_a_function_and_its_own_fields(name: str) -> None:
     if verb.parses:
         assert list(parameters) == ["verb", "arguments"]
     else:
-        fields = {verb.output, *(verb.resume or {})} - {""}
+        fields = {verb.output, *verb.as_job, *(verb.resume or {})} - {""}
         assert fields <= set(parameters)
 
 
@@ -34,7 +34,8 @@ def test_the_fields_of_a_verb_that_parses_exist(name: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         function_of(VERBS[name])(name, ["--help"])
     shown = capsys.readouterr().out
-    assert all(f"--{field}" in shown for field in (VERBS[name].output, *(VERBS[name].resume or {})))
+    verb = VERBS[name]
+    assert all(f"--{field}" in shown for field in (verb.output, *verb.as_job, *(verb.resume or {})))
 
 
 def test_extras_and_packages_exist() -> None:

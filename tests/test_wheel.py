@@ -80,8 +80,9 @@ def test_a_wheel_has_all_that_the_quickstart_reads(wheel: Path, tmp_path: Path) 
     train_with_a_shipped_baseline(remit_lit, place, "--config=few.yaml")
 
 
-def test_a_wheel_has_what_a_page_of_inspect_is_made_of(wheel: Path) -> None:
-    assets = [path for path in (ROOT / "remit_lit" / "inspection" / "page").iterdir() if path.is_file()]
+def test_a_wheel_has_what_pages_are_made_of(wheel: Path) -> None:
+    folders = [ROOT / "remit_lit" / name for name in ("pages/shared", "inspection/page", "report/page", "tables/page")]
+    assets = [path for folder in folders for path in folder.iterdir() if path.is_file()]
     assert {path.suffix for path in assets} == {".html", ".css", ".js"}
     with zipfile.ZipFile(wheel) as content:
         for path in assets:

@@ -26,7 +26,7 @@ from remit_lit.training.optimization import Horizon
 _OF_TRAINING = ("optimizer", "horizon", "schedule", "no_decay", "z_loss", "activation_checkpointing", "compile")
 _OF_LOADING = ("num_workers", "validation_batch_size", "repeat_chosen")
 _OF_FIT = (
-    *("seed_everything", "run_dir", "dry_run", "allow_change", "ckpt_path", "weights_only"),
+    *("seed_everything", "run_dir", "dry_run", "report", "allow_change", "ckpt_path", "weights_only"),
     *("checkpoint", "progress_lines", "throughput", "watchdog"),
 )
 # Rows of a micro-batch, where no config says how many: it matters to strategies that weigh more than a row at once.

@@ -30,15 +30,17 @@ from remit_lit.cli.dry_run import dry_run
 from remit_lit.cli.noise import silence_libraries
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError
-from remit_lit.files import make_directory, sync, write_whole
+from remit_lit.files import flatten, make_directory, sync, write_whole
+from remit_lit.report.report import write_report
 from remit_lit.runs.checkpoint import read_facts
 from remit_lit.runs.checkpoint_io import CheckpointFiles
-from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, global_rank
+from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, REPORT, global_rank
 from remit_lit.runs.lock import SUFFIX, held
 from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meaning
 from remit_lit.training.callbacks import mid_training
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.export_model import ExportModel
+from remit_lit.training.callbacks.first_validation import FirstValidation
 from remit_lit.training.callbacks.preemption import Preemption
 from remit_lit.training.callbacks.progress_lines import ProgressLines
 from remit_lit.training.callbacks.run_record import RunRecord
@@ -53,23 +55,24 @@ from remit_lit.training.module import MidTrainingModule
 
 def run_trainer(verb: str, arguments: Sequence[str]) -> None:
     """Run ``fit``, ``validate`` or ``test`` with a command line's arguments."""
-    _CLI.verb = verb
-    _start(_CLI, [verb, *arguments], "python -m remit_lit")
+    TrainerCLI.verb = verb
+    start(TrainerCLI, [verb, *arguments], "python -m remit_lit")
 
 
-def run_estimate(verb: str, arguments: Sequence[str]) -> None:
-    """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
-    _start(_Estimate, arguments, f"python -m remit_lit {verb}", run=False)
+def changed_fields(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """The fields of a config that differ from their defaults, by dotted name."""
+    return dict(flatten(yaml.safe_load(parser.dump(config, skip_none=False, skip_default=True)) or {}))
 
 
-def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: Any) -> None:
+def start(cli: type["TrainerCLI"], arguments: Sequence[str], prog: str, **options: Any) -> "TrainerCLI | None":
+    """Have LightningCLI parse a command line of ``fit`` and do what ``cli`` does; None where nothing was left to do."""
     if "CROSS_RANK" in os.environ:  # as DeepSpeed's launcher calls it
         os.environ.setdefault("NODE_RANK", os.environ["CROSS_RANK"])
     silence_libraries()
     cli.default_run_dir = _default_run_dir(arguments)
     try:
         with ExitStack() as cli.holding:
-            cli(
+            return cli(
                 MidTrainingModule,
                 PackedData,
                 args=list(arguments),
@@ -85,7 +88,10 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
                     "num_sanity_val_steps": -1,
                     "use_distributed_sampler": False,
                     "log_every_n_steps": 10,
-                    "callbacks": [WeightStatistics(), RunRecord(), ExportModel(), RunSummary(), Preemption()],
+                    "callbacks": [
+                        *(FirstValidation(), WeightStatistics(), RunRecord()),
+                        *(ExportModel(), RunSummary(), Preemption()),
+                    ],
                 },
                 **options,
             )
@@ -93,6 +99,7 @@ def _start(cli: type["_CLI"], arguments: Sequence[str], prog: str, **options: An
         dry_run(arguments, str(planned))
     except _Ended as run:
         rank_zero_info(f"ckpt_path: the run in {run} has finished; its model is {run}/{MODEL}")
+    return None
 
 
 def _default_run_dir(arguments: Sequence[str]) -> str:
@@ -112,7 +119,9 @@ class _Parser(Parser, LightningArgumentParser):
     """LightningCLI's parser with the errors of the other verbs."""
 
 
-class _CLI(LightningCLI):
+class TrainerCLI(LightningCLI):
+    """A run in its folder, from the fields of ``fit``, ``validate`` or ``test``."""
+
     default_run_dir = "runs/run"
     verb = "fit"
     checkpoint: Path | None = None
@@ -136,6 +145,9 @@ class _CLI(LightningCLI):
             type=bool,
             default=False,
             help="train one step, write a checkpoint, resume from it for one more step, and keep nothing",
+        )
+        parser.add_argument(
+            "--report", type=bool, default=True, help="write report.html, a page of what was logged, at the end"
         )
         parser.add_argument(
             "--allow_change",
@@ -218,23 +230,18 @@ class _CLI(LightningCLI):
             summaries = (c for c in self.trainer.callbacks if isinstance(c, RunSummary))  # type: ignore[attr-defined]
             for summary in summaries:
                 summary.print(self.trainer, self.model)
+            if self.fields.report:
+                self._write_report(Path(self.trainer.default_root_dir))
 
-
-class _Estimate(_CLI):
-    """Builds the module and the data as ``fit`` does, but no trainer, which would look for the run's devices."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
-
-        super().add_arguments_to_parser(parser)
-        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
-        skip: set[str | int] = {"module", "data", "trainer"}
-        self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
-
-    def instantiate_classes(self) -> None:
-        config = self.parser.instantiate_classes(self.config)
-        numbers = {name: config[name] for name in self.numbers}
-        self.estimate(config.model, config.data, config.trainer, **numbers)
+    def _write_report(self, run_dir: Path) -> None:
+        """The run has ended well, whatever the disk makes of its page."""
+        changed = changed_fields(self._parser("fit"), self.fields)
+        try:
+            print(f"report: {write_report([run_dir], run_dir / REPORT, lambda _: changed)}")
+        except OSError as error:
+            rank_zero_warn(
+                f"report: {run_dir / REPORT} was not written ({error}); `remit_lit report {run_dir}` does it"
+            )
 
 
 def _keep_metrics(run_dir: Path) -> None:

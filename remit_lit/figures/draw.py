@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,19 @@ from remit_lit.evaluation.results import Floats
 from remit_lit.evaluation.statistics import Support, over_seeds, support_of
 from remit_lit.figures.lines import Line, Place, Plot
 from remit_lit.figures.settings import IN_TRAINING, FigureSettings, Over, Panel, stage_names
-from remit_lit.figures.verdict import Compared, compare
-from remit_lit.tables.drawing import BLACK, THIN, Style, drawing, new_figure, save, styles
+from remit_lit.runs.wording import is_share, title_of
+from remit_lit.tables.curves import Curve, say_speed_up, speed_up_of
+from remit_lit.tables.drawing import (
+    BLACK,
+    THIN,
+    Style,
+    drawing,
+    keep_in_range,
+    label_numbers,
+    new_figure,
+    save,
+    styles,
+)
 from remit_lit.tables.settings import TableSettings
 
 if TYPE_CHECKING:
@@ -50,6 +61,7 @@ def draw_figure(figure: FigureSettings, table: TableSettings, plots: Mapping[str
         drawn = new_figure(1.0 + 4.4 * len(plots), 4.2)
         for axes, (name, plot) in zip(drawn.subplots(1, len(plots), squeeze=False)[0], plots.items(), strict=True):
             panel = figure.panels[name]
+            measured = _Measured(_support(figure, panel, plot), plot.scale)
             for number, method in enumerate(_series(figure, table)):
                 label = _label(panel, table, plot, method)
                 lines = list(plot.lines[method].values())
@@ -57,12 +69,44 @@ def draw_figure(figure: FigureSettings, table: TableSettings, plots: Mapping[str
                     axes.plot([], [], **palette[method], label=label)
                 elif panel.over == "stage":
                     shift = _DODGE * (number - (len(figure.series) - 1) / 2)
-                    _draw_stages(axes, panel, stage_names(panel, table), lines, shift, palette[method], label)
+                    _draw_stages(axes, stage_names(panel, table), lines, shift, palette[method], label, measured)
                 else:
-                    _draw_course(axes, panel, lines, palette[method], label)
+                    _draw_course(axes, panel, lines, palette[method], label, measured)
             _finish(axes, figure, panel, table, plot)
+            if panel.log:
+                axes.set_yscale("log")
+            keep_in_range(axes, measured.support, measured.scale)
+            if panel.log:
+                label_numbers(axes.yaxis)
         drawn.suptitle(table.title, fontsize=10)
         return save(drawn, path)
+
+
+class _Measured(NamedTuple):
+    """Where what a panel shows can lie, and what is shown for a value of 1."""
+
+    support: Support
+    scale: float
+
+    def ends(self, values: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Of the 95 % t interval of each point, as in tables; of a single seed the point itself."""
+        found = [over_seeds(of / self.scale, self.support).scaled(self.scale) if len(of) > 1 else None for of in values]
+        low = [of[0] if interval is None else interval.low for of, interval in zip(values, found, strict=True)]
+        high = [of[0] if interval is None else interval.high for of, interval in zip(values, found, strict=True)]
+        return np.array(low), np.array(high)
+
+
+def _support(figure: FigureSettings, panel: Panel, plot: Plot) -> Support:
+    """Gains may have either sign, whichever these have; and the ends of a distribution, near 0, would flare.
+
+    What a run logs at its steps is a share only by its name: norms and losses may be small for other reasons.
+    """
+    lines = [line for of_seeds in plot.lines.values() for line in of_seeds.values()]
+    if panel.gain or panel.over == "log_ratio" or not lines:
+        return "real"
+    values = [np.array([value for _, value in line.points]) / plot.scale for line in lines]
+    is_known = panel.over == "step" and not is_share(figure.measure_of(panel))
+    return support_of(values, False if is_known else panel.higher_is_better)
 
 
 def _series(figure: FigureSettings, table: TableSettings) -> list[str]:
@@ -75,40 +119,36 @@ def _label(panel: Panel, table: TableSettings, plot: Plot, method: str) -> str:
         return f"{title}: {next(iter(plot.missing[method].values())).split(':')[0]}"
     label = f"{title}, {seeds} seed{'s' if seeds > 1 else ''}"
     if panel.over in IN_TRAINING and table.baseline not in (None, method):
-        label += f": {_speed_up(plot, table.baseline or '', method, panel)}"
+        ours, theirs = (_curves(plot.lines[name]) for name in (method, table.baseline or ""))
+        label += f": {say_speed_up(speed_up_of(ours, theirs, higher_is_better=panel.higher_is_better))}"
     return label
 
 
-def _speed_up(plot: Plot, baseline: str, method: str, panel: Panel) -> str:
-    better = panel.higher_is_better
-    times = compare(plot, baseline, method, by="reaching", baseline=baseline, higher_is_better=better, ratio=True)
-    return _words(times)
+def _curves(lines: Mapping[int, Line]) -> dict[int, Curve]:
+    return {seed: [(float(at), value) for at, value in line.points] for seed, line in lines.items()}
 
 
-def _words(times: Compared) -> str:
-    """As tables' figures say it."""
-    if times.mean is None:
-        return "no speed-up"
-    if times.censored == times.seeds:
-        return "never reaches it"
-    if times.censored:
-        return f"speed-up ≤ {times.mean:.2f}, {times.censored} of {times.seeds} never reach it"
-    return f"speed-up {times.mean:.2f}" + ("" if times.low is None else f" [{times.low:.2f}, {times.high:.2f}]")
-
-
-def _draw_course(axes: "Axes", panel: Panel, lines: Sequence[Line], style: Style, label: str) -> None:
+def _draw_course(
+    axes: "Axes", panel: Panel, lines: Sequence[Line], style: Style, label: str, measured: _Measured
+) -> None:
     """The seeds' points one by one: they were measured at the same steps, if at other times."""
     length = min(len(line.points) for line in lines)
     both = np.array([line.points[:length] for line in lines], dtype=float)  # [seeds, points, 2]
     places, values = both[:, :, 0].mean(axis=0), both[:, :, 1].T
     marker = "" if panel.over in ("step", "log_ratio") else style["marker"]
     axes.plot(places, values.mean(axis=1), **{**style, "marker": marker}, markersize=3.5, linewidth=1.2, label=label)
-    low, high = _ends(list(values), _support(panel, values))
+    low, high = measured.ends(list(values))
     axes.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_stages(
-    axes: "Axes", panel: Panel, stages: Sequence[str], lines: Sequence[Line], shift: float, style: Style, label: str
+    axes: "Axes",
+    stages: Sequence[str],
+    lines: Sequence[Line],
+    shift: float,
+    style: Style,
+    label: str,
+    measured: _Measured,
 ) -> None:
     by_stage: dict[Place, list[float]] = {}
     for line in lines:
@@ -117,22 +157,9 @@ def _draw_stages(
     present = [stage for stage in stages if stage in by_stage]
     values = [np.array(by_stage[stage]) for stage in present]
     means = np.array([of_stage.mean() for of_stage in values])
-    low, high = _ends(values, _support(panel, np.concatenate(values)))
+    low, high = measured.ends(values)
     at = [stages.index(stage) + shift for stage in present]
     axes.errorbar(at, means, [means - low, high - means], **style, markersize=4, capsize=2, label=label)
-
-
-def _support(panel: Panel, values: Floats) -> Support:
-    """Gains may have either sign, whichever these have; and the ends of a distribution, near 0, would flare."""
-    return "real" if panel.gain or panel.over == "log_ratio" else support_of([values], panel.higher_is_better)
-
-
-def _ends(values: Sequence[Floats], support: Support) -> tuple[Floats, Floats]:
-    """Of the 95 % t interval of each point; of a single seed the point itself."""
-    intervals = [over_seeds(seeds, support) if len(seeds) > 1 else None for seeds in values]
-    low = [seeds[0] if found is None else found.low for seeds, found in zip(values, intervals, strict=True)]
-    high = [seeds[0] if found is None else found.high for seeds, found in zip(values, intervals, strict=True)]
-    return np.array(low), np.array(high)
 
 
 def _finish(axes: "Axes", figure: FigureSettings, panel: Panel, table: TableSettings, plot: Plot) -> None:
@@ -150,7 +177,7 @@ def _finish(axes: "Axes", figure: FigureSettings, panel: Panel, table: TableSett
             axes.axhline(0.0, color=BLACK, linestyle="--", **THIN)
     else:
         axes.set_xlabel(AXES[panel.over])
-        axes.set_ylabel("density" if panel.over == "log_ratio" else measure)
+        axes.set_ylabel("density" if panel.over == "log_ratio" else title_of(measure))
     if panel.over in ("tokens", "step"):
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     baseline = plot.lines.get(table.baseline or "", {})
@@ -159,8 +186,6 @@ def _finish(axes: "Axes", figure: FigureSettings, panel: Panel, table: TableSett
         axes.axhline(last, color=BLACK, linestyle="--", **THIN)
     if panel.over == "log_ratio":
         _cut_tails(axes, [line for lines in plot.lines.values() for line in lines.values()])
-    if panel.log:
-        axes.set_yscale("log")
     axes.set_title(f"{title}\nmean and 95 % interval over seeds")
     axes.legend(fontsize=7)
 

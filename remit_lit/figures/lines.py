@@ -46,15 +46,18 @@ class Plot:
     Attributes:
         lines: by method and seed.
         missing: by method and seed, why there is no line, or not all of it.
+        scale: what is shown for a measured value of 1, e.g. 100 for percent.
     """
 
     lines: dict[str, dict[int, Line]] = field(default_factory=dict)
     missing: dict[str, dict[int, str]] = field(default_factory=dict)
+    scale: float = 1.0
 
 
 def read_plot(figure: FigureSettings, panel: Panel, table: TableSettings, plan: Plan) -> Plot:
     """The lines of a panel's methods, the baseline's among them whether or not it is shown."""
-    read, plot = _reader(figure, panel, table, plan), Plot()
+    read, scale = _reader(figure, panel, table, plan)
+    plot = Plot(scale=scale)
     for method in _needed(figure, table):
         plot.lines[method], plot.missing[method] = {}, {}
         for seed in table.seeds:
@@ -96,17 +99,18 @@ def _jobs(figure: FigureSettings, panel: Panel, table: TableSettings, run: Run) 
 _Reader = Callable[[str, int], Line]
 
 
-def _reader(figure: FigureSettings, panel: Panel, table: TableSettings, plan: Plan) -> _Reader:
+def _reader(figure: FigureSettings, panel: Panel, table: TableSettings, plan: Plan) -> tuple[_Reader, float]:
+    """What reads the lines, and the scale of their figures."""
     measure = figure.measure_of(panel)
     if panel.over == "stage":
         row = figure.row_of(panel, table)
         methods = {name: table.methods[name] for name in _needed(figure, table)}
         rows = {name: table.rows[name] for name in (measure, *(row.mean_of or []))}
         contents = collect(replace(table, rows=rows, methods=methods, published=None), plan)
-        return partial(_stages, panel, measure, table, contents)
+        return partial(_stages, panel, measure, table, contents), panel.scale * contents.rows[measure].scale
     if panel.over == "log_ratio":
-        return partial(_distribution, table, plan)
-    return partial(_course, panel, measure, table, plan)
+        return partial(_distribution, table, plan), 1.0
+    return partial(_course, panel, measure, table, plan), panel.scale
 
 
 def _course(panel: Panel, measure: str, table: TableSettings, plan: Plan, method: str, seed: int) -> Line:

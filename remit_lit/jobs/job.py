@@ -106,7 +106,7 @@ class Job:
         places = {**self.places, **{name: str(job.result) for name, job in self.inputs.items()}}
         places |= {f"{name}.rows": job.places["rows"] for name, job in self.inputs.items() if "rows" in job.places}
         verb = VERBS[self.verb]
-        fields = {**self.fields, verb.output: str(self.output), **(verb.resume or {})}
+        fields = {**self.fields, verb.output: str(self.output), **verb.as_job, **(verb.resume or {})}
         given = [f"--{name}={_as_argument(fill(value, places))}" for name, value in fields.items()]
         return [self.verb, *(f"--config={path}" for path in self.configs), *given]
 

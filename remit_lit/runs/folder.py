@@ -16,6 +16,8 @@ METRICS = "metrics.csv"
 """The figures of each logged step."""
 EVALUATION = "evaluation.json"
 """Of a run that measured tasks itself when training ended: what `evaluate` would have found."""
+REPORT = "report.html"
+"""What was logged and found, as a page."""
 CHECKPOINTS = "checkpoints"
 """A directory for each checkpoint, and the link ``last.ckpt``."""
 

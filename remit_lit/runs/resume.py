@@ -21,6 +21,7 @@ _FREE = (
     "weights_only",
     "allow_change",
     "dry_run",
+    "report",
     "checkpoint",
     "throughput",
     "progress_lines",

@@ -28,7 +28,7 @@ def collect(settings: TableSettings, plan: Plan) -> Contents:
     """
     entries: dict[tuple[str, str], Entry] = {}
     rows: dict[str, Row] = {}
-    for name, row, stage in _rows(settings):
+    for name, row, stage in rows_of(settings):
         title = f"{row.title}, after {stage}" if stage else row.title
         scale = row.scale * (_common_scale(settings, row) or 1.0)
         rows[name] = Row(title, scale, row.decimals, compared=row.of_model, log=row.curve is not None)
@@ -86,7 +86,7 @@ def _is_fixed(settings: TableSettings, plan: Plan, row: RowSettings, stage: str,
     return len(jobs) > 1 and row.of_model and len({job.key for job in jobs if job is not None}) == 1
 
 
-def _rows(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
+def rows_of(settings: TableSettings) -> list[tuple[str, RowSettings, str]]:
     """Names and settings of the rows, and the stage that each is of."""
     rows = []
     for name, row in settings.rows.items():

@@ -10,8 +10,8 @@ import numpy as np
 from remit_lit.errors import ConfigError, not_among
 from remit_lit.evaluation.results import Floats
 from remit_lit.evaluation.statistics import Support, over_seeds, support_of
-from remit_lit.tables.curves import Curve, Point, log_mean, mean_curve, speed_up
-from remit_lit.tables.drawing import BLACK, THIN, Style, drawing, new_figure, save, styles
+from remit_lit.tables.curves import Curve, Point, mean_curve, say_speed_up, speed_up_of
+from remit_lit.tables.drawing import BLACK, THIN, Style, drawing, keep_in_range, new_figure, save, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,8 @@ def draw_learning_curves(
     for name, by_seed in curves.items():
         labels[name] = f"{name}, {len(by_seed)} seed{'s' if len(by_seed) > 1 else ''}"
         if baseline is not None and name != baseline:
-            labels[name] += f": {_speed_up(by_seed, curves[baseline], reaches, higher_is_better=higher_is_better)}"
+            times = speed_up_of(by_seed, curves[baseline], higher_is_better=higher_is_better, target=reaches)
+            labels[name] += f": {say_speed_up(times)}"
     shared = [] if baseline is None else [baseline]
     alone = [[*shared, name] for name in curves if name not in shared]
     groups = [list(curves)] if len(curves) <= _TOGETHER else alone
@@ -98,7 +99,7 @@ def draw_learning_curves(
         for axes in panels[len(groups) :]:
             axes.set_axis_off()
         all_values = [np.array([value for _, value in curve]) for of in curves.values() for curve in of.values()]
-        _keep_in_range(panels[0], support_of(all_values, higher_is_better))
+        keep_in_range(panels[0], support_of(all_values, higher_is_better))
         figure.supxlabel("training tokens", fontsize=9)
         figure.supylabel(f"{measured} ({'higher' if higher_is_better else 'lower'} is better)", fontsize=9)
         figure.suptitle(f"{title}\n{_OVER_SEEDS}".strip(), fontsize=9)
@@ -126,37 +127,12 @@ def _draw_curves(
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _speed_up(
-    curves: Mapping[int, Curve], baseline: Mapping[int, Curve], reaches: float | None, *, higher_is_better: bool
-) -> str:
-    shared = [seed for seed in curves if seed in baseline]
-    found = [
-        speed_up(curves[seed], baseline[seed], higher_is_better=higher_is_better, target=reaches) for seed in shared
-    ]
-    known = [times for times in found if times is not None]
-    if not known:
-        return "no speed-up"
-    value, interval, censored, seeds = log_mean(known)
-    if censored == seeds:
-        return "never reaches it"
-    if censored:
-        return f"speed-up ≤ {value:.2f}, {censored} of {seeds} never reach it"
-    return f"speed-up {value:.2f}" + ("" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]")
-
-
 def _target(
     means: Mapping[str, Sequence[Point]], baseline: str | None, reaches: float | None
 ) -> tuple[str, float] | None:
     if reaches is not None:
         return "target", reaches
     return None if baseline is None else (f"where {baseline} ends", means[baseline][-1].mean)
-
-
-def _keep_in_range(axes: "Axes", support: Support) -> None:
-    """No axis shows values that cannot be."""
-    low, high = axes.get_ylim()
-    if support != "real":
-        axes.set_ylim(max(low, 0.0), min(high, 1.0) if support == "share" else high)
 
 
 def draw_dynamics(
@@ -193,7 +169,7 @@ def draw_dynamics(
                 seeds = [np.array([getattr(distance, part) for distance in arms[name][stage]]) for stage in present]
                 _draw_points(axes, at, seeds, _SUPPORTS[part], palette[name], name)
         for axes, part in zip(panels, Distance._fields, strict=True):
-            _keep_in_range(axes, _SUPPORTS[part])
+            keep_in_range(axes, _SUPPORTS[part])
         panels[0].set_ylabel(f"KL to {to}\n(nats a token)")
         panels[1].set_ylabel(f"top-1 agreement\nwith {to}")
         panels[1].set_xticks(range(len(stages)), [textwrap.fill(stage, 12) for stage in stages])
@@ -228,7 +204,7 @@ def draw_rounds(
             support = support_of(seeds, True)
             at = [round_ + 0.04 * (number - (len(arms) - 1) / 2) for round_ in arms[name]]
             _draw_points(axes, at, seeds, support, style, name)
-        _keep_in_range(axes, support)
+        keep_in_range(axes, support)
         axes.set_xticks(sorted({round_ for values in arms.values() for round_ in values}))
         axes.set_xlabel("round")
         axes.set_ylabel(measured)

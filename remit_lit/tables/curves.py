@@ -149,6 +149,44 @@ def log_mean(reached: Sequence[Reached]) -> LogMean:
     return LogMean(float(np.exp(np.log(values).mean())), interval, censored, len(values))
 
 
+def speed_up_of(
+    curves: Mapping[int, Curve],
+    baseline: Mapping[int, Curve],
+    *,
+    higher_is_better: bool,
+    target: float | None = None,
+) -> LogMean | None:
+    """The speed-up of a method, as tables and figures have it: of the seeds, each against the baseline's of that seed.
+
+    Args:
+        curves: of the method, by seed.
+        baseline: of the baseline, by seed.
+        higher_is_better: of what is measured.
+        target: see :func:`speed_up`.
+
+    Returns:
+        None where no seed has one.
+    """
+    shared = [seed for seed in curves if seed in baseline]
+    found = [
+        speed_up(curves[seed], baseline[seed], higher_is_better=higher_is_better, target=target) for seed in shared
+    ]
+    known = [times for times in found if times is not None]
+    return log_mean(known) if known else None
+
+
+def say_speed_up(found: LogMean | None) -> str:
+    """In words, for a legend."""
+    if found is None:
+        return "no speed-up"
+    if found.censored == found.seeds:
+        return "never reaches it"
+    if found.censored:
+        return f"speed-up ≤ {found.value:.2f}, {found.censored} of {found.seeds} never reach it"
+    interval = found.interval
+    return f"speed-up {found.value:.2f}" + ("" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]")
+
+
 def _checked(curve: Curve) -> Curve:
     if not curve:
         raise ValueError("curve: got no evaluation")

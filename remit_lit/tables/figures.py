@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remit_lit.tables import wording
-from remit_lit.tables.drawing import BLACK, THIN, Style, drawing, new_figure, save, styles
+from remit_lit.tables.drawing import BLACK, THIN, Style, drawing, label_numbers, new_figure, save, styles
 from remit_lit.tables.summary import Summary
 
 if TYPE_CHECKING:
@@ -23,20 +23,30 @@ def draw_rows(summary: Summary, path: Path) -> list[Path]:
     """A panel for each row: every column's mean and 95 % interval; a dashed line where the baseline is.
 
     Intervals over items alone are dotted, figures that are only a bound hollow, and speed-ups on a logarithmic axis.
-    Published figures are not drawn.
+    Published figures are not drawn, nor rows of what was set, such as tokens trained on.
 
     Args:
         summary: the table.
         path: of the files, without a suffix.
 
     Returns:
-        The PNG and the SVG.
+        The PNG and the SVG; nothing where every row is of what was set.
 
     Raises:
         ConfigError: matplotlib is missing.
     """
     subtitle = "mean and 95 % interval; dotted: over items only; hollow: a bound"
-    return _panels(summary, list(summary.contents.rows), list(summary.contents.columns), subtitle, _draw_row, path)
+    rows = [name for name in summary.contents.rows if not _is_set(summary, name)]
+    return _panels(summary, rows, list(summary.contents.columns), subtitle, _draw_row, path) if rows else []
+
+
+def _is_set(summary: Summary, name: str) -> bool:
+    """Whether a row has nothing that was measured: for each method the same with every seed."""
+    row, cells = summary.contents.rows[name], [summary.cells[name, column] for column in summary.contents.columns]
+    of_seeds = [set(cell.values.values()) for cell in cells if cell.values]
+    if row.compared or row.log or not of_seeds or any(len(values) > 1 for values in of_seeds):
+        return False
+    return any(len(cell.values) > 1 for cell in cells) or len(set.union(*of_seeds)) == 1
 
 
 def draw_differences(summary: Summary, path: Path) -> list[Path]:
@@ -125,8 +135,6 @@ def _line(axes: "Axes", place: int, ends: tuple[float, float], style: Style, *, 
 
 def _scale_axis(axes: "Axes", summary: Summary, name: str, *, is_difference: bool) -> None:
     """Room at both ends, but none for what cannot be."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFormatter
-
     axes.margins(x=0.12)
     row, means = (
         summary.contents.rows[name],
@@ -142,9 +150,7 @@ def _scale_axis(axes: "Axes", summary: Summary, name: str, *, is_difference: boo
     large = max(means) >= 10_000
     if row.log and not is_difference:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0), numticks=6))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(EngFormatter(sep="") if large else ScalarFormatter())
+        label_numbers(axes.xaxis, engineering=large)
         return
     axes.locator_params(axis="x", nbins=4)
     if not is_difference:
@@ -152,4 +158,4 @@ def _scale_axis(axes: "Axes", summary: Summary, name: str, *, is_difference: boo
         least, most = summary.ranges[name]
         axes.set_xlim(max(low, least), min(high, most))
     if large:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        label_numbers(axes.xaxis, engineering=True)

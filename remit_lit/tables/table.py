@@ -9,12 +9,14 @@ from remit_lit.evaluation.results import Evaluation
 from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
+from remit_lit.runs.wording import title_of
 from remit_lit.tables.collect import collect
 from remit_lit.tables.courses import Distance, draw_dynamics, draw_learning_curves
 from remit_lit.tables.drawing import Style, styles
 from remit_lit.tables.figures import draw_differences, draw_rows
 from remit_lit.tables.latex import to_latex
 from remit_lit.tables.markdown import to_markdown
+from remit_lit.tables.page import write_page
 from remit_lit.tables.plan import TRAINED, Plan, jobs_of, make_plan
 from remit_lit.tables.reaching import learning_curves
 from remit_lit.tables.registration import notes_on, register
@@ -26,7 +28,7 @@ from remit_lit.terminal import console
 
 
 def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
-    """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX and figures.
+    """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX, figures and a page.
 
     Args:
         settings: the table.
@@ -57,6 +59,7 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
     summary = summarize(contents)
     write_table(summary, output)
+    write_page(summary, settings, plan, output)
     write_record(output, wanted, registration=registration)
     if any(cell.mean is not None for cell in summary.cells.values()):
         draw_rows(summary, output / "rows")
@@ -86,7 +89,7 @@ def _draw_curves(settings: TableSettings, plan: Plan, output: Path) -> None:
             baseline,
             output / f"curve-{name}",
             palette=_palette(settings),
-            measured=row.curve,
+            measured=title_of(row.curve),
             higher_is_better=row.higher_is_better,
             reaches=row.reaches,
             title=settings.title,

@@ -84,19 +84,22 @@ def differences(summary: Summary) -> list[DifferenceLine]:
     """A line for each difference from the baseline, column by column."""
     lines = []
     for column, title in summary.contents.columns.items():
-        for name, row in summary.contents.rows.items():
+        for name in summary.contents.rows:
             difference = summary.cells[name, column].difference
             if difference is not None:
-                texts = (row_title(summary, name), *_difference_texts(difference, row, summary.contents.block))
+                texts = difference_texts(summary, name, difference)
                 significant = difference.p_holm is not None and difference.p_holm < SIGNIFICANT
                 lines.append(DifferenceLine(title, texts, significant))
     return lines
 
 
-def _difference_texts(difference: Difference, row: Row, block: str | None) -> tuple[str, ...]:
+def difference_texts(summary: Summary, name: str, difference: Difference) -> tuple[str, ...]:
+    """A difference in the row ``name``, in the columns of :func:`difference_header`."""
+    row, block = summary.contents.rows[name], summary.contents.block
     over_blocks = [] if block is None else [difference.over_blocks]
     intervals = (difference.over_seeds, *over_blocks, difference.over_items)
     return (
+        row_title(summary, name),
         number(difference.mean, row, sign=True),
         *("" if interval is None else _interval(interval, row, sign=True) for interval in intervals),
         str(difference.n_seeds),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
@@ -20,7 +21,9 @@ from remit_lit import __version__
 from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
+from tests.columns import slow_nll
 from tests.helpers import TIME, make_rows, save_model
+from tests.inspection.reading import read_page
 from tests.processes import ROOT, SECONDS
 from tests.warm import ForkedProcess, WarmProcess, forget
 
@@ -447,6 +450,19 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     AutoModelForCausalLM.from_pretrained(finished / "model")
 
 
+def test_a_run_ends_with_the_report_that_the_verb_writes(finished: Path, tmp_path: Path) -> None:
+    main(["report", str(finished), f"--output={tmp_path / 'again.html'}"])
+    assert (tmp_path / "again.html").read_bytes() == (finished / "report.html").read_bytes()
+    data = read_page(finished / "report.html").data
+    assert data["runs"][0]["missing"] == []
+    changed = {line["name"]: line["values"][0] for line in data["settings"]}
+    assert changed["data.batch_size"] == str(BATCH) and changed["model.horizon.steps"] == str(STEPS)
+    assert changed["model.weighting.class_path"].endswith("ReMiT")
+    assert not {"model.weighting.init_args.epsilon", "model.z_loss", "run_dir"} & set(changed)  # of which none differs
+    validation = next(section for section in data["sections"] if section["title"] == "Validation")
+    assert all(panel["lines"][0]["points"][0][0] == 0 for panel in validation["panels"])
+
+
 def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
     rows = metrics_of(finished)
     logged = [row for row in rows if "train/loss" in row]
@@ -460,6 +476,18 @@ def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
         assert 0 < row["weights/effective_share"] <= 1
         assert 0 <= row["weights/clipped_low"] + row["weights/clipped_high"] <= 1
     assert {"val/nll", "val/nll/web", "val/nll/correct"} <= set(rows[-1])
+
+
+def test_the_validation_before_training_is_logged_at_step_0(
+    finished: Path, tiny_rows: Path, tiny_policy_dir: Path
+) -> None:
+    """All of it, of the model that training starts from."""
+    first = next(row for row in metrics_of(finished) if "val/nll" in row)
+    model = AutoModelForCausalLM.from_pretrained(tiny_policy_dir)
+    rows = datasets.load_from_disk(str(tiny_rows / "validation"))
+    losses = [value for row in rows for value in slow_nll(model, row, True) if value is not None]
+    assert first["step"] == 0 and first["val/nll"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert {"val/nll/web", "val/nll/correct"} <= set(first) and "train/loss" not in first
 
 
 def test_the_logged_learning_rate_and_tokens_are_those_of_the_step(finished: Path) -> None:

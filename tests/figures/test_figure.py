@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from remit_lit.evaluation.results import Metric
+from remit_lit.tables.contents import Contents, Entry, Row
+from remit_lit.tables.summary import summarize
 from tests.figures.made import Made
 
 pytest.importorskip("matplotlib")
@@ -125,6 +128,50 @@ def test_a_seed_that_never_gets_there_makes_the_speed_up_a_bound(tmp_path: Path)
     assert "ours does not tell" in made.caption
     assert "NTP over ReMiT is at most 1.41, since 1 of 2 seeds never reach it" in made.caption
     assert "speed-up ≤ 1.41, 1 of 2 never reach it" in (made.output / "figure.svg").read_text()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are drawn from now on, kept before they are saved."""
+    kept: list[Any] = []
+    monkeypatch.setattr("remit_lit.figures.draw.save", lambda figure, path: kept.append(figure))
+    return kept
+
+
+@pytest.mark.parametrize("over", ["tokens", "stage"])
+def test_shares_in_percent_stay_below_a_hundred_as_in_their_table(over: str, drawn: list[Any], tmp_path: Path) -> None:
+    made, found = Made(tmp_path), [0.999, 0.5, 0.99]
+    for seed, value in enumerate(found):
+        made.train("ntp", seed, [(100, 0.2), (200, value)])
+        made.measure("ntp", seed, "", value)
+    scale = {"scale": 100} if over == "tokens" else {}  # the row of stages has its own
+    panels = {"a": {"title": "score", "over": over, **scale}}
+    made.draw({"panels": panels, "series": ["ntp"], "measure": "lab/accuracy", "row": "accuracy"})
+    [axes] = drawn[0].axes
+    assert 99.9 < axes.get_ylim()[1] <= 100
+    entries = {("r", "c"): Entry({seed: Metric(np.full(2, value), True) for seed, value in enumerate(found)})}
+    table = summarize(Contents("", {"r": Row("r", 100.0)}, {"c": "c"}, None, entries), resamples=20)
+    interval = table.cells["r", "c"].interval
+    assert interval is not None
+    ends = [place[1] for band in axes.collections for path in band.get_paths() for place in path.vertices]
+    assert interval.high < 100 and np.isclose(ends, interval.high).any() and np.isclose(ends, interval.low).any()
+
+
+def test_a_narrow_logarithmic_axis_has_plain_numbers_and_a_title_in_words(drawn: list[Any], tmp_path: Path) -> None:
+    made = Made(tmp_path, seeds=[0, 1])
+    for seed in (0, 1):
+        norms = [(step, 0.71 - 0.001 * step + 0.05 * seed) for step in range(0, 100, 10)]
+        made.train("ntp", seed, logged={"metrics.csv": {"train/grad_norm": norms}})
+    panels = {"a": {"title": "norms", "over": "step", "measure": "train/grad_norm", "log": True}}
+    made.draw({"panels": panels, "series": ["ntp"]})
+    [axes] = drawn[0].axes
+    drawn[0].canvas.draw()
+    low, high = axes.get_ylim()
+    shown = [label.get_text() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(shown) >= 2 and all(low <= float(text) <= high for text in shown)
+    assert not any(label.get_text() for label in axes.get_yticklabels(minor=True))
+    assert axes.get_ylabel() == "gradient norm before clipping"
+    assert high > 1.0  # a norm is no share, though all of these may be below 1
 
 
 def test_hours_are_tokens_by_the_runs_throughput(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from remit_lit.inspection.settings import InspectSettings, TrainerFields
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1
+from tests.browser import Page, browsing, find_chromium
 from tests.helpers import build, save_model
-from tests.inspection.browser import Page, browsing, find_chromium
 from tests.inspection.reading import Shown, read_page
 from tests.inspection.test_page import hostile  # noqa: F401  (a fixture)
 
@@ -81,7 +81,7 @@ def page(browser: Page, path: Path) -> Iterator[Page]:
     browser.requests.clear()
     browser.complaints.clear()
     browser.resize(1280, 900)
-    browser.open(path)
+    browser.open(path, "document.querySelector('.row .token') !== null")
     yield browser
     browser.run("0")  # so that what happened last is known
     assert browser.requests == [path.as_uri()]
@@ -253,7 +253,7 @@ def test_markup_in_documents_stays_text(browser: Page, hostile: Path) -> None:  
     browser.requests.clear()
     browser.complaints.clear()
     browser.resize(1280, 900)
-    browser.open(hostile)
+    browser.open(hostile, "document.querySelector('.row .token') !== null")
     text = browser.run("document.querySelector('.columns').textContent")
     assert "</script><script>document.title" in text.replace("·\u200b", " ")
     assert browser.run("document.title") == "Weights of tokens"

@@ -10,10 +10,11 @@ import pytest
 from remit_lit.data.sources import JsonLines
 from remit_lit.inspection.arrays import Arrays
 from remit_lit.inspection.inspect import inspect
-from remit_lit.inspection.page import escaped, render
+from remit_lit.inspection.page import render
 from remit_lit.inspection.pieces import pieces_of, visible
 from remit_lit.inspection.settings import InspectSettings, TrainerFields
 from remit_lit.models.spec import ModelSpec
+from remit_lit.pages.page import escaped
 from remit_lit.reference.reference import LiveReference
 from remit_lit.weighting import NextTokenPrediction, ReMiT
 from tests.byte_level import byte_tokenizer, save_byte_model

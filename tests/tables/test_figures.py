@@ -229,6 +229,32 @@ def test_speed_ups_have_a_logarithmic_axis_and_bounds_are_hollow(drawn: list[Any
     assert faces[1] == "white" and faces[0] != "white"
 
 
+def test_speed_ups_that_are_close_have_numbers_on_their_axis(drawn: list[Any], tmp_path: Path):
+    near = entry([1.61, 1.64, 1.66], items=1, higher_is_better=None)
+    rows = {"row": Row("speed-up", compared=False, log=True)}
+    draw_rows(summarize(contents(rows=rows, entries={("row", "rho1"): near}, published={}), resamples=50), tmp_path)
+    [axes] = drawn[0].axes
+    drawn[0].canvas.draw()
+    low, high = axes.get_xlim()
+    shown = [label.get_text() for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert len(shown) >= 2 and all(low <= float(text) <= high for text in shown)
+
+
+def test_what_was_set_is_not_drawn(drawn: list[Any], tmp_path: Path):
+    rows = {name: Row(name, compared=False) for name in ("tokens", "flops", "seconds")}
+    of = {"tokens": ([100, 100], [100, 100]), "flops": ([1, 1], [2, 2]), "seconds": ([3, 4], [5, 5])}
+    entries = {
+        (name, column): entry(values, items=1, higher_is_better=None)
+        for name, both in of.items()
+        for column, values in zip(("ntp", "remit"), both, strict=True)
+    }
+    made = contents(rows=rows, entries=entries, published={})
+    draw_rows(summarize(made, resamples=50), tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == ["seconds"]
+    set_alone = summarize(replace(made, rows={"tokens": rows["tokens"]}), resamples=50)
+    assert draw_rows(set_alone, tmp_path) == [] and len(drawn) == 1
+
+
 def test_dynamics_have_their_stages_in_order_and_units(tmp_path: Path):
     found = texts(dynamics(tmp_path / "dynamics")[1])
     stages = [text for text in found if text in ("base", "mid-trained", "after GRPO")]

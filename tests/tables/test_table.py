@@ -115,7 +115,7 @@ def test_a_table_is_made_and_says_what_failed(finished):
     accuracy = float(lines["accuracy", "ntp"]["mean"])
     assert float(lines["average", "ntp"]["mean"]) == pytest.approx((accuracy + 100 * accuracy) / 2)
     assert lines["average", "broken"]["missing"] == lines["accuracy", "broken"]["missing"]
-    for name in ("table.md", "table.tex", "seeds.csv", "rows.png", "rows.svg", "curve-reached.png"):
+    for name in ("table.md", "table.html", "table.tex", "seeds.csv", "rows.png", "rows.svg", "curve-reached.png"):
         assert (finished.table / name).stat().st_size > 0
     # The rows were not looked through for the lab's problems.
     assert "without --decontaminate against lab" in (finished.table / "table.md").read_text()

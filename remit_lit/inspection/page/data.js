@@ -1,18 +1,11 @@
-// What the page was given: JSON, and arrays that have a value for each token of each row.
+// The arrays that the page was given, which have a value for each token of each row.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const kinds = { f4: Float32Array, u4: Uint32Array, u1: Uint8Array };
 
 async function unpack(packed) {
   const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
-}
-
-function fail(message) {
-  const place = document.getElementById("failure");
-  place.textContent = message;
-  place.hidden = false;
 }
 
 if (!("DecompressionStream" in globalThis)) fail("This browser is too old for the page; it needs one of 2023 or later.");
@@ -66,16 +59,3 @@ function clipped(strategy, weight, index) {
 function excess(strategy, policy, index) {
   return strategy.referenceNll && strategy.weighed[policy].compared[index] - strategy.referenceNll[index];
 }
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "class") element.className = value;
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-const number = (value, digits = 4) => (Object.is(value, -0) ? 0 : value).toFixed(digits).replace("-", "\u2212");
-const signed = (value, digits = 4) => (value > 0 ? "+" : "") + number(value, digits);

@@ -1,7 +1,5 @@
 // The controls, and what is drawn anew when one of them moves.
 
-const element = (id) => document.getElementById(id);
-
 function drawSide() {
   element("with").textContent = `With the policy ${data.policies[state.policy].name}, over ranked tokens of the chosen sources.`;
   element("charts").replaceChildren(...chartsOf(state.figures));

@@ -90,11 +90,11 @@ class Page:
             assert time.monotonic() < end, f"never true: {script}"
             time.sleep(0.02)
 
-    def open(self, path: Path) -> None:
-        """A file of the disk, until its script has drawn it."""
+    def open(self, path: Path, there: str = "true") -> None:
+        """A file of the disk, until its script has drawn it and ``there`` is true."""
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.documentElement?.dataset.ready === 'true'")
-        self.wait("document.querySelector('.row .token') !== null")
+        self.wait(there)
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window's size in CSS pixels, and the colour scheme that the system asks for."""

@@ -1,0 +1,62 @@
+"""The fields of ``fit`` where nothing is trained: ``estimate``, and what a run's saved config changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from remit_lit.cli.training import TrainerCLI, changed_fields, start
+
+
+def run_estimate(verb: str, arguments: Sequence[str]) -> None:
+    """Print what ``fit`` would take, with the fields of a command line of ``fit`` and those of ``estimate``."""
+    start(_Estimate, arguments, f"python -m remit_lit {verb}", run=False)
+
+
+def changed_settings(config: Path) -> dict[str, Any]:
+    """Those of a config that ``fit`` saved which differ from their defaults, by dotted name.
+
+    Raises:
+        ConfigError: it has a field that is not known, as one of another version may have.
+    """
+    saved = start(_Saved, [f"--config={config}"], "python -m remit_lit fit", run=False)
+    return {} if saved is None else changed_fields(saved.parser, saved.config)
+
+
+class _Unrun(TrainerCLI):
+    """Has the fields of ``fit``, and builds no trainer, which would look for the run's devices."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
+
+
+class _Saved(_Unrun):
+    """Reads the config of a run."""
+
+    def _set_seed(self) -> None:
+        """Nothing is to be drawn."""
+
+    def before_instantiate_classes(self) -> None:
+        """Nothing is to be run: what is there already is no mistake."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is to be built."""
+
+
+class _Estimate(_Unrun):
+    """Builds the module and the data as ``fit`` does."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
+
+        super().add_arguments_to_parser(parser)
+        skip: set[str | int] = {"module", "data", "trainer"}
+        self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
+
+    def instantiate_classes(self) -> None:
+        config = self.parser.instantiate_classes(self.config)
+        numbers = {name: config[name] for name in self.numbers}
+        self.estimate(config.model, config.data, config.trainer, **numbers)
