@@ -24,6 +24,7 @@ class Verb:
         packages: distributions whose versions decide the result's digits.
         resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
+        ranks: several processes, each with its own GPU, can run one command.
         extra: the package's optional dependencies that the verb needs.
     """
 
@@ -36,6 +37,7 @@ class Verb:
     packages: tuple[str, ...] = _MODELS
     resume: Mapping[str, Any] | None = None
     repeats: bool = False
+    ranks: bool = False
     extra: str = ""
 
 
@@ -49,6 +51,7 @@ VERBS: dict[str, Verb] = {
         packages=(*_MODELS, "lightning", "datasets"),
         resume={"ckpt_path": "last"},
         repeats=True,
+        ranks=True,
     ),
     "validate": Verb(
         "measure the loss per source on the validation rows",
@@ -73,6 +76,7 @@ VERBS: dict[str, Verb] = {
         "remit_lit.reference.score:score",
         output="output",
         resume={},
+        ranks=True,
     ),
     "select": Verb(
         "choose rows to train on from two such columns (MiniPLM), and write them as a subset beside the rows",
