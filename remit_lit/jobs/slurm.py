@@ -118,8 +118,11 @@ class SlurmCrew:
         """How a job ended; None while it has not."""
         watched = self._watched[job]
         if queued is not None and not queued.is_over:
-            if watched.last is None or (watched.last.number, watched.last.state) != (queued.number, queued.state):
+            if watched.last is None or queued.number != watched.last.number:
                 self._report(f"{job.name}: {queued}")
+            elif queued.state != watched.last.state:
+                again = "back in the queue, " if queued.state == "PENDING" else ""
+                self._report(f"{job.name}: {again}{queued}")
             watched.last, watched.is_over = queued, False
             return None
         watched.last = queued or watched.last

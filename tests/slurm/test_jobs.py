@@ -21,6 +21,12 @@ def weights(job: Job) -> bytes:
     return (job.result / "model" / "model.safetensors").read_bytes()
 
 
+def was_requeued(job: Job, watch: Watch) -> bool:
+    """Whether it came back as the same job of SLURM's, and that was said."""
+    (number,) = submissions(job)
+    return f"{job.name}: back in the queue, SLURM job {number} is PENDING" in watch.text
+
+
 def submit_and_wait(job: Job) -> None:
     run_jobs([job], None, print, slurm=settings(options={"begin": "now+1hour"}))
 
@@ -58,11 +64,11 @@ def test_a_cancelled_job_has_failed_until_the_command_is_given_again(tiny_rows, 
     watch = Watch("PENDING", lambda number: command("scancel", number))
     run([after], watch, options={"begin": "now+1hour"})
     (number,) = submissions(job)
-    assert job.state == after.state == "failed"
+    assert {job.state, after.state} == {"failed"}
     assert job.outcome["error"].startswith(f"SLURM job {number} is CANCELLED")
     assert after.outcome["error"].startswith("needs fit-0, which failed")
     run([after], Watch())
-    assert job.state == after.state == "done"
+    assert {job.state, after.state} == {"done"}
 
 
 @pytest.mark.parametrize("warning", ["signal", "preemption"])
@@ -76,19 +82,15 @@ def test_a_preempted_fit_goes_on_bit_for_bit(warning, tiny_rows, tiny_policy_dir
         if warning == "signal":
             command("scancel", "--batch", "--signal=USR1", number)
         else:
-            command(
-                "sbatch", "--partition=urgent", f"--cpus-per-task={os.cpu_count()}", "-o", "/dev/null", "--wrap=true"
-            )
+            everything = f"--cpus-per-task={os.cpu_count()}"
+            command("sbatch", "--partition=urgent", everything, "--output=/dev/null", "--wrap=true")
 
     watch = Watch("RUNNING", preempt)
     run([job], watch)
     run_jobs([undisturbed], 1, print)
     assert job.state == "done" and "Restoring states" in job.log.read_text()
     assert f"received SIG{'USR1' if warning == 'signal' else 'TERM'}" in job.log.read_text()
-    assert (
-        len(submissions(job)) == 1
-        and [w for w in watch.text.split() if w in ("RUNNING", "PENDING")].count("RUNNING") == 2
-    )
+    assert was_requeued(job, watch)
     assert weights(job) == weights(undisturbed)
 
 
@@ -104,7 +106,7 @@ def test_a_job_whose_node_fails_is_reported_and_goes_on(slurm, tiny_rows, tiny_p
 
     watch = Watch("RUNNING", fail)
     run([job], watch)
-    assert job.state == "done" and "DOWN" in watch.text
+    assert job.state == "done" and was_requeued(job, watch)
 
 
 def test_what_slurm_refuses_is_said_in_its_words(tiny_rows, tiny_policy_dir, tmp_path):

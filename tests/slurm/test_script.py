@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 def config(rows: Path, policy: Path, seconds: float) -> dict[str, Any]:
     pace = {"class_path": "tests.faults.pace.Pace", "init_args": {"seconds": seconds}}
     run = short_run(rows, policy, 10, [pace])
-    return {**run, "trainer": {**run["trainer"], "strategy": "ddp"}}
+    return {**run, "trainer": {**run["trainer"], "strategy": "ddp", "log_every_n_steps": 1}}
 
 
 def submit(run: Run, monkeypatch: pytest.MonkeyPatch) -> str:
