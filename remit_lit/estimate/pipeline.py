@@ -125,8 +125,7 @@ class Failures:
 def failures(scale: Scale, rates: Rates, gpus: int, seconds: float) -> Failures:
     """Of a run that would take ``seconds`` without any.
 
-    The interval is Daly's (doi:10.1016/j.future.2004.11.016, equation 37), which corrects Young's square root
-    (doi:10.1145/361147.361115); the time is Daly's complete model (equation 20), for failures without memory.
+    The time is that of Daly's complete model, for failures without memory (doi:10.1016/j.future.2004.11.016).
     """
     between = rates.gpu_hours_between_failures * _HOUR / gpus
     write = scale.checkpoint / rates.disk
@@ -137,7 +136,11 @@ def failures(scale: Scale, rates: Rates, gpus: int, seconds: float) -> Failures:
 
 
 def daly_interval(write: float, between: float) -> float:
-    """Seconds of training between checkpoints that take ``write``, with ``between`` from failure to failure."""
+    """Seconds of training between checkpoints that take ``write``, with ``between`` from failure to failure.
+
+    Daly's higher order estimate (doi:10.1016/j.future.2004.11.016) of what loses least; its first term is Young's
+    square root (doi:10.1145/361147.361115).
+    """
     if write >= 2 * between:
         return between
     ratio = write / (2 * between)

@@ -64,12 +64,12 @@ def estimate(
     require_range("mfu", mfu, 0.0, 1.0)
     if gpus is not None and (not gpus or min(gpus) < 1):
         raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
+    totals = tokens or [5e10, 1e12]
+    require_at_least("tokens", min(totals), 1)
+    rates.check()
     run = PlannedRun(module, data, trainer)
     compared = gpus or sorted({1, 8, 64, 512, run.gpus})
     if pipeline:
-        totals = tokens or [5e10, 1e12]
-        require_at_least("tokens", min(totals), 1)
-        rates.check()
         report_pipeline(run, totals, compared, flops_per_second * mfu, rates)
         return
     out = console()

@@ -73,7 +73,7 @@ class SlurmCrew:
         job.forget_failure()
         resources = self._settings.of(job.verb)
         several = (resources.nodes or 1) * (resources.tasks or 1) > 1
-        # A lone process takes the batch script's place: signals reach it, and no srun that would end it on SIGTERM.
+        # A lone process takes the batch script's place, where a signal reaches it and not its data workers.
         python = shlex.quote(sys.executable) if several else f"exec {shlex.quote(sys.executable)}"
         executor = submitit.SlurmExecutor(job.folder.absolute() / "slurm", python=python)
         executor.update_parameters(

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from remit_lit.errors import ConfigError
+from remit_lit.jobs.cluster import Resources
 from remit_lit.jobs.job import Job
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.jobs.slurm import states
@@ -107,6 +108,16 @@ def test_a_job_whose_node_fails_is_reported_and_goes_on(slurm, tiny_rows, tiny_p
     watch = Watch("RUNNING", fail)
     run([job], watch)
     assert job.state == "done" and was_requeued(job, watch)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
+def test_a_fit_of_two_ranks_is_one_job(tiny_rows, tiny_policy_dir, tmp_path):
+    alone = fit(tmp_path, tiny_rows, tiny_policy_dir)
+    ranks = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+    job = Job("ranks", alone.root, "fit", alone.configs, ranks)
+    run([job], Watch(), verbs={"fit": Resources(tasks=2)})
+    assert job.state == "done", job.outcome
+    assert "Starting with 2 processes" in job.log.read_text() and len(submissions(job)) == 1
 
 
 def test_what_slurm_refuses_is_said_in_its_words(tiny_rows, tiny_policy_dir, tmp_path):
