@@ -4,7 +4,7 @@ RUN := $(BIN)/python -m remit_lit
 # Libraries that ask a hub for updates would wait for it on a machine without a network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-all lint docs format real-inputs real real-claim lab clean
+.PHONY: help quickstart test test-all test-slurm lint docs format real-inputs real real-claim lab clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,10 +27,14 @@ quickstart: .venv/installed ## mid-train the embedded lab's base model with ReMi
 	$(RUN) fit --config experiments/quickstart.yaml --overwrite=true
 
 test: .venv/installed-dev lint ## lint and run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 20 -m "not slow and not real"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 20 -m "not slow and not real and not slurm"
 
 test-all: .venv/installed-dev lint ## all tests, the slow and the real ones too
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 20
+
+test-slurm: .venv/installed-dev ## jobs on a SLURM of this machine alone (as root on Debian or Ubuntu)
+	apt-get install -y --no-install-recommends slurm-wlm munge
+	tests/slurm/one_node.sh .cache/slurm $(BIN)/python -m pytest --durations 0 tests/slurm
 
 lint: .venv/installed-dev docs ## ruff, mypy, the floors of the package, and the documentation
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ class Verb:
         resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
         as_job: fields that a job gives, which decide nothing of what it is run for.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
+        ranks: several processes, each with its own GPU, can run one command.
         extra: the package's optional dependencies that the verb needs.
     """
 
@@ -38,6 +39,7 @@ class Verb:
     resume: Mapping[str, Any] | None = None
     as_job: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = False
+    ranks: bool = False
     extra: str = ""
 
 
@@ -52,6 +54,7 @@ VERBS: dict[str, Verb] = {
         resume={"ckpt_path": "last"},
         as_job={"report": False},
         repeats=True,
+        ranks=True,
     ),
     "validate": Verb(
         "measure the loss per source on the validation rows",
@@ -76,6 +79,7 @@ VERBS: dict[str, Verb] = {
         "remit_lit.reference.score:score",
         output="output",
         resume={},
+        ranks=True,
     ),
     "select": Verb(
         "choose rows to train on from two such columns (MiniPLM), and write them as a subset beside the rows",

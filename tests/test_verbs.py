@@ -52,6 +52,7 @@ def test_extras_and_packages_exist() -> None:
         ("trl", "posttrain", "posttrain"),
         ("math_verify", "", "evaluation"),
         ("deepspeed", "", "deepspeed"),
+        ("submitit", "", "slurm"),
         ("torch", "", None),
         ("no_such_module", "", None),
     ],

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -44,6 +45,8 @@ def main(args: Sequence[str] | None = None) -> None:
             _run(verb, rest)
     except Preempted as stop:
         _exit_preempted(stop)
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
     except SystemExit as stop:
         if stop.code is None:  # as Lightning leaves on a signal: nobody said that this is success
             _exit_preempted(Preempted("the trainer was interrupted; --ckpt_path=last goes on from its last checkpoint"))

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
+from jsonargparse import Namespace
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -14,6 +15,7 @@ from remit_lit.figures.figure import make_figure
 from remit_lit.figures.settings import FigureSettings
 from remit_lit.flywheel.flywheel import turn
 from remit_lit.flywheel.settings import FlywheelSettings
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.runs.lock import held
 from remit_lit.tables.settings import TableSettings
 from remit_lit.tables.table import make_table
@@ -39,7 +41,7 @@ def _make_one_table(verb: str, arguments: Sequence[str]) -> None:
         raise ConfigError("tables: got a list on the command line; give it in a YAML file of its own, by --config")
     settings = settings_of(TableSettings, values)
     with _writing(settings.output, dry_run=values.dry_run):
-        output = make_table(settings, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
+        output = make_table(settings, values.cells, values.jobs, run=values.run, **_common(values))
     print(f"table: {output}")
 
 
@@ -50,7 +52,7 @@ def run_figure(verb: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--run", type=bool, default=True, help=_RUN_HELP)
     values = parser.instantiate_classes(parse(parser, _rebased(arguments)))
     settings = settings_of(TableSettings, values)
-    output = make_figure(settings, values.figure, values.cells, values.jobs, run=values.run, dry_run=values.dry_run)
+    output = make_figure(settings, values.figure, values.cells, values.jobs, run=values.run, **_common(values))
     print(f"figure: {output}")
 
 
@@ -61,8 +63,12 @@ def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
     values = parser.instantiate_classes(parse(parser, _extended(arguments)))
     settings = settings_of(FlywheelSettings, values)
     with _writing(settings.output, dry_run=values.dry_run):
-        output = turn(settings, values.rounds, values.cells, values.jobs, dry_run=values.dry_run)
+        output = turn(settings, values.rounds, values.cells, values.jobs, **_common(values))
     print(f"flywheel: {output}")
+
+
+def _common(values: Namespace) -> dict[str, Any]:
+    return {"dry_run": values.dry_run, "slurm": values.slurm if values.launcher == "slurm" else None}
 
 
 def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
@@ -70,8 +76,10 @@ def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
 
 
 _RUN_HELP = "false shows the results so far and runs nothing"
+_JOBS_HELP = "jobs at a time; null: one on this machine, which jobs share; on a cluster all that are ready"
+_LAUNCHER_HELP = "what runs the jobs: processes of this machine, or a cluster by SLURM, as the section slurm says"
 _TABLES_HELP = "table files to make one after another; a YAML file with this field has no other"
-_OF_ALL_TABLES = ("run", "cells", "jobs", "dry_run")
+_OF_ALL_TABLES = ("run", "cells", "jobs", "launcher", "slurm", "dry_run")
 
 
 def _listed(arguments: Sequence[str]) -> list[str]:
@@ -92,7 +100,7 @@ def _listed(arguments: Sequence[str]) -> list[str]:
         )
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]
-        if argument.startswith("--") and name not in ("config", "help", *_OF_ALL_TABLES):
+        if argument.startswith("--") and name.split(".")[0] not in ("config", "help", *_OF_ALL_TABLES):
             shared = ", ".join(_OF_ALL_TABLES)
             raise ConfigError(f"{name}: {lists[0]} lists several tables, which share {shared} alone; set it in a table")
     return [find_config("tables", name) for name in contents[lists[0]]["tables"]]
@@ -114,7 +122,9 @@ def _study_parser(verb: str, settings: type) -> Parser:
     parser.add_argument(
         "--cells", type=str, default="runs/cells", help="folder that keeps the jobs; tables and flywheels share it"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="jobs at a time; they share the machine's cores")
+    parser.add_argument("--jobs", type=int | None, default=None, help=_JOBS_HELP)
+    parser.add_argument("--launcher", type=Literal["local", "slurm"], default="local", help=_LAUNCHER_HELP)
+    parser.add_class_arguments(SlurmSettings, "slurm")
     parser.add_argument(
         "--dry_run", type=bool, default=False, help="list the jobs with their estimated times, and run none"
     )

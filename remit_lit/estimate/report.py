@@ -6,12 +6,15 @@ from functools import partial
 from jsonargparse import Namespace
 from rich.table import Table
 
-from remit_lit.errors import ConfigError, require_range
+from remit_lit.errors import ConfigError, require_at_least, require_range
 from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
+from remit_lit.estimate.pipeline_report import report_pipeline
+from remit_lit.estimate.rates import Rates
 from remit_lit.estimate.run import PlannedRun, RunSettings
 from remit_lit.terminal import console
 from remit_lit.training.datamodule import PackedData
 
+_RATES = Rates()
 _GB = 1e9
 _DAY = 86400
 _ASSUMPTIONS = """\
@@ -34,6 +37,9 @@ def estimate(
     flops_per_second: float = 989e12,
     mfu: float = 0.4,
     gpus: list[int] | None = None,
+    pipeline: bool = False,
+    tokens: list[float] | None = None,
+    rates: Rates = _RATES,
 ) -> None:
     """Print what a run takes.
 
@@ -43,8 +49,12 @@ def estimate(
         trainer: the config's fields of the trainer.
         gpu_memory: memory of a GPU in bytes; layouts that need more are put in brackets. The default is an H100's.
         flops_per_second: peak FLOP/s of a GPU in the run's precision; the default is an H100's (SXM, dense bf16).
-        mfu: share of the peak that the run reaches, in (0, 1]; give the logged mfu of a similar run.
+        mfu: share of the peak that the run reaches, in (0, 1]; give the logged mfu of a similar run. Llama 3 reached
+            0.38 to 0.43 (arXiv:2407.21783, table 4).
         gpus: numbers of GPUs to compare; null is 1, 8, 64, 512 and the number in the config.
+        pipeline: print instead what all stages take, from text to evaluation, with their disk and failures.
+        tokens: of mid-training, to compare with pipeline; null is 5e10 and 1e12.
+        rates: of machines, with pipeline.
 
     Raises:
         ConfigError: a number out of range, or a config that cannot be estimated.
@@ -54,8 +64,14 @@ def estimate(
     require_range("mfu", mfu, 0.0, 1.0)
     if gpus is not None and (not gpus or min(gpus) < 1):
         raise ConfigError(f"gpus: got {gpus}; give numbers of GPUs of at least 1, e.g. [1,8]")
+    totals = tokens or [5e10, 1e12]
+    require_at_least("tokens", min(totals), 1)
+    rates.check()
     run = PlannedRun(module, data, trainer)
     compared = gpus or sorted({1, 8, 64, 512, run.gpus})
+    if pipeline:
+        report_pipeline(run, totals, compared, flops_per_second * mfu, rates)
+        return
     out = console()
     write = partial(out.print, sep="\n", soft_wrap=True, highlight=False)
     write(*_run(run))

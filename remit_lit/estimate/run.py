@@ -138,6 +138,7 @@ class Sizes:
         trained: of them, with gradients.
         flops: per token, of the policy's forward and backward, of its first pass where a step is weighed as a whole,
             and of the forward of the frozen models needed in training.
+        forward: per token, of the policy's forward.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Sizes:
     embeddings: int
     trained: int
     flops: float
+    forward: float
 
 
 def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Sizes:
@@ -169,4 +171,5 @@ def count(policy: ModelSpec, frozen: FrozenModels, sequence_length: int) -> Size
         embeddings=sum(embeddings.values()),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
         flops=flops_per_token(model, sequence_length) + sum(forward_flops(m, sequence_length) for m in passes),
+        forward=forward_flops(model, sequence_length),
     )

@@ -10,6 +10,7 @@ from remit_lit.figures.caption import write_caption
 from remit_lit.figures.draw import draw_figure
 from remit_lit.figures.lines import Plot, jobs_of, read_plot
 from remit_lit.figures.settings import FigureSettings
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.plan import make_plan
@@ -20,7 +21,14 @@ COLUMNS = ("figure", "series", "seed", "x", "y", "missing")
 
 
 def make_figure(
-    table: TableSettings, figure: FigureSettings, cells: str, jobs: int, *, run: bool, dry_run: bool
+    table: TableSettings,
+    figure: FigureSettings,
+    cells: str,
+    jobs: int | None,
+    *,
+    run: bool,
+    dry_run: bool,
+    slurm: SlurmSettings | None = None,
 ) -> Path:
     """Run the missing jobs of a figure and write ``figure.png``, ``figure.svg``, ``data.csv`` and ``caption.md``.
 
@@ -28,9 +36,10 @@ def make_figure(
         table: the table that it is laid over; its output is the figure's directory.
         figure: what is shown of it.
         cells: directory of the jobs, shared with all tables.
-        jobs: jobs at a time; they share the machine's cores.
+        jobs: jobs at a time; None: one on this machine, all that are ready on a cluster.
         run: False shows what is there and runs nothing.
         dry_run: print the plan with what each job may take, and run nothing.
+        slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
 
     Returns:
         The figure's directory.
@@ -46,11 +55,11 @@ def make_figure(
     wanted = jobs_of(figure, table, plan)
     out = console()
     if dry_run:
-        print_plan(wanted, jobs, out)
+        print_plan(wanted, jobs, out, slurm)
         return output
     if run:
         report = partial(out.print, soft_wrap=True, highlight=False)
-        run_jobs(wanted, jobs, report, share_process=table.share_process)
+        run_jobs(wanted, jobs, report, share_process=table.share_process, slurm=slurm)
     plots = {name: read_plot(figure, panel, table, plan) for name, panel in figure.panels.items()}
     output.mkdir(parents=True, exist_ok=True)
     caption = write_caption(figure, table, plots)

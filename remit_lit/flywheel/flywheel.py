@@ -1,12 +1,14 @@
 """``flywheel``: round after round, for as long as the judged arm is better than its control."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from remit_lit.errors import ConfigError
 from remit_lit.flywheel.judging import judge, require_same_documents, rule
 from remit_lit.flywheel.settings import FlywheelSettings, method_name
 from remit_lit.flywheel.spent import NOTE, ROWS, spent
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.tables.collect import collect
@@ -20,15 +22,24 @@ from remit_lit.tables.terminal import print_table
 from remit_lit.terminal import console
 
 
-def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_run: bool) -> Path:
+def turn(
+    settings: FlywheelSettings,
+    rounds: int,
+    cells: str,
+    jobs: int | None,
+    *,
+    dry_run: bool,
+    slurm: SlurmSettings | None = None,
+) -> Path:
     """Run so many rounds, or fewer; print and write the table of all, a figure, and ``record.json`` with the lineage.
 
     Args:
         settings: the flywheel.
         rounds: at most.
         cells: directory of the jobs, shared with tables.
-        jobs: jobs at a time; they share the machine's cores.
+        jobs: jobs at a time; None: one on this machine, all that are ready on a cluster.
         dry_run: print the plan with what each job may take, and run nothing.
+        slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
 
     Returns:
         The directory of the table.
@@ -46,11 +57,12 @@ def turn(settings: FlywheelSettings, rounds: int, cells: str, jobs: int, *, dry_
     out, output = console(), Path(settings.output)
     out.print(f"rule: {rule(settings)}", soft_wrap=True, highlight=False)
     if dry_run:
-        print_plan(jobs_of(whole), jobs, out)
+        print_plan(jobs_of(whole), jobs, out, slurm)
         return output
+    report = partial(out.print, soft_wrap=True, highlight=False)
     for done in range(1, rounds + 1):
         plan = make_plan(settings.table(done), Path(cells))
-        run_jobs(jobs_of(plan), jobs, lambda line: out.print(line, soft_wrap=True, highlight=False))
+        run_jobs(jobs_of(plan), jobs, report, slurm=slurm)
         found = collect(settings.table(done), plan)
         better, why = judge(settings, found, done)
         out.print(f"round {done}: {why}", soft_wrap=True, highlight=False)

@@ -161,6 +161,10 @@ class Job:
             (self.folder / record).unlink(missing_ok=True)
         _write(self.folder / _RECIPE, {**self.recipe, "command": self.command})
 
+    def forget_failure(self) -> None:
+        """Remove the record of an earlier failure, for a command that begins later and elsewhere."""
+        (self.folder / _FAILED).unlink(missing_ok=True)
+
     def end(self, error: str | None, **facts: Any) -> None:
         """Record that the command ended, with ``error`` where it failed or left no result."""
         error = error or self.lack

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from remit_lit.errors import DataError
 from remit_lit.files import write_whole
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.job import Job, lineage, with_inputs
 from remit_lit.jobs.scheduler import describe, estimated_seconds
+from remit_lit.jobs.slurm import states
 from remit_lit.runs.provenance import now, provenance
 
 RECORD = "record.json"
@@ -43,17 +45,19 @@ def require_done(jobs: Iterable[Job]) -> None:
         raise DataError(f"{len(failed)} of {len(jobs)} jobs failed, {failed[0].name} first. {describe(failed[0])}")
 
 
-def print_plan(jobs: Iterable[Job], at_once: int, console: Console) -> None:
-    """Each job with its state and what it may take, by what others of its kind took."""
+def print_plan(jobs: Iterable[Job], at_once: int | None, console: Console, slurm: SlurmSettings | None = None) -> None:
+    """Each job with its state, of the cluster too, and what it may take, by what others of its kind took."""
     jobs = with_inputs(jobs)
     seconds = estimated_seconds(jobs)
+    queued: Mapping[str, str] = {} if slurm is None else states(jobs)
     shown = Table("job", "state", "seconds")
     for job in jobs:
         expected = "" if job.state == "done" else "unknown" if (s := seconds[job.key]) is None else f"{s:.0f}"
-        shown.add_row(job.name, job.state, expected)
+        shown.add_row(job.name, queued.get(job.key, job.state), expected)
     console.print(shown)
-    known = sum(value for value in seconds.values() if value is not None) / at_once
+    known = sum(value for value in seconds.values() if value is not None)
     unknown = sum(value is None for value in seconds.values())
-    parts = [f"about {known / 60:.0f} minutes with {at_once} at a time"] if known else []
+    at_once = at_once or 1
+    parts = [f"about {known / at_once / 60:.0f} minutes with {at_once} at a time"] if known else []
     parts += [f"{unknown} of kinds that have never run here"] if unknown else []
     console.print(f"{len(jobs)} jobs, {len(seconds)} to run: {', and '.join(parts) or 'nothing'}", highlight=False)

@@ -1,52 +1,66 @@
 """Runs jobs, several at a time, each once its inputs are done."""
 
-import contextlib
-import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from remit_lit.errors import ConfigError
 from remit_lit.files import make_directory
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.crew import Crew
 from remit_lit.jobs.job import Job, read_outcome, with_inputs
+from remit_lit.jobs.processes import Processes
+from remit_lit.jobs.slurm import SlurmCrew
 from remit_lit.jobs.worker import work
 from remit_lit.verbs import VERBS
 
 Report = Callable[[str], None]
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, report: Report = print, *, share_process: bool = False) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    at_once: int | None,
+    report: Report = print,
+    *,
+    share_process: bool = False,
+    slurm: SlurmSettings | None = None,
+) -> None:
     """Run what is not done yet, inputs first. A job that fails does not stop those that do not need it.
 
     Finished jobs are left alone, interrupted ones go on, failed ones are tried again.
 
     Args:
         jobs: the jobs that are wanted; what they need is run too.
-        at_once: jobs at a time; they share the cores.
+        at_once: jobs at a time; on this machine they share the cores. None: one here, and all that are ready on a
+            cluster.
         report: takes a line for each job that ends.
         share_process: run the commands of verbs that allow it one after the other in ``at_once`` processes, which then
-            import what they need once. For runs of seconds on a CPU.
+            import what they need once. For runs of seconds on a CPU of this machine.
+        slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
 
     Raises:
-        ConfigError: ``at_once`` is below 1.
+        ConfigError: ``at_once`` is below 1; there is no cluster, or it refuses a job.
     """
-    if at_once < 1:
+    if at_once is not None and at_once < 1:
         raise ConfigError(f"jobs: got {at_once}; give at least 1")
     waiting = [job for job in with_inputs(jobs) if job.state != "done"]
     total, failed = len(waiting), set[str]()
-    crew = Crew(_modules_of(waiting), share_process)
-    with _share_of_cores(at_once), crew:
+    at_once = at_once or (1 if slurm is None else max(1, total))
+    with _crew(waiting, at_once, report, share_process, slurm) as crew:
         while waiting or crew.running:
             ended = _give_up(waiting, failed)
             for job in [job for job in waiting if _is_ready(job)][: at_once - len(crew.running)]:
                 waiting.remove(job)
                 crew.start(job)
             if crew.running and not ended:
-                for job, exit_code in crew.wait():
-                    _finish(job, exit_code, failed)
+                for job, end in crew.wait():
+                    _finish(job, end, failed)
                     ended.append(job)
             for number, job in enumerate(reversed(ended)):
                 report(f"[{total - len(waiting) - len(crew.running) - number}/{total}] {describe(job)}")
+
+
+def _crew(jobs: Sequence[Job], at_once: int, report: Report, shared: bool, slurm: SlurmSettings | None) -> Crew:
+    return Processes(at_once, _modules_of(jobs), shared) if slurm is None else SlurmCrew(slurm, report)
 
 
 def _modules_of(jobs: Sequence[Job]) -> list[str]:
@@ -98,20 +112,8 @@ def _give_up(waiting: list[Job], failed: set[str]) -> list[Job]:
     return blocked
 
 
-def _finish(job: Job, exit_code: int | None, failed: set[str]) -> None:
+def _finish(job: Job, end: str, failed: set[str]) -> None:
     if job.state not in ("done", "failed"):
-        job.end(f"its process died with exit code {exit_code}")
+        job.end(end)
     if job.state == "failed":
         failed.add(job.key)
-
-
-@contextlib.contextmanager
-def _share_of_cores(at_once: int) -> Iterator[None]:
-    given = os.environ.get("OMP_NUM_THREADS")
-    if given is None:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // at_once))
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ["OMP_NUM_THREADS"]

@@ -1,4 +1,4 @@
-"""The process in which a job's command runs, or the commands of several jobs in turn."""
+"""The process in which a job's command runs, or the commands of several jobs in turn, here or on a cluster."""
 
 import contextlib
 import fcntl
@@ -7,6 +7,7 @@ import os
 import resource
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -46,6 +47,30 @@ def work_in_turn(jobs: Connection) -> None:
         jobs.send(goes_on)
 
 
+def work_on_cluster(job: Job, requeues: int) -> None:
+    """Run the job's command as a job of SLURM's, in each of its processes; the first one records how it ended.
+
+    A preempted command goes back into the queue, ``requeues`` times.
+
+    Raises:
+        SystemExit: with the command's exit code where it is not 0, so that SLURM ends the other processes.
+    """
+    for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2):  # submitit's handlers
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # but by verbs that can save
+    if int(os.environ.get("SLURM_PROCID", 0)):
+        code = 0 if job.state == "done" else _run(job.arguments)
+    elif int(os.environ.get("SLURM_RESTART_COUNT", 0)) < requeues:
+        code = _do(job, is_requeued=True)
+        if code == Preempted.exit_code:
+            # Refused where SLURM, which preempted it, has done so before.
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+    else:
+        code = _do(job)
+    if code:
+        raise SystemExit(code)
+
+
 def _begin() -> None:
     # This process was forked from a server: its data workers are forked from it, as those of a command line are.
     multiprocessing.set_start_method(None, force=True)
@@ -53,12 +78,13 @@ def _begin() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
-def _do(job: Job) -> None:
+def _do(job: Job, *, is_requeued: bool = False) -> int:
+    """Run the job's command and record how it ended, but for one that was preempted and is to go on."""
     make_directory(job.folder)
     with open(job.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if job.state == "done":
-            return
+            return 0
         job.begin()
         printed = job.log.stat().st_size if job.log.exists() else 0
         began, used = time.perf_counter(), _cpu_seconds()
@@ -67,7 +93,9 @@ def _do(job: Job) -> None:
             os.dup2(log.fileno(), 2)
         code = _run(job.arguments)
         error = None if code == 0 else f"exit code {code}: {reason(job.log, printed)}"
-        job.end(error, seconds=time.perf_counter() - began, cpu_seconds=_cpu_seconds() - used)
+        if code != Preempted.exit_code or not is_requeued:
+            job.end(error, seconds=time.perf_counter() - began, cpu_seconds=_cpu_seconds() - used)
+        return code
 
 
 def _cpu_seconds() -> float:

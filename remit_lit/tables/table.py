@@ -7,6 +7,7 @@ from pathlib import Path
 from remit_lit.evaluation.agreement import KL, TOP1
 from remit_lit.evaluation.results import Evaluation
 from remit_lit.files import make_directory, write_whole
+from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.runs.wording import title_of
@@ -27,15 +28,24 @@ from remit_lit.tables.tidy import cells_csv, seeds_csv
 from remit_lit.terminal import console
 
 
-def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry_run: bool) -> Path:
+def make_table(
+    settings: TableSettings,
+    cells: str,
+    jobs: int | None,
+    *,
+    run: bool,
+    dry_run: bool,
+    slurm: SlurmSettings | None = None,
+) -> Path:
     """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX, figures and a page.
 
     Args:
         settings: the table.
         cells: directory of the jobs, shared by all tables.
-        jobs: jobs at a time; they share the machine's cores.
+        jobs: jobs at a time; None: one on this machine, all that are ready on a cluster.
         run: False shows what is there and runs nothing.
         dry_run: print the plan with what each job may take, and run nothing.
+        slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
 
     Returns:
         The table's directory.
@@ -49,12 +59,12 @@ def make_table(settings: TableSettings, cells: str, jobs: int, *, run: bool, dry
     wanted = jobs_of(plan)
     out = console()
     if dry_run:
-        print_plan(wanted, jobs, out)
+        print_plan(wanted, jobs, out, slurm)
         return output
     registration = register(settings, plan, output)
     if run:
         report = partial(out.print, soft_wrap=True, highlight=False)
-        run_jobs(wanted, jobs, report, share_process=settings.share_process)
+        run_jobs(wanted, jobs, report, share_process=settings.share_process, slurm=slurm)
     contents = collect(settings, plan)
     contents = replace(contents, notes=(*contents.notes, *notes_on(registration, settings)))
     summary = summarize(contents)
