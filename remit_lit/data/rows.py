@@ -181,6 +181,8 @@ class Collate:
             source_ids=_tensor(_of_target(sources)),
             rows=_tensor(numbers),
             scores={name: score_bits(torch.from_numpy(values)) for name, values in scores.items()},
+            packed=bool((np.diff(position_ids) != 1).any()),
+            num_counted=int((targets != IGNORE_INDEX).sum()),
         )
 
 

@@ -55,6 +55,7 @@ def distillation_sum(
     teacher_head: tuple[Tensor, Tensor | None],
     weights: Tensor,
     settings: Distillation,
+    num_counted: int | None = None,
 ) -> Tensor:
     """Weighted sum of ``T^2`` times the divergence of each token, a scalar in nats with gradient.
 
@@ -68,11 +69,16 @@ def distillation_sum(
         head: its output embedding [vocab, dim] and bias [vocab].
         teacher_hidden: of the frozen teacher, [batch, time, teacher_dim].
         teacher_head: its output embedding and bias.
-        weights: of the tokens, constants, [batch, time]; those of weight 0 cost nothing.
+        weights: of the tokens, constants, [batch, time].
         settings: temperature and chunk size.
+        num_counted: at most how many tokens have a weight, so that only as many are computed; None looks for them, for
+            which the host waits for the device.
     """
     vocab = min(len(head[0]), len(teacher_head[0]))
-    weighed = weights.flatten().nonzero()[:, 0]
+    if num_counted is None:
+        weighed = weights.flatten().nonzero()[:, 0]
+    else:  # those with a weight first, each in their order
+        weighed = (weights.flatten() == 0).to(torch.uint8).argsort(stable=True)[:num_counted]
     student, teacher = hidden.flatten(0, -2)[weighed], teacher_hidden.flatten(0, -2)[weighed]  # [tokens, dim]
     weights = weights.flatten()[weighed]
 
