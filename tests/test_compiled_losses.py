@@ -26,7 +26,7 @@ def inputs(dtype: torch.dtype, bias: bool) -> tuple[list[Tensor], Tensor]:
     return found, targets
 
 
-def one_pass(values: list[Tensor], targets: Tensor, **options: Any) -> list[Tensor]:
+def one_pass(values: list[Tensor], targets: Tensor, **options: Any) -> dict[str, Tensor]:
     entropies: list[Tensor] = []
 
     def weigh(rows: slice, nll: Tensor, entropy: Tensor) -> Tensor:
@@ -36,15 +36,20 @@ def one_pass(values: list[Tensor], targets: Tensor, **options: Any) -> list[Tens
     hidden, weight, *bias = values
     settings: dict[str, Any] = {"bias": bias[0] if bias else None, "z_loss": 1e-2, "with_entropy": True}
     total, nll = weighted_nll(hidden, weight, targets, weigh, chunk_tokens=4, **settings, **options)
-    return [total, nll, *torch.autograd.grad(total, values), *entropies]
+    return {"total": total, "nll": nll, "entropy": torch.cat(entropies), **gradients(total, values)}
 
 
-def recomputed(values: list[Tensor], targets: Tensor, **options: Any) -> list[Tensor]:
+def recomputed(values: list[Tensor], targets: Tensor, **options: Any) -> dict[str, Tensor]:
     hidden, weight, *bias = values
-    asked = {"return_log_normalizer": True, "return_entropy": True, "chunk_tokens": 4}
-    found = token_nll(hidden, weight, targets, bias=bias[0] if bias else None, **asked, **options)
-    total = (found[0] * torch.arange(TIME)).sum() + 1e-2 * found[1].square().sum()
-    return [*found, *torch.autograd.grad(total, values)]
+    asked: dict[str, Any] = {"return_log_normalizer": True, "return_entropy": True, "chunk_tokens": 4}
+    nll, normalizer, entropy = token_nll(hidden, weight, targets, bias=bias[0] if bias else None, **asked, **options)
+    total = (nll * torch.arange(TIME)).sum() + 1e-2 * normalizer.square().sum()
+    return {"nll": nll, "normalizer": normalizer, "entropy": entropy, **gradients(total, values)}
+
+
+def gradients(total: Tensor, values: list[Tensor]) -> dict[str, Tensor]:
+    names = ("d_hidden", "d_weight", "d_bias")
+    return dict(zip(names, torch.autograd.grad(total, values), strict=False))
 
 
 @pytest.mark.parametrize("loss", [one_pass, recomputed])
@@ -53,8 +58,9 @@ def recomputed(values: list[Tensor], targets: Tensor, **options: Any) -> list[Te
 def test_compiled_losses_and_gradients_are_those_of_the_eager_ones(loss, bias, dtype):
     values, targets = inputs(dtype, bias)
     eager, compiled = loss(values, targets), loss(values, targets, compiled=True)
-    for found, expected in zip(compiled, eager, strict=True):
-        assert found.dtype == expected.dtype and expected.abs().max() > 0
-        # In bfloat16 a sum in another order may round to the neighbouring value.
-        rtol = 1e-6 if dtype != torch.bfloat16 or found.dtype == torch.float32 else 2**-7
-        torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol * expected.abs().max().item())
+    for name, expected in eager.items():
+        assert compiled[name].dtype == expected.dtype and expected.abs().max() > 0
+        # An entropy is a difference of logits, which reach 10; a gradient may round to the next bfloat16.
+        bound = 2**-7 if expected.dtype == torch.bfloat16 else 1e-6
+        size = 10.0 if name == "entropy" else expected.abs().max().item()
+        torch.testing.assert_close(compiled[name], expected, rtol=bound, atol=bound * size)

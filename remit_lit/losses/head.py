@@ -34,7 +34,8 @@ class Head:
         # Where the product of halves is rounded to halves, its operands are widened first.
         self._factor = self.weight if keeps_sums(hidden) else self.weight.to(self.logits_type)
         self._logits: Tensor | None = None
-        self._scores, self._gradient_ = (compiled_scores(), compiled_gradient()) if compiled else (scores, gradient_)
+        self._scores = compiled_scores() if compiled else scores
+        self._gradient_ = compiled_gradient() if compiled else gradient_
 
     def logits(self, tokens: slice) -> Tensor:
         """At least float32, [tokens, vocab]; the same memory for every chunk, so the last chunk's are gone."""
@@ -71,7 +72,7 @@ class Head:
         d_logits, summed = self._gradient_(
             logits, log_normalizer, targets, d_nll, d_log_normalizer, dtype, self.d_bias is not None
         )
-        if self.d_bias is not None:
+        if self.d_bias is not None and summed is not None:
             self.d_bias += summed
         self.d_hidden[tokens] = d_logits @ self.weight
         if self.d_weight.dtype == d_logits.dtype:
