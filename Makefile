@@ -4,7 +4,7 @@ RUN := $(BIN)/python -m remit_lit
 # Libraries that ask a hub for updates would wait for it on a machine without a network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-all test-slurm lint docs format real-inputs real real-claim lab clean
+.PHONY: help quickstart test test-all test-slurm gpu lint docs format real-inputs real real-claim lab clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,10 @@ test-all: .venv/installed-dev lint ## all tests, the slow and the real ones too
 test-slurm: .venv/installed-dev ## jobs on a SLURM of this machine alone (as root on Debian or Ubuntu)
 	apt-get install -y --no-install-recommends slurm-wlm munge
 	tests/slurm/one_node.sh .cache/slurm $(BIN)/python -m pytest --durations 0 tests/slurm
+
+gpu: .venv/installed-dev ## on a machine with an NVIDIA GPU: its tests, and tests/benchmarks/RESULTS_GPU.md
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m tests.benchmarks gpu
 
 lint: .venv/installed-dev docs ## ruff, mypy, the floors of the package, and the documentation
 	$(BIN)/ruff check .

@@ -23,7 +23,16 @@ from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon
 
 # Fields of `fit` that no weight depends on: a config may have them, and they are not read.
-_OF_TRAINING = ("optimizer", "horizon", "schedule", "no_decay", "z_loss", "activation_checkpointing", "compile")
+_OF_TRAINING = (
+    "optimizer",
+    "horizon",
+    "schedule",
+    "no_decay",
+    "z_loss",
+    "activation_checkpointing",
+    "compile",
+    "compile_loss",
+)
 _OF_LOADING = ("num_workers", "validation_batch_size", "repeat_chosen")
 _OF_FIT = (
     *("seed_everything", "run_dir", "dry_run", "report", "allow_change", "ckpt_path", "weights_only"),

@@ -1,7 +1,8 @@
 """``Batch``: what the data hands to training, scoring and evaluation, each field named once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +24,12 @@ class Batch:
         targets: the token predicted at each position, ``IGNORE_INDEX`` where there is none, int64 [batch, time].
         segment_ids: index of the target's document within its row, int64 [batch, time].
         source_ids: index of the target's source in the manifest, int64 [batch, time].
-        rows: numbers of the rows in their split, -1 for one that only fills up a rank's share, int64 [batch].
+        rows: numbers of the rows in their split, -1 for one that only fills up a rank's share, int64 [batch]; always
+            on the host, which reads them at each step.
         scores: by column name, read by :meth:`nll`, [batch, time], and :meth:`top_tokens`. They are float32 nats kept
             as int32, since half-precision plugins cast every float tensor of a batch.
+        packed: whether any row holds several documents that do not see each other; None where nobody looked.
+        num_counted: tokens that have a target; None where nobody counted.
     """
 
     input_ids: Tensor
@@ -35,6 +39,8 @@ class Batch:
     source_ids: Tensor
     rows: Tensor
     scores: dict[str, Tensor] = field(default_factory=dict)
+    packed: bool | None = None
+    num_counted: int | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -55,16 +61,19 @@ class Batch:
         return TopTokens(self.scores[ids_of(column)].long(), self.scores[column].view(torch.float32))
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on ``device``; copies of pinned memory to a GPU do not wait for each other."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
+        """The same on ``device``, but for ``rows``; copied to a GPU from pinned memory, which nothing waits for."""
+        is_cuda = device.type == "cuda"
+        source = self.pin_memory() if is_cuda and self.input_ids.device.type == "cpu" else self
+        return source._each(lambda tensor: tensor.to(device, non_blocking=is_cuda), but={"rows"})
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, for loaders that pin."""
         return self._each(torch.Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scores"}
-        return Batch(**tensors, scores={name: change(values) for name, values in self.scores.items()})
+    def _each(self, change: Callable[[Tensor], Tensor], but: Collection[str] = ()) -> "Batch":
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in but}
+        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **changed, scores={name: change(values) for name, values in self.scores.items()})
 
 
 def score_bits(scores: Tensor) -> Tensor:

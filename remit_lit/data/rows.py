@@ -180,6 +180,8 @@ class Collate:
             source_ids=_tensor(_of_target(sources)),
             rows=_tensor(numbers),
             scores=dict(_scores(rows)),
+            packed=bool((np.diff(position_ids) != 1).any()),
+            num_counted=int((targets != IGNORE_INDEX).sum()),
         )
 
 

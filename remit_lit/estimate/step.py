@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import masking_utils
 
-from remit_lit import losses
 from remit_lit.data.batch import Batch, ids_of
 from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
+from remit_lit.losses import arithmetic, head
 from remit_lit.models.loss_head import loss_head, recompute_activations
 from remit_lit.models.spec import Dtype, ModelSpec
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
@@ -270,9 +270,9 @@ def _without_values(spec: ModelSpec, workload: Workload) -> Iterator[None]:
             none = mock.patch.object(masking_utils, "find_packed_sequence_indices", return_value=None)
             stack.enter_context(none)
         # As on a GPU, whose products of halves are float32 without wider copies of them.
-        stack.enter_context(mock.patch.object(losses, "_keeps_sums", return_value=True))
+        stack.enter_context(mock.patch.object(head, "keeps_sums", return_value=True))
         # The loss works through a large vocabulary in thousands of pieces too small to count.
-        stack.enter_context(mock.patch.object(losses, "_COPIED_LOGITS", sys.maxsize))
+        stack.enter_context(mock.patch.object(arithmetic, "COPIED_LOGITS", sys.maxsize))
         yield
 
 

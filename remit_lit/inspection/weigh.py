@@ -19,7 +19,7 @@ from remit_lit.reference.reference import InitialPolicy, LiveReference, Referenc
 from remit_lit.training.engines import restore_frequencies
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.objective import policy_scores, signals_of
-from remit_lit.weighting.checks import checked_weights, fault
+from remit_lit.weighting.checks import checked_weights, fault, faults
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,10 @@ def score_references(
         with progress(str(reference), len(excerpt.rows), "row") as bar:
             of_batches = []
             for batch in excerpt.batches(excerpt.data.batch_size, device):
-                of_batches.append(reference.scores(batch, with_entropy=with_entropy and reference.column is None))
+                found = reference.scores(batch, with_entropy=with_entropy and reference.column is None)
+                assert found.nll is not None
+                reference.require_finite(found.nll, batch)
+                of_batches.append(found)
                 bar.update(len(batch.rows))
         scores[key_of(reference, policy)] = _joined(of_batches)
         reference.release()
@@ -142,7 +145,7 @@ def weigh(
             seen = _rows(policy._replace(nll=compared), rows), _rows(reference, rows)
             signals = signals_of(batch, module.weighting, *seen, neutral_ids, 0.0)
             weights.append(checked_weights(module.weighting, signals))
-            wrong = fault(module.weighting, weights[-1], signals, batch.rows.tolist())
+            wrong = fault(module.weighting, faults(weights[-1], signals).tolist(), batch.rows.tolist())
             if wrong is not None:
                 raise ConfigError(wrong)
             neutral.append(signals.mask & ~signals.ranked)

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from remit_lit.errors import ConfigError
+from remit_lit.models.packing import packing_known
 
 Result = TypeVar("Result")
 
@@ -78,18 +80,31 @@ def recompute_activations(model: PreTrainedModel) -> None:
     model.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def compile_body(model: PreTrainedModel, *, by_layer: bool) -> None:
+    """Compile the model without its head, as one graph or each layer by itself; parameters keep their names."""
+    layers = [layer for layer in model.base_model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    for part in layers if by_layer and layers else [model.base_model]:
+        part.compile()
+
+
+def hidden_states(model: nn.Module, batch: dict[str, Tensor], *, packed: bool | None = None) -> Tensor:
     """Last hidden states of ``input_ids``, [batch, time, dim].
 
     ``position_ids`` that start again at 0 within a row keep documents apart: transformers builds the attention mask
     from them when no mask and no cache is given. Flash attention does so for a single row only, so rows are
     joined into one.
+
+    Args:
+        model: that :meth:`ModelSpec.load` built.
+        batch: ``input_ids`` and ``position_ids``, int64 [batch, time] each.
+        packed: whether any row holds several documents; None looks, for which the host waits for the device.
     """
     input_ids, position_ids = batch["input_ids"], batch.get("position_ids")
     joined = position_ids is not None and "flash" in model.config._attn_implementation  # type: ignore[union-attr, operator]
     if joined:
         assert position_ids is not None
         input_ids, position_ids = input_ids.reshape(1, -1), position_ids.reshape(1, -1)
-    output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False)  # type: ignore[operator]
+    with packing_known(None if joined else packed):
+        output = model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False)  # type: ignore[operator]
     hidden: Tensor = output.last_hidden_state
     return hidden.view(*batch["input_ids"].shape, -1) if joined else hidden

@@ -31,7 +31,9 @@ class ModelSpec:
             revision.
         dtype: of the weights; bfloat16 halves the memory of a frozen model. The policy stays in float32 unless
             trainer.precision is bf16-true.
-        attn_implementation: sdpa, eager, flex_attention or flash_attention_2; the last needs the package flash-attn.
+        attn_implementation: sdpa, eager, flex_attention or flash_attention_2. All keep packed documents apart: sdpa and
+            eager by a mask of all pairs of tokens, the others by computing nothing between documents. flex_attention is
+            compiled and trains on GPUs only; flash_attention_2 needs a GPU and the package flash-attn.
         trust_remote_code: run the model code of the hub repository; only for repositories that you trust.
     """
 

@@ -72,14 +72,18 @@ def choose(
         batch_size: rows at a time.
         device: where live models run.
     """
-    base_means, reference_means, counts = [], [], []
+    base_means: list[Tensor] = []
+    reference_means: list[Tensor] = []
+    counts = []
     with progress("scoring rows", len(packed), "row") as bar:
         for start in range(0, len(packed), batch_size):
             rows = range(start, min(start + batch_size, len(packed)))
             batch = collate([packed[row] for row in rows]).to(device)
             mask = batch.mask
-            base_means.append(_row_means(base.nll(batch), mask))
-            reference_means.append(_row_means(reference.nll(batch), mask))
+            for model, means in ((base, base_means), (reference, reference_means)):
+                nll = model.nll(batch)
+                model.require_finite(nll, batch)
+                means.append(_row_means(nll, mask))
             of_source = [(mask & (batch.source_ids == source)).sum(1) for source in range(len(sources))]
             counts.append(torch.stack(of_source, dim=1).cpu())
             bar.update(len(rows))

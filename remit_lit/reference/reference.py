@@ -69,7 +69,18 @@ class Reference(ABC):
 
     @abstractmethod
     def nll(self, batch: Batch) -> Tensor:
-        """NLL of each target in nats, no gradient, [batch, time]."""
+        """NLL of each target in nats, no gradient, [batch, time]; not looked at, see :meth:`require_finite`."""
+
+    def require_finite(self, nll: Tensor, batch: Batch) -> None:
+        """Raise NonFiniteError for NLLs, [batch, time], that are NaN or infinite at counted tokens; names the rows."""
+        broken = (~torch.isfinite(nll) & batch.mask).any(dim=1).tolist()
+        rows = [row for row, is_broken in zip(batch.rows.tolist(), broken, strict=True) if is_broken]
+        if rows:
+            raise NonFiniteError(self.complaint(rows))
+
+    def complaint(self, rows: list[int]) -> str:
+        """What is wrong where the NLLs of these rows are not finite, and what to do."""
+        return f"reference {self}: NaN or infinite at counted tokens of row(s) {rows}; check its weights"
 
     def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
         """The NLLs and, of a live model that is asked for them, the entropies."""
@@ -91,19 +102,11 @@ class CachedReference(Reference):
         return f"column {self.column}"
 
     def nll(self, batch: Batch) -> Tensor:
-        """The column's values, float32 [batch, time].
+        """The column's values, float32 [batch, time]."""
+        return batch.nll(self.column)
 
-        Raises:
-            NonFiniteError: NaN or infinity at a counted token; names the rows of the data set.
-        """
-        nll = batch.nll(self.column)
-        broken = (~torch.isfinite(nll) & batch.mask).any(dim=1)
-        if broken.any():
-            raise NonFiniteError(
-                f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) "
-                f"{batch.rows[broken].tolist()}; score them again"
-            )
-        return nll
+    def complaint(self, rows: list[int]) -> str:
+        return f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) {rows}; score them again"
 
 
 class LiveReference(Reference):
@@ -186,7 +189,7 @@ class LiveReference(Reference):
 
     def _hidden_states(self, batch: Batch) -> Tensor:
         moved = {name: value.to(self.model.device) for name, value in batch.inputs.items()}
-        return hidden_states(self.model, moved)
+        return hidden_states(self.model, moved, packed=batch.packed)
 
     def weights_hash(self) -> str:
         """Hash of the model's weights."""

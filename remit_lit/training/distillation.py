@@ -96,6 +96,20 @@ class Distillation:
         return f"alpha from {self.alpha} to {self.final_alpha} ({self.alpha_schedule})"
 
 
+def weighed_places(weights: Tensor, num_counted: int | None) -> Tensor:
+    """Places of the tokens that have a weight, in the flattened batch, int64 [tokens].
+
+    Args:
+        weights: of the tokens, [batch, time].
+        num_counted: at most how many have one, which is then the length of the result; None looks for them, for which
+            the host waits for the device.
+    """
+    if num_counted is None:
+        return weights.flatten().nonzero()[:, 0]
+    without = (weights.flatten() == 0).to(torch.uint8)
+    return without.argsort(stable=True)[:num_counted]  # those with a weight come first, each in their order
+
+
 def distillation_sum(
     hidden: Tensor,
     head: tuple[Tensor, Tensor | None],
@@ -103,6 +117,7 @@ def distillation_sum(
     teacher_head: tuple[Tensor, Tensor | None],
     weights: Tensor,
     settings: Distillation,
+    num_counted: int | None = None,
 ) -> Tensor:
     """Weighted sum of ``T^2`` times the divergence of each token, a scalar in nats with gradient.
 
@@ -116,11 +131,12 @@ def distillation_sum(
         head: its output embedding [vocab, dim] and bias [vocab].
         teacher_hidden: of the frozen teacher, [batch, time, teacher_dim].
         teacher_head: its output embedding and bias.
-        weights: of the tokens, constants, [batch, time]; those of weight 0 cost nothing.
+        weights: of the tokens, constants, [batch, time].
         settings: temperature and chunk size.
+        num_counted: see :func:`weighed_places`.
     """
     vocab = min(len(head[0]), len(teacher_head[0]))
-    weighed = weights.flatten().nonzero()[:, 0]
+    weighed = weighed_places(weights, num_counted)
     student, teacher = hidden.flatten(0, -2)[weighed], teacher_hidden.flatten(0, -2)[weighed]  # [tokens, dim]
     weights = weights.flatten()[weighed]
 

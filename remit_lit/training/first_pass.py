@@ -1,8 +1,6 @@
 """A first pass, without gradient, over an optimizer step, for strategies that weigh the whole step at once."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -12,8 +10,9 @@ from remit_lit.data.batch import Batch
 from remit_lit.evaluation.isolation import isolated
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.reference import Reference
-from remit_lit.training.engines import global_weights
+from remit_lit.training.engines import global_weights, summed
 from remit_lit.training.objective import WeighedBefore, policy_scores, signals_of
+from remit_lit.training.stopwatch import Stopwatch
 from remit_lit.weighting import TokenSignals, TokenWeighting
 
 
@@ -29,13 +28,13 @@ class FirstPass:
         base: stands for the policy in that comparison, which then makes no pass.
 
     Attributes:
-        seconds: that it has taken so far.
+        watch: what it has taken so far.
     """
 
     def __init__(self, weighting: TokenWeighting, reference: Reference | None, base: Reference | None) -> None:
         self.weighting = weighting
         self.reference, self.base = (reference, base) if weighting.needs_reference else (None, None)
-        self.seconds = 0.0
+        self.watch = Stopwatch()
 
     def __call__(
         self, policy: nn.Module, batches: Sequence[Batch], neutral_ids: Tensor, strategy: Strategy, progress: float
@@ -49,12 +48,12 @@ class FirstPass:
             strategy: the engine.
             progress: share of the run's steps that are done.
         """
-        with self._timed(neutral_ids.device), isolated(policy):
+        with self.watch.running(neutral_ids.device), isolated(policy):
             signals = [self._signals(policy, batch, neutral_ids, progress) for batch in batches]
             step = _joined(signals)
             weights = global_weights(strategy, self.weighting, step, len(signals))
             sums = torch.stack([self.weighting.normalizer(weights, step.mask).double(), step.mask.sum().double()])
-            normalizer, counted = strategy.reduce(sums, reduce_op="sum")
+            normalizer, counted = summed(strategy, sums)
         share = normalizer / counted.clamp(min=1)
         return [WeighedBefore(*pair, share) for pair in zip(signals, weights.chunk(len(signals)), strict=True)]
 
@@ -71,20 +70,8 @@ class FirstPass:
 
     def summary(self, seconds: float) -> str:
         """What it has taken of ``seconds`` of training, in words."""
-        return f"first pass over each step, to weigh it: {self.seconds:.1f} s, {self.seconds / seconds:.0%} of training"
-
-    @contextmanager
-    def _timed(self, device: torch.device) -> Iterator[None]:
-        _finish_work(device)
-        start = time.perf_counter()
-        yield
-        _finish_work(device)
-        self.seconds += time.perf_counter() - start
-
-
-def _finish_work(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+        taken = self.watch.seconds
+        return f"first pass over each step, to weigh it: {taken:.1f} s, {taken / seconds:.0%} of training"
 
 
 def _joined(signals: Sequence[TokenSignals]) -> TokenSignals:

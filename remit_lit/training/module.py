@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -13,17 +12,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
-from remit_lit.models.loss_head import recompute_activations
+from remit_lit.models.attention import check_attention
+from remit_lit.models.loss_head import compile_body, recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
-from remit_lit.training.engines import ZeRO, check_sharded, check_strategy, global_weights, restore_frequencies
+from remit_lit.training.engines import check_sharded, check_strategy, global_weights, restore_frequencies
 from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.objective import WeighedBefore, WeightedLoss, Window, policy_nll, stop, weighted_loss
+from remit_lit.training.objective import WeighedBefore, WeightedLoss, policy_nll, weighted_loss
 from remit_lit.training.optimization import (
     Horizon,
     Linear,
@@ -32,15 +32,15 @@ from remit_lit.training.optimization import (
     Schedule,
     check_length,
     check_optimizer,
-    clip_gradients,
     parameter_groups,
 )
+from remit_lit.training.steps import OptimizerSteps
 from remit_lit.training.validation import SourceMeans
+from remit_lit.training.window import Verdict, Window
 from remit_lit.weighting import NextTokenPrediction, TokenWeighting
-from remit_lit.weighting.checks import fault
 
 
-class MidTrainingModule(pl.LightningModule):
+class MidTrainingModule(OptimizerSteps):
     """Mid-trains a causal language model with weighted token losses.
 
     Args:
@@ -63,7 +63,10 @@ class MidTrainingModule(pl.LightningModule):
         neutral_token_ids: ids of further tokens to treat like that, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
             that do not fit otherwise.
-        compile: torch.compile the policy's layers; faster steps after some minutes of compilation.
+        compile: torch.compile the policy; faster steps after some minutes of compilation. True takes its body as one
+            graph; layers takes each layer by itself, where layers that are alike are compiled once.
+        compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
+            passes go over them.
     """
 
     def __init__(
@@ -81,7 +84,8 @@ class MidTrainingModule(pl.LightningModule):
         neutral_tokens: bool = True,
         neutral_token_ids: list[int] | None = None,
         activation_checkpointing: bool = False,
-        compile: bool = False,
+        compile: bool | Literal["layers"] = False,
+        compile_loss: bool = False,
     ) -> None:
         super().__init__()
         policy.check("model.policy")
@@ -100,6 +104,7 @@ class MidTrainingModule(pl.LightningModule):
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
         self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
+        self.compile_loss = compile_loss
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
@@ -107,7 +112,6 @@ class MidTrainingModule(pl.LightningModule):
         self.last_loss: WeightedLoss | None = None
         self.means = SourceMeans()
         self.register_buffer("neutral_ids", torch.zeros(0, dtype=torch.long), persistent=False)
-        self._window, self._grad_norm = Window(0, self.device), torch.zeros(())
         self._weighed: list[WeighedBefore] = []
 
     @property
@@ -143,8 +147,12 @@ class MidTrainingModule(pl.LightningModule):
         check_reads("model.policy", self.spec, manifest)
         if stage != "fit":
             return
+        device = trainer.strategy.root_device.type
+        check_attention("model.policy", self.spec, device, trains=True)
         for reference in self.references:
             reference.check(self.spec, manifest)
+            if isinstance(reference, LiveReference) and not isinstance(reference, InitialPolicy):
+                check_attention(reference.field, reference.spec, reference.device or device, trains=False)
             check_sharded(reference, trainer.strategy)
         check_strategy(trainer)
         steps = check_length(trainer, self.horizon, self.schedule, self.tokens_per_step)
@@ -179,7 +187,7 @@ class MidTrainingModule(pl.LightningModule):
         if self.activation_checkpointing:
             recompute_activations(policy)
         if self.compile_policy:
-            policy.base_model.compile()
+            compile_body(policy, by_layer=self.compile_policy == "layers")
         self.policy = policy
 
     def configure_optimizers(self) -> Any:
@@ -190,7 +198,8 @@ class MidTrainingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         restore_frequencies(self)
-        self._window = Window(self.data.batch_size * self.trainer.accumulate_grad_batches, self.device)
+        rows = self.data.batch_size * self.trainer.accumulate_grad_batches
+        self.begin_steps(Window(rows, self.device), Verdict(self.weighting, self.frozen.weighing, self.device))
         for reference in self.references:
             reference.load(self.spec, self.device)
 
@@ -242,51 +251,11 @@ class MidTrainingModule(pl.LightningModule):
             teacher=self.reference if isinstance(self.reference, LiveReference) else None,
             weigh_globally=partial(global_weights, self.trainer.strategy),
             before=before,
+            compiled=self.compile_loss,
         )
-        self._window.add(loss, rows := batch.rows.tolist(), fault(self.weighting, loss.weights, loss.signals, rows))
-        if self.trainer.world_size == 1:
-            self._window.stop_if_broken(self.global_step, loss.total, is_faulty=self._window.fault is not None)
+        self.window.add(loss, batch.rows.tolist(), len(self.frozen.weighing))
         self.last_loss = replace(loss, total=loss.total.detach())
         return loss.total / loss.weights.numel()
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the accumulated gradients by the global normaliser, which is known only now.
-
-        Each micro-batch was divided by its number of positions, then averaged over the window and the ranks.
-        """
-        if not self._window.is_full:
-            return
-        total, normalizer, faults = self.trainer.strategy.reduce(self._window.sums.clone(), reduce_op="sum")
-        # On every rank, so that none waits for one that has stopped.
-        self._window.stop_if_broken(self.global_step, total, is_faulty=bool(faults > 0))
-        normalizer = torch.where(normalizer > 0, normalizer, 1.0)
-        scale = (self.tokens_per_step / normalizer).item()
-        self.log("train/loss", (total / normalizer).float(), prog_bar=True)
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        if isinstance(self.trainer.strategy, ZeRO):
-            self.trainer.strategy.scale_gradients(scale)
-            return
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)
-        self._grad_norm = torch.nn.utils.get_total_norm(gradients)
-        self._end_window(self._grad_norm)
-
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limits: Any, **named: Any) -> None:
-        """By the norm that is known; Lightning would compute it once more, and refuse fused optimizers. ZeRO clips."""
-        if not isinstance(self.trainer.strategy, ZeRO):
-            clip_gradients(optimizer, self._grad_norm, *limits, **named)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Only after its step does ZeRO tell the norm of the gradients, which it keeps sharded."""
-        super().optimizer_step(*args, **kwargs)
-        if isinstance(self.trainer.strategy, ZeRO) and self._window.is_full:
-            self._end_window(self.trainer.strategy.grad_norm)
-
-    def _end_window(self, grad_norm: Tensor) -> None:
-        if not torch.isfinite(grad_norm):
-            stop(self.global_step, "gradient norm", self._window.rows, grad_norm)
-        self.log("train/grad_norm", grad_norm)
-        self._window.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.means.update(self(batch), batch)

@@ -1,15 +1,14 @@
 """One batch to one weighted sum of losses: the only place that decides which path a strategy's loss takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.columns import of_distributions
-from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.token_scores import TokenScores, token_scores
@@ -72,6 +71,7 @@ def weighted_loss(
     teacher: LiveReference | None = None,
     weigh_globally: WeighGlobally | None = None,
     before: WeighedBefore | None = None,
+    compiled: bool = False,
 ) -> WeightedLoss:
     """Forward pass, weights, and the weighted sum of losses.
 
@@ -98,9 +98,10 @@ def weighted_loss(
         weigh_globally: how strategies of wider scope weigh; None takes this micro-batch alone.
         before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll``,
             ``reference_entropy`` and ``base_nll``.
+        compiled: the softmax and its gradient by torch.compile.
     """
     targets = batch.targets
-    hidden, head = hidden_states(model, batch.inputs), loss_head(model)
+    hidden, head = hidden_states(model, batch.inputs, packed=batch.packed), loss_head(model)
     unknown = torch.zeros_like(targets, dtype=torch.float32)
     with_entropy = "policy_entropy" in weighting.signals and before is None
     if before is not None:
@@ -119,7 +120,7 @@ def weighted_loss(
     has_teacher = distillation is not None and (teacher is not None or distillation.column is not None)
     alpha = distillation.alpha_at(progress) if distillation is not None and has_teacher else 0.0
     if before is not None or takes_one_pass(weighting, z_loss):
-        coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share.item()
+        coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share
         collected: list[Tensor] = []
         entropies: list[Tensor] = []
 
@@ -132,11 +133,11 @@ def weighted_loss(
                 collected.append(checked_weights(weighting, signals))
             return (1 - alpha) * collected[-1]
 
-        options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy}
+        options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy, "compiled": compiled}
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, **options))
         weights, entropy = torch.cat(collected), torch.cat(entropies) if entropies else None
     else:
-        wanted = {"return_log_normalizer": True, "return_entropy": with_entropy}
+        wanted = {"return_log_normalizer": True, "return_entropy": with_entropy, "compiled": compiled}
         found = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, **wanted))
         nll, log_normalizer, entropy = (*found, None)[:3]
         signals = compared(seen, nll.detach() if weighting.detach else nll, entropy)
@@ -153,7 +154,8 @@ def weighted_loss(
 
 def policy_scores(model: nn.Module, batch: Batch, *, with_entropy: bool = False) -> TokenScores:
     """What the policy makes of each target; its NLL is differentiable."""
-    return token_scores(model, hidden_states(model, batch.inputs), batch.targets, with_entropy=with_entropy)
+    hidden = hidden_states(model, batch.inputs, packed=batch.packed)
+    return token_scores(model, hidden, batch.targets, with_entropy=with_entropy)
 
 
 def policy_nll(model: nn.Module, batch: Batch) -> Tensor:
@@ -184,6 +186,7 @@ def signals_of(
         reference_entropy=reference.entropy,
         columns={name: batch.nll(name) for name in weighting.columns},
         progress=progress,
+        is_checked=True,
     )
 
 
@@ -204,68 +207,10 @@ def _divergence(
     def divergence(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if settings.column is not None:
             top = batch.top_tokens(of_distributions(settings.column))
-            return top_k_distillation_sum(hidden, (weight, bias), top, weights, settings)
+            return top_k_distillation_sum(hidden, (weight, bias), top, weights, settings, batch.num_counted)
         assert teacher is not None
-        return distillation_sum(hidden, (weight, bias), *teacher.hidden_states(batch), weights, settings)
+        states, teacher_head = teacher.hidden_states(batch)
+        return distillation_sum(hidden, (weight, bias), states, teacher_head, weights, settings, batch.num_counted)
 
     total: Tensor = head(hidden, divergence)
     return total
-
-
-@dataclass
-class Window:
-    """Sums over the accumulated micro-batches of an optimizer step.
-
-    Attributes:
-        num_rows: rows of all micro-batches of a step on this rank.
-        device: where losses are.
-        sums: of weighted losses in nats, of what they are divided by in tokens, and of micro-batches with faulty
-            weights, float64 [3]. No buffer of a module: half-precision plugins would round it.
-        rows: numbers of the rows so far.
-        broken: those of micro-batches whose loss is not finite.
-        fault: the first found in this rank's weights.
-    """
-
-    num_rows: int
-    device: torch.device
-    sums: Tensor = field(init=False)
-    rows: list[int] = field(init=False)
-    broken: list[int] = field(init=False)
-    fault: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin the next step."""
-        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        self.rows, self.broken, self.fault = [], [], None
-
-    def add(self, loss: WeightedLoss, rows: list[int], fault: str | None) -> None:
-        """Take in a micro-batch, and what is wrong with its weights."""
-        self.rows += rows
-        self.broken += [] if torch.isfinite(loss.total) else rows
-        self.fault = self.fault or fault
-        faults = loss.total.new_tensor(float(fault is not None))
-        self.sums += torch.stack([loss.total.detach(), loss.normalizer, faults]).double()
-
-    def stop_if_broken(self, step: int, total: Tensor, *, is_faulty: bool) -> None:
-        """Raise ConfigError for faulty weights and NonFiniteError for a total that is not finite."""
-        if is_faulty:
-            raise ConfigError(self.fault or "model.weighting: another rank's weights are faulty; its message says how")
-        if not torch.isfinite(total):
-            stop(step, "loss", self.broken, total)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all micro-batches are there; under ZeRO the optimizer is called after each of them."""
-        return len(self.rows) == self.num_rows
-
-
-def stop(step: int, what: str, rows: list[int], value: Tensor) -> NoReturn:
-    """Raise NonFiniteError for a loss or a gradient norm; ``rows`` are this rank's, none if another rank's broke."""
-    whose = f"of rows {rows}" if rows else "of another rank"
-    raise NonFiniteError(
-        f"step {step}: the {what} {whose} is {value.item()}; training stops before the weights change, and the last "
-        "checkpoint is kept"
-    )

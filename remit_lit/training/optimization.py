@@ -175,6 +175,22 @@ def clip_gradients(
         nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
 
+def scale_gradients(gradients: Sequence[Tensor], factor: Tensor) -> None:
+    """Multiply gradients of any type by ``factor``, a float64 scalar, in float32, without a wait for its value."""
+    single = [gradient for gradient in gradients if gradient.dtype == torch.float32]
+    if single:
+        torch._foreach_mul_(single, factor.float())
+    for gradient in gradients:
+        if gradient.dtype != torch.float32:
+            # A scalar tensor would be rounded to the gradient's type first; one of a dimension is not.
+            torch.mul(gradient, factor.to(torch.promote_types(gradient.dtype, torch.float32))[None], out=gradient)
+
+
+def leaves_steps_out(optimizer: Optimizer) -> bool:
+    """Whether the optimizer looks itself, on the device, at ``found_inf``: torch's with ``fused: true`` do."""
+    return getattr(optimizer, "_step_supports_amp_scaling", False)
+
+
 def parameter_groups(model: nn.Module, no_decay: Sequence[NoDecay]) -> list[dict[str, Any]]:
     """Two groups: parameters that decay as the optimizer says, and those named by ``no_decay`` with decay 0.
 

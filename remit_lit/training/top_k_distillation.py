@@ -5,14 +5,19 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from remit_lit.models.top_tokens import TopTokens
-from remit_lit.training.distillation import DIVERGENCES, Distillation
+from remit_lit.training.distillation import DIVERGENCES, Distillation, weighed_places
 
 # The least tail: stored log-probabilities are rounded, so that those of a sure teacher may add up to more than 1.
 _LEAST_TAIL = 1e-6
 
 
 def top_k_distillation_sum(
-    hidden: Tensor, head: tuple[Tensor, Tensor | None], teacher: TopTokens, weights: Tensor, settings: Distillation
+    hidden: Tensor,
+    head: tuple[Tensor, Tensor | None],
+    teacher: TopTokens,
+    weights: Tensor,
+    settings: Distillation,
+    num_counted: int | None = None,
 ) -> Tensor:
     """Weighted sum of a divergence between what teacher and student say of ``k + 1`` events, a scalar with gradient.
 
@@ -28,8 +33,9 @@ def top_k_distillation_sum(
         teacher: its most likely tokens, [batch, time, k], k < vocab.
         weights: of the tokens, constants, [batch, time]; those of weight 0 cost nothing.
         settings: divergence and chunk size; its temperature is 1.
+        num_counted: see :func:`remit_lit.training.distillation.weighed_places`.
     """
-    weighed = weights.flatten().nonzero()[:, 0]
+    weighed = weighed_places(weights, num_counted)
     states, weights = hidden.flatten(0, -2)[weighed], weights.flatten()[weighed]
     ids, known = (values.flatten(0, -2)[weighed] for values in teacher)  # [tokens, k]
     divergence = DIVERGENCES[settings.divergence]

@@ -32,6 +32,7 @@ class TokenSignals:
         reference_entropy: the same of the reference.
         columns: values of the columns that the strategy names, float32 [batch, time] each, by name.
         progress: share of the run's optimizer steps that are done, in [0, 1).
+        is_checked: whoever made the signals looks for broken reference scores himself, without waiting for the device.
     """
 
     policy_nll: Tensor
@@ -44,6 +45,7 @@ class TokenSignals:
     reference_entropy: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     progress: float = 0.0
+    is_checked: bool = False
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -78,14 +80,16 @@ class TokenSignals:
 
         Raises:
             ConfigError: there is no reference.
-            NonFiniteError: the reference score of a counted token is NaN or infinite; names the rows of the batch.
+            NonFiniteError: the reference score of a counted token is NaN or infinite; names the rows of the batch. In
+                training, where ``is_checked``, the step stops the run instead, and changes no weights.
         """
         if self.reference_nll is None:
             raise ConfigError("model.reference: this strategy compares with a reference model, but got none")
-        broken = self.mask & ~torch.isfinite(self.reference_nll)
-        if broken.any():
-            rows = broken.any(dim=1).nonzero().flatten().tolist()
-            raise NonFiniteError(f"reference_nll: NaN or infinite at counted tokens of row(s) {rows} of the batch")
+        if not self.is_checked:
+            broken = (self.mask & ~torch.isfinite(self.reference_nll)).any(dim=1).tolist()
+            rows = [row for row, is_broken in enumerate(broken) if is_broken]
+            if rows:
+                raise NonFiniteError(f"reference_nll: NaN or infinite at counted tokens of row(s) {rows} of the batch")
         dtype = torch.promote_types(self.reference_nll.dtype, torch.float32)
         return torch.where(self.mask, -self.reference_nll.detach().to(dtype), 0.0)
 

@@ -8,6 +8,9 @@ from torch import Tensor
 from remit_lit.errors import ConfigError
 from remit_lit.weighting.base import TokenSignals, TokenWeighting
 
+KINDS = ("NaN or infinite", "negative", "not 0 where no token counts")
+"""Of weights that cannot be trained with."""
+
 
 def checked_weights(weighting: TokenWeighting, signals: TokenSignals) -> Tensor:
     """The strategy's weights, [batch, time], of which the form is checked; their values are not looked at.
@@ -36,29 +39,42 @@ def checked_weights(weighting: TokenWeighting, signals: TokenSignals) -> Tensor:
     return weights
 
 
-def fault(weighting: TokenWeighting, weights: Tensor, signals: TokenSignals, rows: Sequence[int]) -> str | None:
-    """What is wrong with the values of some weights, naming the class and the rows; None if nothing is.
+def faults(weights: Tensor, signals: TokenSignals) -> Tensor:
+    """What is wrong with the values of some weights, found on their device, float64 [kinds, batch + 1].
 
+    Of each of ``KINDS`` 1 for every row that has such a weight, 0 for the others, and then the first such weight.
     Weights that are not finite are laid to the strategy only where all NLLs are.
 
     Args:
-        weighting: the strategy.
-        weights: of its making, [batch, time].
+        weights: of a strategy's making, [batch, time].
         signals: that it saw, each [batch, time].
-        rows: numbers of the rows, [batch].
     """
     known = torch.isfinite(torch.where(signals.mask, signals.policy_nll, 0)).all()
-    wrong = {
-        "NaN or infinite": ~torch.isfinite(weights) & known,
-        "negative": weights < 0,
-        "not 0 where no token counts": (weights != 0) & ~signals.mask & torch.isfinite(weights),
-    }
-    if not torch.stack(list(wrong.values())).any():
-        return None
-    kind, places = next((kind, places) for kind, places in wrong.items() if places.any())
-    found = [row for row, broken in zip(rows, places.any(dim=1).tolist(), strict=True) if broken]
-    return (
-        f"model.weighting: {type(weighting).__name__} gave weights that are {kind} in row(s) {found[:8]}, such as "
-        f"{weights[places][0].item():g}; give finite weights of at least 0, and 0 where the mask is False "
-        "(TokenSignals.settle does that)"
-    )
+    wrong = torch.stack(
+        [
+            ~torch.isfinite(weights) & known,
+            weights < 0,
+            (weights != 0) & ~signals.mask & torch.isfinite(weights),
+        ]
+    )  # [kinds, batch, time]
+    first = wrong.flatten(1).to(torch.uint8).argmax(1, keepdim=True)
+    return torch.cat([wrong.any(2).double(), weights.flatten().take(first).double()], dim=1)
+
+
+def fault(weighting: TokenWeighting, found: Sequence[Sequence[float]], rows: Sequence[int]) -> str | None:
+    """What :func:`faults` found in words, naming the class and the rows; None if it is nothing.
+
+    Args:
+        weighting: the strategy.
+        found: by kind the rows' flags and a weight, [kinds, batch + 1].
+        rows: numbers of the rows, [batch].
+    """
+    for kind, (*flags, example) in zip(KINDS, found, strict=True):
+        if any(flags):
+            broken = [row for row, flag in zip(rows, flags, strict=True) if flag]
+            return (
+                f"model.weighting: {type(weighting).__name__} gave weights that are {kind} in row(s) {broken[:8]}, "
+                f"such as {example:g}; give finite weights of at least 0, and 0 where the mask is False "
+                "(TokenSignals.settle does that)"
+            )
+    return None

@@ -87,7 +87,8 @@ class ReMiT(TokenWeighting):
         if signals.segment_ids is None:
             raise ConfigError("ReMiT.center: 'segment' needs segment_ids, and these rows carry no document boundaries")
         segments = signals.segment_ids.long()
-        sums = delta.new_zeros(delta.shape[0], int(segments.max()) + 1)  # [batch, segments]
+        # [batch, segments]: how many there are the device knows, but never more than one for each token and a first.
+        sums = delta.new_zeros(delta.shape[0], delta.shape[1] + 1)
         totals = sums.scatter_add(1, segments, delta * ranked)
         counts = sums.scatter_add(1, segments, ranked).clamp(min=1)
         return (totals / counts).gather(1, segments)

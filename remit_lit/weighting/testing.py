@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remit_lit.losses import IGNORE_INDEX
 from remit_lit.weighting.base import RowScores, TokenSignals, TokenWeighting
-from remit_lit.weighting.checks import checked_weights, fault
+from remit_lit.weighting.checks import checked_weights, fault, faults
 
 # NLLs of real models, with 0 and ties among them, and some that no model should give.
 _NLLS = st.one_of(st.sampled_from([0.0, 1.0, 12.0, 200.0]), st.floats(0, 30, width=32))
@@ -100,7 +100,7 @@ def _check_weights(weighting: TokenWeighting, batch: TokenSignals) -> None:
     before = {field: value.clone() for field, value in batch.tensors.items()}
     weights, is_random = _weigh(weighting, batch)
     name = type(weighting).__name__
-    wrong = fault(weighting, weights, batch, range(len(weights)))
+    wrong = fault(weighting, faults(weights, batch).tolist(), range(len(weights)))
     assert wrong is None, wrong
     assert all(torch.equal(batch.tensors[field], value) for field, value in before.items()), (
         f"{name} changes its signals"

@@ -1,5 +1,7 @@
 """``python -m tests.benchmarks``: every figure as one table, also written to RESULTS.md beside this file.
 
+``python -m tests.benchmarks gpu`` measures on a GPU instead (``gpu.py``).
+
 Each part's figures are kept in ``.cache/benchmarks``, so that one part can be measured anew.
 """
 
@@ -10,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import gpu
 from tests.benchmarks.measure import Figure
 from tests.benchmarks.setting import CACHE
 
@@ -95,4 +99,7 @@ def _report() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["gpu"]:
+        gpu.main(sys.argv[2:])
+    else:
+        main()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from remit_lit import losses
 from remit_lit.losses import token_nll, weighted_nll
+from remit_lit.losses.head import Head
 from tests.benchmarks.measure import Figure, interleave, peak_extra_bytes, ratio, seconds
 
 _BATCH, _TIME, _DIM = 8, 512, 576
@@ -74,7 +74,7 @@ def _half(vocab: int, repeats: int) -> Figure:
         weighted_nll(hidden, weight, targets, lambda rows, nll: torch.ones_like(nll))[0].backward()
 
     def rounded() -> None:
-        with mock.patch.object(losses._Head, "logits", _rounded_logits):
+        with mock.patch.object(Head, "logits", _rounded_logits):
             one_pass()
 
     found = interleave({"wide": lambda: seconds(one_pass), "rounded": lambda: seconds(rounded)}, repeats)

@@ -81,7 +81,7 @@ def kit(
     return _step(clock.ends)
 
 
-class _TwoFullLogits(Trainer):
+class TwoFullLogits(Trainer):
     """ReMiT as one writes it first: whole logits of both models, then their cross-entropies."""
 
     reference: Any = None
@@ -121,7 +121,7 @@ def plain(trainer_class: type[Trainer] = Trainer, batch_size: int = BATCH, steps
         policy = AutoModelForCausalLM.from_pretrained(directory)
         trainer = trainer_class(policy, arguments, train_dataset=data, callbacks=[clock])
         trainer.remove_callback(PrinterCallback)
-        if isinstance(trainer, _TwoFullLogits):
+        if isinstance(trainer, TwoFullLogits):
             trainer.reference = AutoModelForCausalLM.from_pretrained(directory).eval()
         trainer.train()
     return _step(clock.ends)
@@ -132,7 +132,7 @@ _VARIANTS: dict[str, Callable[[], float]] = {
     "ntp": lambda: kit(NextTokenPrediction()),
     "cached": lambda: kit(ReMiT(), CachedReference("nll")),
     "live": lambda: kit(ReMiT(), LiveReference(ModelSpec(str(model())))),
-    "two full logits": lambda: plain(_TwoFullLogits),
+    "two full logits": lambda: plain(TwoFullLogits),
 }
 
 

@@ -46,8 +46,8 @@ def make_inputs(root: Path) -> tuple[Path, Path, Path]:
     return rows, policy, save_model(root / "reference", 2, tokenizer)
 
 
-def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -> dict[str, Any]:
-    """Loss of each step of a run on the CPU, and the rows that it trained on."""
+def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path, **changes: Any) -> dict[str, Any]:
+    """Loss of each step of a run, by default on the CPU, and the rows that it trained on."""
     torch.manual_seed(0)
     run = fit(
         rows,
@@ -62,6 +62,7 @@ def curve(name: str, rows: Path, policy: Path, reference: Path, run_dir: Path) -
         no_decay=["embeddings", "vectors"],
         accumulate=2,
         repeat_chosen=True,
+        **changes,
     )
     return {"rows": run.recorder.rows, "losses": run.losses}
 

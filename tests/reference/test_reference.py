@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForCausalLM
 
-from remit_lit import losses
 from remit_lit.data.batch import Batch
 from remit_lit.data.columns import column_directory, shard_path, write_shard
 from remit_lit.data.manifest import read_manifest
 from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.losses import chunked
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
 from remit_lit.reference.score import score
@@ -70,7 +70,7 @@ def test_a_live_reference_holds_no_logits_of_the_batch(tiny_rows_split, tmp_path
     wide = save_model(tmp_path / "wide", 2, vocab_size=vocabulary)
     reference = live(wide)
     reference.load(ModelSpec(str(wide)), CPU)
-    monkeypatch.setattr(losses, "_CHUNK_LOGITS", 10 * vocabulary)
+    monkeypatch.setattr(chunked, "_CHUNK_LOGITS", 10 * vocabulary)
     batch = get_batch(tiny_rows_split, range(rows))
     with Largest() as largest:
         nll = reference.nll(batch)

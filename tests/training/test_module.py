@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForCausalLM
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
@@ -129,6 +130,23 @@ def test_what_contradicts_itself_is_refused(tiny_policy_dir, tmp_path):
 def test_what_does_not_fit_the_run_is_refused(tiny_rows_split, tiny_policy_dir, tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [
+        pytest.param(
+            "flash_attention_2",
+            r"model\.policy\.attn_implementation: got flash_attention_2, which needs .* flash-attn, not found here",
+            marks=pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed"),
+        ),
+        ("flex_attention", r"model\.policy\.attn_implementation: got flex_attention, .* give sdpa to train on a CPU"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_attention_that_cannot_train_here_is_refused(tiny_rows_split, tiny_policy_dir, tmp_path, attention, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(tiny_rows_split, ModelSpec(str(tiny_policy_dir), attn_implementation=attention), tmp_path)
 
 
 def test_rows_longer_than_the_policy_reads_are_refused(tiny_rows, tmp_path):

@@ -244,9 +244,11 @@ def test_activation_checkpointing_changes_no_loss(tiny_rows_split, tiny_policy_d
 
 
 @pytest.mark.slow
-def test_compilation_changes_no_loss(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path):
+@pytest.mark.parametrize("how", [{"compile": True}, {"compile": "layers"}, {"compile_loss": True}], ids=str)
+def test_compilation_changes_no_loss(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, how):
     settings = {"weighting": ReMiT(), "reference": live(tiny_reference_dir), "steps": 3}
-    plain, compiled = (fit(tiny_rows_split, tiny_policy_dir, tmp_path, compile=on, **settings) for on in (False, True))
+    plain = fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings)
+    compiled = fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings, **how)
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-5)
     assert compiled.parameters.keys() == plain.parameters.keys()
 

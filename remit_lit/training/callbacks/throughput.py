@@ -9,7 +9,8 @@ from lightning.fabric.utilities.throughput import get_available_flops
 
 from remit_lit.errors import require_range
 from remit_lit.models.flops import flops_per_token
-from remit_lit.training.callbacks import is_logging_step, mid_training
+from remit_lit.training.callbacks import mid_training
+from remit_lit.training.window import is_logging_step
 
 
 class Throughput(pl.Callback):
@@ -50,7 +51,8 @@ class Throughput(pl.Callback):
         module.log("tokens_seen", float(step * module.tokens_per_step))
         if self._since is not None and step > self._since[1]:
             rate = (step - self._since[1]) * module.tokens_per_step / (now - self._since[0])
-            module.log("tokens_per_second", rate, prog_bar=True)
+            # A tensor of the host's: the bar reads it after every micro-batch.
+            module.log("tokens_per_second", torch.tensor(rate), prog_bar=True)
             if self.peak_flops:
                 assert module.policy is not None
                 flops = flops_per_token(module.policy, module.data.manifest.sequence_length)

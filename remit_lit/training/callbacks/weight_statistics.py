@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from remit_lit.data.batch import Batch
-from remit_lit.training.callbacks import is_logging_step, mid_training
+from remit_lit.training.callbacks import mid_training
 from remit_lit.training.objective import WeightedLoss
+from remit_lit.training.window import is_logging_step
 from remit_lit.weighting import TokenWeighting
 
 
