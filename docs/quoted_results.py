@@ -3,7 +3,7 @@
 ``{{ table NAME }}`` stands for the table of ``experiments/tables/results/NAME/table.md``,
 ``{{ difference NAME | METHOD | ROW }}`` for a method's difference to the baseline with its interval over runs,
 ``{{ paired NAME | METHOD | OTHER | ROW }}`` for that of two methods, from their runs, and
-``{{ calibrated NAME }}`` for what ``recipes calibrate`` found of a table's runs. ``{{ figure NAME }}`` stands for a figure
+``{{ calibrated NAME }}`` for what ``recipes calibrate`` found of a table's runs. ``{{ figure NAME }}`` stands for one
 of ``experiments/figures/results/NAME`` and its caption, with what the paper found and whether ours agrees.
 """
 

@@ -208,5 +208,6 @@ def _part(arguments: list[str], environment: dict[str, str]) -> None:
 
     os.environ.clear()
     os.environ.update(environment)
-    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # Lightning reads it when it is imported
+    # Lightning reads it when it is imported.
+    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # type: ignore[attr-defined]
     _command(arguments)

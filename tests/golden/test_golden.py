@@ -25,7 +25,8 @@ class Curves:
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         if name not in self.made:
-            self.made[name] = curve(name, *self.inputs, self.directory / name)
+            rows, policy, reference = self.inputs
+            self.made[name] = curve(name, rows, policy, reference, self.directory / name)
         return self.made[name]
 
 
@@ -44,7 +45,8 @@ class TestStrategy:
         assert curves[name]["losses"] == pytest.approx(golden["losses"], rel=TOLERANCE)
 
     def test_the_same_run_twice_is_bit_identical(self, name, curves, inputs, tmp_path):
-        assert curve(name, *inputs, tmp_path) == curves[name]
+        rows, policy, reference = inputs
+        assert curve(name, rows, policy, reference, tmp_path) == curves[name]
 
 
 def test_every_strategy_lowers_its_loss_and_no_two_agree_within_the_tolerance(curves):

@@ -9,7 +9,8 @@ from remit_lit.data.batch import Batch
 from remit_lit.lab.targets import target_kinds
 from remit_lit.lab.task import OPERATORS, TokenKind
 from remit_lit.lab.tokenizer import check_lab_tokenizer
-from remit_lit.training.callbacks import is_logging_step, mid_training
+from remit_lit.training.callbacks import mid_training
+from remit_lit.training.window import is_logging_step
 
 _SOURCES = ("web", "noise")
 
