@@ -17,6 +17,7 @@ _SMALL = (
     "--checkpoint.at_end=true",
     "--allow_change=trainer.max_steps",
     "--dry_run=false",
+    "--report=false",
 )
 
 
