@@ -60,10 +60,20 @@ class SlurmCrew:
         Raises:
             ConfigError: SLURM refuses it, with its reason.
         """
-        queued = (read_queue() or {}).get(_comment(job))
+        queued = self._queue().get(_comment(job))
         if queued is None or queued.is_over:
             self._submit(job)
         self._watched[job] = _Watched()
+
+    def _queue(self) -> dict[str, Queued]:
+        """SLURM's, once it answers: without it a job could be submitted twice."""
+        queue = read_queue()
+        if queue is None:
+            self._report("squeue does not answer; it is asked until it does")
+        while queue is None:
+            time.sleep(self._settings.poll_seconds)
+            queue = read_queue()
+        return queue
 
     def _submit(self, job: Job) -> None:
         import submitit
@@ -105,9 +115,7 @@ class SlurmCrew:
             time.sleep(self._settings.poll_seconds)
 
     def _look(self) -> list[tuple[Job, str]]:
-        queue = read_queue()
-        if queue is None:
-            return []
+        queue = self._queue()
         ends = {job: self._end_of(job, queue.get(_comment(job))) for job in list(self._watched)}
         ended = [(job, end) for job, end in ends.items() if end is not None]
         for job, _ in ended:

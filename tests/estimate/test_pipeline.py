@@ -139,6 +139,7 @@ def olmo_config(directory: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_command_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

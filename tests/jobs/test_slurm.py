@@ -82,6 +82,21 @@ def test_a_command_that_said_why_it_failed_is_not_tried_again(cluster: Path, tmp
     assert submitted(cluster) == 1 and "model.horizn" in job.outcome["error"]
 
 
+def test_nothing_is_submitted_while_slurm_does_not_say_what_it_has(cluster: Path, tmp_path: Path) -> None:
+    (cluster / "state").write_text("CANCELLED")
+    (cluster / "queue").rename(cluster / "away")
+    submitted_before = []
+
+    def answer(line: str) -> None:
+        if "squeue does not answer" in line:
+            submitted_before.append((cluster / "submitted").exists())
+            (cluster / "away").rename(cluster / "queue")
+
+    job = Job("a", tmp_path / "jobs", "fit")
+    run_jobs([job], None, answer, slurm=settings())
+    assert submitted_before == [False] and "SLURM job 1 is CANCELLED" in job.outcome["error"]
+
+
 def test_all_that_is_ready_waits_at_once_or_so_many(cluster: Path, tmp_path: Path) -> None:
     (cluster / "state").write_text("CANCELLED")
     jobs = [Job(str(n), tmp_path / "jobs", "fit", fields={"seed": n}) for n in range(3)]
