@@ -1,5 +1,6 @@
 """A figure's plots beside each other, as PNG and SVG, in the style and colours of the tables' figures."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ AXES: Mapping[Over, str] = {
     "log_ratio": "log p of the reference less log p of the model, nats",
 }
 _DODGE = 0.06
+_MOST_BESIDE = 3  # plots in a row
 _TAIL = 0.001
 """What share of a distribution may lie beyond either end of the plot; the data have all of it."""
 
@@ -58,8 +60,13 @@ def draw_figure(figure: FigureSettings, table: TableSettings, plots: Mapping[str
     """
     palette = styles(table.methods, table.baseline)
     with drawing():
-        drawn = new_figure(1.0 + 4.4 * len(plots), 4.2)
-        for axes, (name, plot) in zip(drawn.subplots(1, len(plots), squeeze=False)[0], plots.items(), strict=True):
+        columns = min(len(plots), _MOST_BESIDE)
+        rows = math.ceil(len(plots) / columns)
+        drawn = new_figure(1.0 + 4.4 * columns, 4.2 * rows)
+        places = list(drawn.subplots(rows, columns, squeeze=False).flat)
+        for axes in places[len(plots) :]:
+            axes.remove()
+        for axes, (name, plot) in zip(places, plots.items(), strict=False):
             panel = figure.panels[name]
             measured = _Measured(_support(figure, panel, plot), plot.scale)
             for number, method in enumerate(_series(figure, table)):

@@ -34,6 +34,7 @@ _PREFIXES = {
     "val/nll/": "validation NLL of {}, nats a token",
     "test/nll/": "test NLL of {}, nats a token",
     "lab/nll_": "lab, NLL of {}, nats",
+    "lab/weight_": "lab, mean weight of {}",
 }
 _SHARES = re.compile(
     r"accurac|probability|agreement|effective_share|clipped_(low|high|ratio)|exact_match|pass@|^mfu$|^frac_"
