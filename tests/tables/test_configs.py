@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from remit_lit.cli.dispatch import main
 from tests.processes import ROOT, documented_commands
 
-SWEEP = ("wrong_0", "wrong_25", "wrong_75")
+SWEEP = ("wrong_0", "wrong_25", "wrong_75", "clean_reference")
 TABLES = sorted(
     [str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "tables").glob("*.yaml")]
     + [f"experiments/tables/corruption/{name}.yaml" for name in SWEEP]
