@@ -40,11 +40,11 @@ def test_a_run_that_was_warned_is_queued_again_and_goes_on_bit_for_bit(
     undisturbed = Run(tmp_path / "undisturbed", config(tiny_rows, tiny_policy_dir, 0.0))
     disturbed = Run(tmp_path / "disturbed", config(tiny_rows, tiny_policy_dir, 0.5))
     numbers = [submit(run, monkeypatch) for run in (undisturbed, disturbed)]
+    wait_until(lambda: state(numbers[0]) == "COMPLETED")
     wait_until(lambda: (disturbed.folder / "metrics.csv").exists())
     command("scancel", "--signal=USR1", numbers[1])  # as SLURM does it at the time limit: to the ranks, not the script
     wait_until(lambda: state(numbers[1]) == "PENDING")
     wait_until(lambda: state(numbers[1]) == "COMPLETED")
-    assert state(numbers[0]) == "COMPLETED"
     assert "received SIGUSR1" in disturbed.output and "Restoring states" in disturbed.output
     assert disturbed.losses == undisturbed.losses
     assert all((disturbed.weights[name] == value).all() for name, value in undisturbed.weights.items())
