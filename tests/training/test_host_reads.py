@@ -14,6 +14,8 @@ from remit_lit.errors import NonFiniteError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference, Reference
 from remit_lit.reference.score import score
+from remit_lit.training.callbacks.throughput import Throughput
+from remit_lit.training.callbacks.weight_statistics import WeightStatistics
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.weighting import ESLM, ReMiT, Rho1
@@ -32,7 +34,10 @@ CASES: dict[str, dict[str, Any]] = {
     "rho1-step": {"weighting": Rho1(scope="step"), "reference": "live"},
     "eslm-step": {"weighting": ESLM(scope="step", risk="entropy"), "z_loss": 1e-5},
     "distillation": {"distillation": Distillation(), "reference": "live"},
-    "bfloat16": {"trainer": {"precision": "bf16-mixed"}, "activation_checkpointing": True},
+    "bfloat16": {
+        "trainer": {"precision": "bf16-mixed", "enable_progress_bar": True},
+        "activation_checkpointing": True,
+    },
 }
 
 
@@ -65,7 +70,8 @@ def between_logs(rows: Path, policy: Path, frozen: Path, run_dir: Path, **option
     options["trainer"] = {"log_every_n_steps": LOGGED, "gradient_clip_val": 1.0, **options.get("trainer", {})}
     reads = HostReads()
     bounds = Bounds(reads)
-    settings: dict[str, Any] = {"optimizer": FUSED, "steps": STEPS, "accumulate": ACCUMULATE, "callbacks": [bounds]}
+    callbacks = [bounds, WeightStatistics(), Throughput(1e12)]
+    settings: dict[str, Any] = {"optimizer": FUSED, "steps": STEPS, "accumulate": ACCUMULATE, "callbacks": callbacks}
     run, data = build(rows, policy, run_dir, **(settings | options))
     run.trainer.callbacks.remove(run.recorder)  # type: ignore[attr-defined]
     with reads.counting():
