@@ -17,6 +17,12 @@ TABLES = sorted(
 )
 
 
+def _is_of_the_lab(config: str) -> bool:
+    """Whether it builds on the lab's pipeline."""
+    base = yaml.safe_load((ROOT / config).read_text()).get("extends", "")
+    return base == "experiments/lab/pipeline.yaml" or (base != "" and _is_of_the_lab(base))
+
+
 @pytest.mark.parametrize("config", TABLES)
 def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
@@ -32,6 +38,24 @@ def test_the_commands_of_the_documentation_can_be_planned(command, tmp_path, mon
     monkeypatch.chdir(ROOT)
     main([*command, f"--cells={tmp_path}", "--dry_run=true"])
     assert " to run: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", [config for config in TABLES if _is_of_the_lab(config)])
+def test_a_run_of_the_lab_starts_from_its_block_on_documents_of_its_own(config, tmp_path, monkeypatch, no_weights):
+    monkeypatch.chdir(ROOT)
+    main(["table", f"--config={config}", f"--cells={tmp_path}/cells", f"--output={tmp_path}/out", "--run=false"])
+    listed = json.loads((tmp_path / "out" / "record.json").read_text())["jobs"]
+    jobs = {job["name"]: job for job in listed}
+    methods = [name for name in yaml.safe_load((ROOT / config).read_text())["methods"] if f"{name}-11" in jobs]
+    assert methods
+    for name, job in jobs.items():
+        method, _, seed = name.rpartition("-")
+        if method in methods:
+            base = f"base-{seed[0]}1"
+            assert f"--model.policy.path={jobs[base]['result']}/model" in job["command"], name
+            for source in ("web", "noise", "correct", "wrong"):
+                given = re.search(rf"sources\.{source}\.init_args\.seed=(\d+)", job["command"])
+                assert given and given[1].endswith(seed), (name, source)
 
 
 def test_a_table_may_extend_one_that_extends_another(tmp_path, monkeypatch, capsys, no_weights):
