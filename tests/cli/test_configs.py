@@ -28,7 +28,17 @@ QUICKSTART = "experiments/quickstart.yaml"
 LAB_OVERLAYS = [
     f"experiments/lab/{name}.yaml"
     for name in (
-        *("bare", "choice_pool", "curve", "measured", "more_tokens", "planted", "reference_problems", "rho1_reference"),
+        *(
+            "bare",
+            "choice_pool",
+            "curve",
+            "measured",
+            "more_tokens",
+            "planted",
+            "reference_problems",
+            "rho1_reference",
+            "weighed",
+        ),
         *("wrong_0", "wrong_25", "wrong_75"),
     )
 ]
