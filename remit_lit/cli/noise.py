@@ -13,6 +13,7 @@ _IGNORED_WARNINGS = (
     "Total length of `list` across ranks is zero",  # rows without a validation split
     "directory .* exists and is not empty",  # whether a run may go there has been checked
     "`torch\\.distributed\\..*` is deprecated",  # old names inside DeepSpeed
+    "The `srun` command is available",  # on a login node, where most runs are meant to be what they are
     "It is recommended to use .*sync_dist=True",  # validation losses are reduced before they are logged
 )
 
