@@ -44,7 +44,6 @@ def _contents(summary: Summary, settings: TableSettings, plan: Plan, directory: 
     looks = styles(contents.columns, contents.baseline)
     return {
         "version": __version__,
-        "title": contents.title,
         "baseline": contents.baseline,
         "columns": {
             name: {"title": wording.column_title(summary, name), "look": for_page(looks[name])}

@@ -199,7 +199,8 @@ class MidTrainingModule(OptimizerSteps):
     def on_fit_start(self) -> None:
         restore_frequencies(self)
         rows = self.data.batch_size * self.trainer.accumulate_grad_batches
-        self.begin_steps(Window(rows, self.device), Verdict(self.weighting, self.frozen.weighing, self.device))
+        verdict = Verdict(self.weighting, self.frozen.weighing, self.device)
+        self.begin_steps(Window(rows, self.device), verdict, self.tokens_per_step)
         for reference in self.references:
             reference.load(self.spec, self.device)
 

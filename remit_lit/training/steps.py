@@ -24,16 +24,11 @@ class OptimizerSteps(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.grad_norm = torch.zeros(())
-        self.begin_steps(Window(0, self.device), Verdict(NextTokenPrediction(), [], self.device))
+        self.begin_steps(Window(0, self.device), Verdict(NextTokenPrediction(), [], self.device), 0)
 
-    def begin_steps(self, window: Window, verdict: Verdict) -> None:
-        """Begin the first step of a run."""
-        self.window, self.verdict = window, verdict
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all ranks and accumulated micro-batches."""
-        raise NotImplementedError
+    def begin_steps(self, window: Window, verdict: Verdict, positions: int) -> None:
+        """Begin the first step of a run, of so many positions over all ranks and accumulated micro-batches."""
+        self.window, self.verdict, self._positions = window, verdict, positions
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the accumulated gradients by the global normaliser, which is known only now.
@@ -45,7 +40,7 @@ class OptimizerSteps(pl.LightningModule):
         # Of every rank, so that none waits for one that has stopped.
         total, normalizer, _ = sums = summed(self.trainer.strategy, self.window.sums)
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
-        scale = self.tokens_per_step / normalizer
+        scale = self._positions / normalizer
         self.log("train/loss", (total / normalizer).float())
         self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
         if isinstance(self.trainer.strategy, ZeRO):

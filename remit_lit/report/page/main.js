@@ -13,7 +13,6 @@ function drawSections() {
   element("sections").replaceChildren(...sections);
 }
 
-element("title").textContent = several ? `Report of ${data.runs.length} runs` : `Report of ${data.runs[0].name}`;
 const ended = `${data.runs.filter((run) => run.ended).length} of ${data.runs.length} have ended`;
 element("about").textContent = `${several ? ended : data.runs[0].state}. remit_lit ${data.version}.`;
 data.runs.forEach((run, index) => {

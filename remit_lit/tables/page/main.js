@@ -1,6 +1,5 @@
 // All is drawn once; sorting draws the table anew.
 
-element("title").textContent = data.title;
 element("about").textContent = `The figures are those of table.md, cells.csv and seeds.csv beside this page. remit_lit ${data.version}.`;
 drawTable();
 drawForests();
