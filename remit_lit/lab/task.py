@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Literal, get_args
 
-from remit_lit.errors import ConfigError, DataError, not_among, require_at_least
+from remit_lit.errors import ConfigError, DataError, not_among
 
 Split = Literal["train", "dev", "test"]
 
@@ -111,32 +111,47 @@ def check_split(split: str) -> None:
         raise ConfigError(f"split: {not_among(split, get_args(Split))}")
 
 
-def sample_problem(rng: random.Random, split: Split) -> Problem:
-    """Draw a problem of ``split``: uniform values, and operators by their ``FREQUENCIES``."""
+def sample_problem(rng: random.Random, split: Split, operators: str = OPERATORS) -> Problem:
+    """Draw a problem of ``split``: uniform values, and some of ``operators`` by their ``FREQUENCIES``."""
+    frequencies = [FREQUENCIES[OPERATORS.index(operator)] for operator in operators]
     while True:
-        operators = rng.choices(OPERATORS, FREQUENCIES, k=STEPS)
-        problem = Problem(rng.randrange(VALUES), tuple((operator, rng.randrange(VALUES)) for operator in operators))
+        drawn = rng.choices(operators, frequencies, k=STEPS)
+        problem = Problem(rng.randrange(VALUES), tuple((operator, rng.randrange(VALUES)) for operator in drawn))
         if split_of(problem.prompt) == split:
             return problem
 
 
-def sample_problems(count: int, split: Split, seed: int = 0) -> list[Problem]:
-    """``count`` distinct problems of ``split``, the same for the same ``seed``.
+def check_problems(field: str, count: int, split: str, operators: str) -> None:
+    """Refuse a split or operators that are unknown, and a ``count`` that would take long to draw.
 
     Raises:
-        ConfigError: ``count`` is below 1, or ``split`` is unknown.
+        ConfigError: naming the field, what it got and what would be right.
     """
-    require_at_least("count", count, 1)
     check_split(split)
-    return list(_sampled(count, split, seed))
+    if not operators or len(set(operators)) < len(operators) or not set(operators) <= set(OPERATORS):
+        raise ConfigError(f"operators: got {operators!r}; give some of the letters {OPERATORS}, each once")
+    percent = 100 - 2 * _HELD_OUT_PERCENT if split == "train" else _HELD_OUT_PERCENT
+    most = VALUES * (len(operators) * VALUES) ** STEPS * percent // 100 // 2
+    if not 1 <= count <= most:
+        raise ConfigError(f"{field}: got {count}; give 1 to {most}, half of the problems that there are")
+
+
+def sample_problems(count: int, split: Split, seed: int = 0, operators: str = OPERATORS) -> list[Problem]:
+    """``count`` distinct problems of ``split`` with ``operators`` alone, the same for the same ``seed``.
+
+    Raises:
+        ConfigError: ``count`` is below 1 or more than half of what there is, or ``split`` or an operator is unknown.
+    """
+    check_problems("count", count, split, operators)
+    return list(_sampled(count, split, seed, operators))
 
 
 @cache  # an evaluation in training asks for the same problems at each point: a third of its time
-def _sampled(count: int, split: Split, seed: int) -> tuple[Problem, ...]:
+def _sampled(count: int, split: Split, seed: int, operators: str) -> tuple[Problem, ...]:
     rng = random.Random(f"problems/{split}/{seed}")
     problems: dict[Problem, None] = {}
     while len(problems) < count:
-        problems.setdefault(sample_problem(rng, split))
+        problems.setdefault(sample_problem(rng, split, operators))
     return tuple(problems)
 
 

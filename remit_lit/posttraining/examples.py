@@ -9,9 +9,9 @@ from typing import Any
 import datasets
 from datasets import Dataset
 
-from remit_lit.errors import ConfigError, DataError, require_at_least
+from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import matching_files
-from remit_lit.lab.task import Split, check_split, correct_completion, sample_problems
+from remit_lit.lab.task import OPERATORS, Split, check_problems, correct_completion, sample_problems
 from remit_lit.runs.configuration import Configured
 
 
@@ -93,21 +93,22 @@ class LabProblems(Examples):
         problems: the number of distinct problems.
         seed: the seed that they are drawn with; change it for other problems.
         split: ``train``, ``dev`` or ``test``; the splits share no problem, whatever the seeds.
+        operators: letters of the operators that steps are drawn from; fewer for a model that knows some skills alone.
 
     Raises:
-        ConfigError: ``problems`` is below 1, or ``split`` is unknown.
+        ConfigError: ``problems`` is below 1 or more than half of what there is, or ``split`` or an operator is unknown.
     """
 
     problems: int
     seed: int = 0
     split: Split = "train"
+    operators: str = OPERATORS
 
     def __post_init__(self) -> None:
-        check_split(self.split)
-        require_at_least("problems", self.problems, 1)
+        check_problems("problems", self.problems, self.split, self.operators)
 
     def load(self) -> Dataset:
-        problems = sample_problems(self.problems, self.split, self.seed)
+        problems = sample_problems(self.problems, self.split, self.seed, self.operators)
         return Dataset.from_list(
             [{"prompt": problem.prompt, "completion": correct_completion(problem)} for problem in problems]
         )

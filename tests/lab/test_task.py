@@ -107,6 +107,15 @@ def test_problems_are_distinct_and_deterministic():
     assert problems != sample_problems(2000, "test", seed=2)
 
 
+def test_problems_can_be_of_some_operators_alone():
+    counts = Counter(
+        operator for problem in sample_problems(2000, "train", operators="CA") for operator, _ in problem.steps
+    )
+    share = counts["A"] / counts.total()  # frequencies 1 and 1/3
+    assert set(counts) == {"A", "C"} and abs(share - 0.75) < 4 * (0.75 * 0.25 / counts.total()) ** 0.5
+    assert sample_problems(50, "train", operators=OPERATORS) == sample_problems(50, "train")
+
+
 def test_prompt_round_trip_and_refusal():
     for problem in sample_problems(50, "dev"):
         assert parse_prompt(problem.prompt) == problem
@@ -161,6 +170,10 @@ def test_sampling_refuses_bad_arguments():
         sample_problems(0, "dev")
     with pytest.raises(ValueError, match="train, dev, test"):
         sample_problems(1, "validation")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="operators: got 'AG'; give some of the letters ABCDEF"):
+        sample_problems(1, "dev", operators="AG")
+    with pytest.raises(ValueError, match="count: got 4000; give 1 to 2332"):  # a tenth of 6 x 6^5 problems, halved
+        sample_problems(4000, "dev", operators="A")
 
 
 def test_the_documented_document_is_a_correct_one():
