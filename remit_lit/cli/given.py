@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +72,7 @@ def read_file(path: str) -> Source:
         ConfigError: it cannot be read, is no YAML, or has no fields: naming the file and the line.
     """
     try:
-        text = Path(path).read_text()
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = {} if root is None else OmegaConf.to_container(OmegaConf.load(path))
+        root, content = _read(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config: {path} cannot be read ({error}); give a YAML file") from error
     except yaml.YAMLError as error:
@@ -86,6 +85,12 @@ def read_file(path: str) -> Source:
         kind = "a list" if isinstance(content, list) else f"the value {root.value!r}"
         raise ConfigError(f"config: {path} holds {kind}; give a mapping of fields, such as `model: ...`")
     return Source(path, {str(name): value for name, value in content.items()}, _by_name(_entries(root)))
+
+
+@cache  # of a command line, its mistakes and its bases are looked for in the same files
+def _read(text: str) -> tuple[Any, Any]:
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return root, {} if root is None else OmegaConf.to_container(OmegaConf.create(text))
 
 
 def merged(sources: Sequence[Source]) -> dict[str, Any]:
