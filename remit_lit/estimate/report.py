@@ -11,6 +11,7 @@ from remit_lit.estimate.layouts import LAYOUTS, PARTS, Layout
 from remit_lit.estimate.pipeline_report import report_pipeline
 from remit_lit.estimate.rates import Rates
 from remit_lit.estimate.run import PlannedRun, RunSettings
+from remit_lit.models.loss_head import Recomputed
 from remit_lit.terminal import console
 from remit_lit.training.datamodule import PackedData
 
@@ -75,8 +76,8 @@ def estimate(
     out = console()
     write = partial(out.print, sep="\n", soft_wrap=True, highlight=False)
     write(*_run(run))
-    checkpointing = "with" if module.activation_checkpointing else "without"
-    write(f"\nPeak memory of a GPU in GB, {_count(run.gpus, 'GPU')}, {checkpointing} activation checkpointing")
+    checkpointing = _recomputed(module.activation_checkpointing)
+    write(f"\nPeak memory of a GPU in GB, {_count(run.gpus, 'GPU')}, activation checkpointing: {checkpointing}")
     out.print(_parts(run))
     write(f"\nPeak memory of a GPU in GB; in brackets: above {_gb(gpu_memory)}")
     out.print(_fits(run, compared, gpu_memory, flops_per_second * mfu))
@@ -114,19 +115,27 @@ def _parts(run: PlannedRun) -> Table:
     return table
 
 
+def _recomputed(which: Recomputed) -> str:
+    if isinstance(which, bool):
+        return "yes" if which else "no"
+    return "attention" if isinstance(which, str) else f"1 layer of {which}"
+
+
 def _fits(run: PlannedRun, gpus: list[int], gpu_memory: float, flops: float) -> Table:
     table = Table("", "checkpointing")
     for number in gpus:
         table.add_column(_count(number, "GPU"), justify="right")
 
-    def cell(layout: Layout, number: int, checkpointing: bool) -> str:
+    def cell(layout: Layout, number: int, checkpointing: Recomputed) -> str:
         total = run.memory(layout, number, checkpointing=checkpointing).total
         return _gb(total) if total <= gpu_memory else f"({_gb(total)})"
 
+    asked = run.settings.activation_checkpointing
+    compared = [False, *([] if isinstance(asked, bool) else [asked]), True]
     for layout in LAYOUTS:
-        for checkpointing in (False, True):
+        for checkpointing in compared:
             cells = [cell(layout, number, checkpointing) for number in gpus]
-            table.add_row("" if checkpointing else layout.name, "yes" if checkpointing else "no", *cells)
+            table.add_row("" if checkpointing else layout.name, _recomputed(checkpointing), *cells)
     table.add_section()
     rates = [number * flops / run.sizes.flops for number in gpus]
     table.add_row("tokens/s", "", *(f"{rate:,.0f}" for rate in rates))

@@ -11,6 +11,7 @@ from remit_lit.data.columns import column_directory, has_facts, read_facts
 from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
 from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, StepSettings, Workload, live, measure_step, spec_of
 from remit_lit.models.flops import flops_per_token, forward_flops
+from remit_lit.models.loss_head import Recomputed
 from remit_lit.models.spec import ModelSpec
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.frozen import FrozenModels
@@ -23,11 +24,11 @@ class RunSettings(StepSettings, Protocol):
 
     Attributes:
         horizon: length of the run.
-        activation_checkpointing: activations are recomputed in backward.
+        activation_checkpointing: which activations are recomputed in backward.
     """
 
     horizon: Horizon
-    activation_checkpointing: bool
+    activation_checkpointing: Recomputed
 
 
 class PlannedRun:
@@ -66,7 +67,7 @@ class PlannedRun:
             foreach=trainer.accelerator != "cpu",
             chooses_rows=self._chooses_rows,
         )
-        self._steps: dict[tuple[bool, bool], StepMemory] = {}
+        self._steps: dict[tuple[bool, Recomputed], StepMemory] = {}
 
     @property
     def tokens_per_step(self) -> int:
@@ -78,11 +79,11 @@ class PlannedRun:
         """Optimizer steps of the run."""
         return self.settings.horizon.in_steps(self.tokens_per_step)
 
-    def memory(self, layout: Layout, gpus: int, *, checkpointing: bool) -> Memory:
+    def memory(self, layout: Layout, gpus: int, *, checkpointing: Recomputed) -> Memory:
         """Of each of ``gpus`` processes."""
         return spread(layout, gpus, self.step(layout, checkpointing=checkpointing), self.sizes.trained)
 
-    def step(self, layout: Layout, *, checkpointing: bool) -> StepMemory:
+    def step(self, layout: Layout, *, checkpointing: Recomputed) -> StepMemory:
         """Of one process with the types that it computes with in a layout; measured once."""
         in_half = self.precision == "bf16-true" or (layout.stage > 0 and self.precision == "bf16-mixed")
         key = in_half, checkpointing

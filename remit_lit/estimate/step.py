@@ -17,7 +17,7 @@ from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError
 from remit_lit.estimate.tracker import NEEDS_VALUES, Bytes, MemoryTracker
 from remit_lit.losses import arithmetic, head
-from remit_lit.models.loss_head import loss_head, recompute_activations
+from remit_lit.models.loss_head import Recomputed, loss_head, recompute_activations
 from remit_lit.models.spec import Dtype, ModelSpec
 from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.training.distillation import Distillation
@@ -104,7 +104,7 @@ class StepMemory:
 
 
 def measure_step(
-    settings: StepSettings, workload: Workload, dtype: Dtype, *, autocast: bool, checkpointing: bool
+    settings: StepSettings, workload: Workload, dtype: Dtype, *, autocast: bool, checkpointing: Recomputed
 ) -> StepMemory:
     """Compute a training step without data or weights, and count what it holds.
 
@@ -116,7 +116,7 @@ def measure_step(
         workload: shapes and what the process does.
         dtype: of the policy's weights.
         autocast: matrix products are in bfloat16 (bf16-mixed).
-        checkpointing: activations are recomputed in backward.
+        checkpointing: which activations are recomputed in backward.
 
     Raises:
         ConfigError: a model or the optimizer decides on values, so that it cannot be computed without them.
@@ -131,14 +131,18 @@ def measure_step(
 
 class _Step:
     def __init__(
-        self, settings: StepSettings, workload: Workload, tracker: MemoryTracker, dtype: Dtype, checkpointing: bool
+        self,
+        settings: StepSettings,
+        workload: Workload,
+        tracker: MemoryTracker,
+        dtype: Dtype,
+        checkpointing: Recomputed,
     ) -> None:
         self.settings, self.workload, self.tracker = settings, workload, tracker
         self.batch, self.activations = _batch(workload, settings.distillation), 0
         tracker.begin(WEIGHTS)
         self.policy = _without_flash(replace(settings.spec, dtype=dtype)).build_empty("model.policy").train()
-        if checkpointing:
-            recompute_activations(self.policy)
+        recompute_activations(self.policy, checkpointing)
         self.references = {frozen: self._outline(frozen) for frozen in live(settings.frozen.needed(chooses_rows=False))}
         self.optimizer = _optimizer(settings, self.policy, foreach=workload.foreach)
 

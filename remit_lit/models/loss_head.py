@@ -2,18 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from remit_lit.errors import ConfigError
+from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.models.packing import packing_known
 
 Result = TypeVar("Result")
+
+Recomputed = bool | int | Literal["attention"]
+"""Which activations backward computes again: none, all layers', every n-th layer's, or those of attention alone."""
 
 
 class LossHead(nn.Linear):
@@ -75,9 +80,24 @@ def loss_head(model: nn.Module) -> LossHead:
     return head
 
 
-def recompute_activations(model: PreTrainedModel) -> None:
-    """Keep only the inputs of the model's layers for backward, which computes the rest again."""
-    model.activation_checkpointing_enable({"use_reentrant": False})
+def check_recomputed(field: str, which: Recomputed) -> None:
+    """Raise ConfigError where ``which`` is a number of layers below 1."""
+    if not isinstance(which, (bool, str)):
+        require_at_least(field, which, 1)
+
+
+def recompute_activations(model: PreTrainedModel, which: Recomputed) -> None:
+    """Keep only the inputs of some layers, or of their attention, for backward, which computes the rest again.
+
+    Args:
+        model: a model of transformers.
+        which: every layer (True), every n-th, the first among them, or the attention of each.
+    """
+    if which == "attention":
+        for attention in [module for module in model.modules() if type(module).__name__.endswith("Attention")]:
+            attention.forward = partial(checkpoint, attention.forward, use_reentrant=False)  # type: ignore[method-assign]
+    elif which:
+        model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=int(which))
 
 
 def compile_body(model: PreTrainedModel, *, by_layer: bool) -> None:

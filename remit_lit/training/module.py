@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
 from remit_lit.models.attention import check_attention
-from remit_lit.models.loss_head import compile_body, recompute_activations
+from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_body, recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
@@ -62,7 +62,8 @@ class MidTrainingModule(OptimizerSteps):
             weighs every token alike, as eq. 4 of the ReMiT paper does, whatever neutral_token_ids says.
         neutral_token_ids: ids of further tokens to treat like that, e.g. those of a chat template.
         activation_checkpointing: recompute activations in backward; less memory for about a third more time. For models
-            that do not fit otherwise.
+            that do not fit otherwise. A number n does so for every n-th layer, ``attention`` for the attention of each:
+            less of both.
         compile: torch.compile the policy; faster steps after some minutes of compilation. True takes its body as one
             graph; layers takes each layer by itself, where layers that are alike are compiled once.
         compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
@@ -83,7 +84,7 @@ class MidTrainingModule(OptimizerSteps):
         z_loss: float = 0.0,
         neutral_tokens: bool = True,
         neutral_token_ids: list[int] | None = None,
-        activation_checkpointing: bool = False,
+        activation_checkpointing: Recomputed = False,
         compile: bool | Literal["layers"] = False,
         compile_loss: bool = False,
     ) -> None:
@@ -92,6 +93,7 @@ class MidTrainingModule(OptimizerSteps):
         horizon.check()
         require_range("model.z_loss", z_loss, 0.0, float("inf"), include_low=True)
         check_optimizer(optimizer)
+        check_recomputed("model.activation_checkpointing", activation_checkpointing)
         self.spec, self.optimizer, self.horizon = policy, optimizer, horizon
         self.weighting = weighting or NextTokenPrediction()
         self.reference, self.distillation = reference, distillation
@@ -184,8 +186,7 @@ class MidTrainingModule(OptimizerSteps):
         if self.policy is not None:
             return
         policy = self.spec.load("model.policy").train()
-        if self.activation_checkpointing:
-            recompute_activations(policy)
+        recompute_activations(policy, self.activation_checkpointing)
         if self.compile_policy:
             compile_body(policy, by_layer=self.compile_policy == "layers")
         self.policy = policy

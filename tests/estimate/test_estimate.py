@@ -31,6 +31,7 @@ from remit_lit.estimate.step import (
     Workload,
     measure_step,
 )
+from remit_lit.models.loss_head import Recomputed
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
 from remit_lit.training.distillation import Distillation
@@ -65,7 +66,7 @@ def module(policy: Path, optimizer: OptimizerCallable = SGD, **settings: Any) ->
 
 
 def measure(
-    of: MidTrainingModule, workload: Workload = WORKLOAD, *, autocast: bool = False, checkpointing: bool = False
+    of: MidTrainingModule, workload: Workload = WORKLOAD, *, autocast: bool = False, checkpointing: Recomputed = False
 ) -> StepMemory:
     return measure_step(of, workload, "float32", autocast=autocast, checkpointing=checkpointing)
 
@@ -145,9 +146,10 @@ def test_activations_are_what_autograd_saves(tiny_policy_dir: Path) -> None:
 
 def test_checkpointing_leaves_the_inputs_of_the_layers(tmp_path: Path) -> None:
     llama_config(num_hidden_layers=8).save_pretrained(tmp_path)
-    plain, checkpointed = (measure(module(tmp_path), checkpointing=c) for c in (False, True))
+    plain, half, checkpointed = (measure(module(tmp_path), checkpointing=c) for c in (False, 2, True))
     layer_inputs = 8 * 2 * TIME * 32 * 4
     assert layer_inputs < checkpointed.activations < plain.activations / 4
+    assert half.activations == pytest.approx((checkpointed.activations + plain.activations) / 2, rel=0.05)
     assert sum(checkpointed.computed.values()) < sum(plain.computed.values())
 
 
@@ -323,6 +325,15 @@ def test_what_does_not_fit_is_in_brackets(
     assert little.count("(") - printed(capsys, monkeypatch, "--config", base).count("(") >= 20
 
 
+def test_the_checkpointing_that_the_config_asks_for_is_compared(
+    base: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = printed(capsys, monkeypatch, "--config", base, "--model.activation_checkpointing=2", "--gpus=[1]")
+    assert "activation checkpointing: 1 layer of 2" in text and len(re.findall(r"│ 1 layer of 2 +│", text)) == len(
+        LAYOUTS
+    )
+
+
 def test_score_columns_take_two_bytes_a_token(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,5 +457,5 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(
 
     remit_lit("fit")
     measured = int((tmp_path / "peak").read_text())
-    (estimated,) = re.findall(r"│ all +│ +([\d.]+)", remit_lit("estimate", "--gpus=[1]"))
+    (estimated,) = re.findall(r"│ total +│ +([\d.]+)", remit_lit("estimate", "--gpus=[1]"))
     assert float(estimated) * 1e9 == pytest.approx(measured, rel=0.15)

@@ -10,10 +10,13 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from remit_lit.errors import ConfigError
+from remit_lit.models.loss_head import hidden_states, recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.training.distillation import Distillation
+from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.objective import weighted_loss
-from remit_lit.training.optimization import Linear
+from remit_lit.training.optimization import Horizon, Linear
 from remit_lit.weighting import NextTokenPrediction, ReMiT, Rho1, TokenSignals, TokenWeighting
 from tests.helpers import fit, get_batch
 from tests.training.plain import assert_same, gradients_of, live, nll_of
@@ -235,12 +238,36 @@ def test_the_same_seed_gives_the_same_run(tiny_rows_split, tiny_policy_dir, tmp_
 
 def test_activation_checkpointing_changes_no_loss(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path):
     settings = {"weighting": ReMiT(), "reference": live(tiny_reference_dir), "steps": 6}
-    plain, saving = (
-        fit(tiny_rows_split, tiny_policy_dir, tmp_path, activation_checkpointing=on, **settings) for on in (False, True)
+    plain, *saving = (
+        fit(tiny_rows_split, tiny_policy_dir, tmp_path, activation_checkpointing=which, **settings)
+        for which in (False, True, 2, "attention")
     )
-    assert saving.policy.is_gradient_checkpointing and not plain.policy.is_gradient_checkpointing
-    assert saving.losses == pytest.approx(plain.losses, rel=1e-6)
-    assert_same(saving.parameters, plain.parameters)
+    for run in saving:
+        assert run.losses == pytest.approx(plain.losses, rel=1e-6)
+        assert_same(run.parameters, plain.parameters)
+
+
+def test_the_more_is_recomputed_the_less_is_kept(tiny_rows_split, tiny_policy_dir):
+    def kept(which):
+        policy = ModelSpec(str(tiny_policy_dir)).load("model.policy").train()
+        recompute_activations(policy, which)
+        sizes: list[int] = []
+
+        def keep(tensor):
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden_states(policy, {"input_ids": torch.zeros(2, 16, dtype=torch.long)})
+        return sum(sizes)
+
+    assert kept(True) < kept(2) < kept(False)
+    assert kept(True) < kept("attention") < kept(False)
+
+
+def test_activation_checkpointing_of_no_layer_is_refused(tiny_policy_dir):
+    with pytest.raises(ConfigError, match=r"model\.activation_checkpointing: got 0"):
+        MidTrainingModule(ModelSpec(str(tiny_policy_dir)), torch.optim.AdamW, Horizon(1), activation_checkpointing=0)
 
 
 @pytest.mark.slow
