@@ -1,16 +1,13 @@
 """What stands for a token on the page: its text with spaces, line breaks and stray bytes made visible."""
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from remit_lit.models.byte_tokenizer import byte_vocabulary
+from remit_lit.models.token_bytes import special_ids, token_bytes
 
-_BYTES = {symbol: byte for symbol, byte in byte_vocabulary().items() if len(symbol) == 1}
-_WORD_START = "\u2581"  # SentencePiece's space
 # A line of the page may end behind a space.
 _SHOWN = {" ": "·\u200b", "\n": "↵\n", "\t": "⇥\t", "\r": "␍", "\u00a0": "⍽"}
 
@@ -32,14 +29,12 @@ class Piece:
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[Piece]:
     """What stands for each of ``ids``."""
-    decoder, added = _decoder(tokenizer), tokenizer.added_tokens_decoder
-    special = {*tokenizer.all_special_ids, *(index for index, token in added.items() if token.special)}
+    special = special_ids(tokenizer)
     pieces = []
-    for index, symbols in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
-        if symbols is None:  # a vocabulary padded for speed
+    for index, content in zip(ids, token_bytes(tokenizer, ids), strict=True):
+        if content is None:  # a vocabulary padded for speed
             pieces.append(Piece(f"⟨id {index}⟩", "", True))
             continue
-        content = symbols.encode() if index in added else _content(symbols, decoder)
         pieces.append(Piece(visible(content), content.decode("latin-1"), index in special))
     return pieces
 
@@ -60,18 +55,3 @@ def _visible_character(character: str) -> str:
     if kind[0] in "CZ":
         return f"⟨U+{ord(character):04X}⟩"
     return f"\u25cc{character}" if kind[0] == "M" else character  # a mark needs something to stand on
-
-
-def _decoder(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The part of the tokenizer that turns tokens into text, as JSON."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return "" if backend is None else json.dumps(json.loads(backend.to_str()).get("decoder"), ensure_ascii=False)
-
-
-def _content(symbols: str, decoder: str) -> bytes:
-    if "ByteLevel" in decoder and all(symbol in _BYTES for symbol in symbols):
-        return bytes(_BYTES[symbol] for symbol in symbols)
-    if "ByteFallback" in decoder and len(symbols) == 6 and symbols.startswith("<0x"):
-        return bytes([int(symbols[3:5], 16)])
-    is_sentencepiece = "Metaspace" in decoder or _WORD_START in decoder
-    return symbols.replace(_WORD_START, " ").encode() if is_sentencepiece else symbols.encode()

@@ -36,6 +36,8 @@ from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.errors import ConfigError, NonFiniteError, not_among, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
+from remit_lit.models.tokenization import tokenizer_fingerprint
+from remit_lit.reference.aligned import AlignedScores
 from remit_lit.reference.reference import LiveReference
 
 # Ranks wait for each other at the end only, for as long as the slowest scores its last shard.
@@ -57,6 +59,7 @@ def score(
     num_nodes: int = 1,
     output: str | None = None,
     top_k: int | None = None,
+    align: bool = False,
 ) -> Path:
     """Score prepared rows with a frozen model and write the NLLs as a column beside them, never rewriting the rows.
 
@@ -80,6 +83,9 @@ def score(
         output: a directory of the same rows, made of links, to write the column into; null: into rows itself.
         top_k: in place of NLLs, write ids and log-probabilities of this many most likely tokens at each position, for
             model.distillation.column; each takes 4 bytes and those of dtype. More lose less of the distribution.
+        align: the model may have another tokenizer: it reads the text of the rows in its own tokens, and their NLLs are
+            carried over by bytes. A second column, of the name with _spread, has 1 where bounds do not meet, so that an
+            NLL was shared out by bytes.
 
     Returns:
         The directory of the column.
@@ -105,7 +111,16 @@ def score(
     packed = PackedRows(Path(rows, split))
     reference = LiveReference(model)
     reference.field = "model"
-    reference.check(model, manifest)
+    aligned = None
+    if align and tokenizer_fingerprint(model.load_tokenizer()) != manifest.tokenizer:
+        if top_k is not None:
+            raise ConfigError(
+                f"top_k: got {top_k} with align, but tokens of another vocabulary are none of the policy's"
+            )
+        model.check(reference.field)
+        aligned = AlignedScores(reference, manifest)
+    else:
+        reference.check(model, manifest)
     vocabulary = len(model.load_tokenizer())
     if top_k is not None and top_k >= vocabulary:
         raise ConfigError(f"top_k: got {top_k}; give less than the {vocabulary} tokens of the vocabulary")
@@ -134,8 +149,14 @@ def score(
             raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)
         said = _nlls(reference) if top_k is None else _tops(reference, top_k, vocabulary)
-        scorer = _Scorer(said, packed, Collate(document_attention), rows_per_batch, fabric.device)
+        scorer = _Scorer(
+            aligned.nll if aligned else said, packed, Collate(document_attention), rows_per_batch, fabric.device
+        )
         _write_shards(directory, facts, scorer, fabric)
+        if aligned:
+            _write_spread(
+                directory.with_name(f"{directory.name}_spread"), facts, replace(scorer, score=aligned.spread), fabric
+            )
         if verify and fabric.is_global_zero:
             _verify(directory, scorer, min(verify, len(packed)))
         fabric.barrier()
@@ -239,6 +260,19 @@ def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: 
     fabric.print(
         f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "all shards had been written before"
     )
+
+
+def _write_spread(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: Fabric) -> None:
+    """The column that says which NLLs were shared out by bytes, and how many they are."""
+    with writing(directory) if fabric.global_rank == 0 else nullcontext():
+        _write_shards(directory, replace(facts, forward_flops=0.0), scorer, fabric)
+        if fabric.is_global_zero:
+            column, rows = ScoreColumn(directory), range(facts.num_rows)
+            spread = sum(int(column[row].sum(dtype=np.float32)) for row in rows)
+            print(
+                f"{spread:,} of {len(rows) * facts.sequence_length:,} tokens: their bounds are not the model's, so "
+                f"that NLLs were shared out by bytes; column {directory.name} has 1 there"
+            )
 
 
 def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:

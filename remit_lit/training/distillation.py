@@ -39,9 +39,14 @@ class Distillation:
         final_alpha: the share at the horizon, in [0, 1]; needs a schedule that is not constant.
         column: the teacher's most likely tokens beside the rows, as ``score --top_k`` wrote them, in place of a live
             reference; all other tokens count as one. Needs temperature 1, which they were scored at.
+        switch: share of a micro-batch's tokens, those of the teacher's lowest entropy, in (0, 1], that are distilled;
+            the others learn from the data alone, and each part is a mean over its own tokens (Switch Distillation,
+            arXiv:2609.01532: 0.2, with reverse_kl at temperature 2). null: both terms of every token. Needs a live
+            reference.
 
     Raises:
-        ConfigError: a value is out of its range, or there is a schedule without final_alpha or the other way round.
+        ConfigError: a value is out of its range, there is a schedule without final_alpha or the other way round, or a
+            switch with a column.
     """
 
     alpha: float = 0.5
@@ -51,6 +56,7 @@ class Distillation:
     alpha_schedule: AlphaSchedule = "constant"
     final_alpha: float | None = None
     column: str | None = None
+    switch: float | None = None
 
     def __post_init__(self) -> None:
         for field, kinds in (("divergence", get_args(Divergence)), ("alpha_schedule", get_args(AlphaSchedule))):
@@ -63,6 +69,13 @@ class Distillation:
                 f"model.distillation.temperature: got {self.temperature}, but a column holds probabilities at "
                 "temperature 1; give 1, or a live reference in place of model.distillation.column"
             )
+        if self.switch is not None:
+            require_range("model.distillation.switch", self.switch, 0.0, 1.0)
+            if self.column is not None:
+                raise ConfigError(
+                    f"model.distillation.switch: got {self.switch} with a column, which does not hold the teacher's "
+                    "entropy; give a live reference in place of model.distillation.column"
+                )
 
     def _check_alpha(self) -> None:
         is_constant = self.alpha_schedule == "constant"

@@ -12,8 +12,9 @@ from remit_lit.data.columns import of_distributions
 from remit_lit.losses import token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.token_scores import TokenScores, token_scores
-from remit_lit.reference.reference import LiveReference
+from remit_lit.reference.reference import HiddenStates, LiveReference
 from remit_lit.training.distillation import Distillation, distillation_sum
+from remit_lit.training.switch import Shares, num_switched, switch_shares, teacher_entropy
 from remit_lit.training.top_k_distillation import top_k_distillation_sum
 from remit_lit.weighting import TokenSignals, TokenWeighting
 from remit_lit.weighting.checks import checked_weights
@@ -119,6 +120,12 @@ def weighted_loss(
 
     has_teacher = distillation is not None and (teacher is not None or distillation.column is not None)
     alpha = distillation.alpha_at(progress) if distillation is not None and has_teacher else 0.0
+    lesson, shares = None, Shares(1 - alpha, alpha)
+    if distillation is not None and distillation.column is None and teacher is not None and alpha > 0:
+        lesson = teacher.hidden_states(batch)
+        if distillation.switch is not None:
+            certainty = teacher_entropy(lesson, targets, distillation.temperature)
+            shares = switch_shares(certainty, batch.mask, _counted(batch), distillation.switch, alpha)
     if before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share
         collected: list[Tensor] = []
@@ -131,7 +138,8 @@ def weighted_loss(
             else:
                 signals = compared(seen.each(lambda values: values[rows]), nll, *entropy)
                 collected.append(checked_weights(weighting, signals))
-            return (1 - alpha) * collected[-1]
+            own = shares.own[rows] if isinstance(shares.own, Tensor) else shares.own
+            return own * collected[-1]
 
         options: dict[str, Any] = {"z_loss": coefficient, "with_entropy": with_entropy, "compiled": compiled}
         total, nll = head(hidden, lambda h, w, b: weighted_nll(h, w, targets, weigh, bias=b, **options))
@@ -144,11 +152,11 @@ def weighted_loss(
         weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
         weights = weigh_all(weighting, signals)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
-        total = (1 - alpha) * (weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
+        total = (shares.own * weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and alpha > 0:
-        total = total + alpha * _divergence(weights, hidden, head, batch, distillation, teacher)
+        total = total + _divergence(shares.taught * weights, hidden, head, batch, distillation, lesson)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
 
 
@@ -202,15 +210,21 @@ def _divergence(
     head: nn.Module,
     batch: Batch,
     settings: Distillation,
-    teacher: LiveReference | None,
+    lesson: HiddenStates | None,
 ) -> Tensor:
+    known = batch.num_counted if settings.switch is None else num_switched(_counted(batch), settings.switch)
+
     def divergence(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if settings.column is not None:
+        if lesson is None:
+            assert settings.column is not None
             top = batch.top_tokens(of_distributions(settings.column))
-            return top_k_distillation_sum(hidden, (weight, bias), top, weights, settings, batch.num_counted)
-        assert teacher is not None
-        states, teacher_head = teacher.hidden_states(batch)
-        return distillation_sum(hidden, (weight, bias), states, teacher_head, weights, settings, batch.num_counted)
+            return top_k_distillation_sum(hidden, (weight, bias), top, weights, settings, known)
+        return distillation_sum(hidden, (weight, bias), *lesson, weights, settings, known)
 
     total: Tensor = head(hidden, divergence)
     return total
+
+
+def _counted(batch: Batch) -> int:
+    """How many tokens have a target; of a batch that nobody counted, the host waits for the device."""
+    return int(batch.mask.sum()) if batch.num_counted is None else batch.num_counted

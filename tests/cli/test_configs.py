@@ -20,7 +20,18 @@ from remit_lit.models.locations import resolve
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
-from remit_lit.weighting import DFT, ESLM, MiniPLM, NextTokenPrediction, ReMiT, Rho1, ShuffledReMiT
+from remit_lit.weighting import (
+    DFT,
+    ESLM,
+    RLSD,
+    LongRange,
+    MiniPLM,
+    NextTokenPrediction,
+    ReMiT,
+    Rho1,
+    ShuffledReMiT,
+    TokenFilter,
+)
 from tests.processes import ROOT, documented_commands
 
 QUICKSTART = "experiments/quickstart.yaml"
@@ -81,6 +92,10 @@ STRATEGIES = {
     "dft": DFT,
     "eslm": ESLM,
     "distillation_reverse": NextTokenPrediction,
+    "distillation_switch": NextTokenPrediction,
+    "rlsd": RLSD,
+    "long_range": LongRange,
+    "token_filter": TokenFilter,
 }
 
 
@@ -184,7 +199,7 @@ def test_every_baseline_lies_over_every_experiment(
     name = Path(baseline).stem
     alone = instantiate_once(experiment)
     needs_live = name.startswith("distillation") and not isinstance(alone.module.reference, LiveReference)
-    needs_any = name in ("remit", "rho1", "miniplm") and alone.module.reference is None
+    needs_any = name in ("remit", "rho1", "miniplm", "rlsd", "long_range") and alone.module.reference is None
     if needs_live or needs_any:
         with pytest.raises(SystemExit) as raised:
             instantiate_once(experiment, baseline)

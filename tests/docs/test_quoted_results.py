@@ -31,9 +31,12 @@ def within_bases(differences: dict[str, list[float]]) -> float:
     return statistics.fmean(statistics.variance(runs) for runs in differences.values()) ** 0.5
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs" / "results").glob("*.md")))
+PAGES = sorted(path for folder in ("results", "guides") for path in (ROOT / "docs" / folder).glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_quotes_is_there(page):
-    text = on_page_markdown((ROOT / "docs" / "results" / page).read_text())
+    text = on_page_markdown(page.read_text())
     assert "{{" not in text
 
 

@@ -121,6 +121,30 @@ def dft(signals: TokenSignals) -> Rows:
     return _settled(signals, {(b, t): math.exp(-nll[b][t]) for b, t in ranked})
 
 
+def rlsd(signals: TokenSignals, *, epsilon: float = 0.2) -> Rows:
+    excess = _excess(signals)
+    ranked = [(b, t) for b, row in enumerate(_ranked(signals)) for t, is_ranked in enumerate(row) if is_ranked]
+    ratios = {(b, t): math.exp(excess[b][t]) for b, t in ranked}
+    return _settled(signals, {place: min(max(r, 1 - epsilon), 1 + epsilon) for place, r in ratios.items()})
+
+
+def long_range(signals: TokenSignals, *, floor: float = 0.75) -> Rows:
+    excess = _excess(signals)
+    weights = {}
+    for b, row in enumerate(_ranked(signals)):
+        scores = {t: abs(excess[b][t]) for t, is_ranked in enumerate(row) if is_ranked}
+        total = math.fsum(scores.values())
+        for t, score in scores.items():
+            weights[b, t] = floor + (1 - floor) * (len(scores) * score / total if total else 1.0)
+    return _settled(signals, weights)
+
+
+def token_filter(signals: TokenSignals, *, column: str, threshold: float) -> Rows:
+    labels = signals.columns[column].tolist()
+    ranked = [(b, t) for b, row in enumerate(_ranked(signals)) for t, is_ranked in enumerate(row) if is_ranked]
+    return _settled(signals, {(b, t): 0.0 if labels[b][t] >= threshold else 1.0 for b, t in ranked})
+
+
 def eslm(signals: TokenSignals, *, alpha: float = 0.1, risk: str = "loss", scope: str = "batch") -> Rows:
     scores = signals.policy_nll if risk == "loss" else signals.policy_entropy
     assert scores is not None

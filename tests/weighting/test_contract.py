@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from remit_lit.errors import ConfigError, NonFiniteError
-from remit_lit.weighting import MiniPLM, NextTokenPrediction, ReMiT, Rho1
+from remit_lit.weighting import RLSD, LongRange, MiniPLM, NextTokenPrediction, ReMiT, Rho1
 from tests.weighting import slow
 from tests.weighting.custom_strategy import HardTokens
 
@@ -21,6 +21,8 @@ COMPARING = {
     "rho1": Rho1(),
     "rho1-row": Rho1(scope="row"),
     "rho1-step": Rho1(scope="step"),
+    "rlsd": RLSD(epsilon=1.0),
+    "long-range": LongRange(),
 }
 ALL = COMPARING | {"ntp": NextTokenPrediction(), "miniplm": MiniPLM(), "custom": HardTokens()}
 

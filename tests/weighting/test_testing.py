@@ -13,12 +13,15 @@ from remit_lit.errors import ConfigError
 from remit_lit.weighting import (
     DFT,
     ESLM,
+    RLSD,
+    LongRange,
     MiniPLM,
     NextTokenPrediction,
     ReMiT,
     Rho1,
     RowScores,
     ShuffledReMiT,
+    TokenFilter,
     TokenSignals,
 )
 from remit_lit.weighting.testing import check_strategy
@@ -36,6 +39,9 @@ SHIPPED = [
     DFT(),
     *(ESLM(0.5, scope=scope) for scope in ("row", "batch", "step")),
     ESLM(risk="entropy"),
+    RLSD(),
+    LongRange(),
+    TokenFilter(threshold=3.0),
     HardTokens(),
 ]
 
