@@ -12,7 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -45,6 +45,7 @@ from remit_lit.training.callbacks.preemption import Preemption
 from remit_lit.training.callbacks.progress_lines import ProgressLines
 from remit_lit.training.callbacks.run_record import RunRecord
 from remit_lit.training.callbacks.run_summary import RunSummary
+from remit_lit.training.callbacks.step_bar import with_step_bar
 from remit_lit.training.callbacks.throughput import Throughput
 from remit_lit.training.callbacks.watchdog import Watchdog
 from remit_lit.training.callbacks.weight_statistics import WeightStatistics
@@ -201,6 +202,8 @@ class TrainerCLI(LightningCLI):
         if config.trainer.logger in (None, True):
             kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
         given = config.trainer
+        if given.enable_progress_bar is not False:
+            kwargs["callbacks"] = with_step_bar(self._given_callbacks)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except MisconfigurationException as error:
@@ -223,6 +226,11 @@ class TrainerCLI(LightningCLI):
         if self.checkpoint is not None:
             check_engine(trainer, read_facts(self.checkpoint))
         return trainer
+
+    @property
+    def _given_callbacks(self) -> list[Callback]:
+        given = self._get(self.config_init, "trainer").callbacks
+        return list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
 
     def after_fit(self) -> None:
         """Print the summary, now that the progress bar is gone."""
