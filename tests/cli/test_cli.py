@@ -478,6 +478,18 @@ def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
     assert {"val/nll", "val/nll/web", "val/nll/correct"} <= set(rows[-1])
 
 
+def test_the_tidy_metrics_are_the_same_to_6_digits(finished: Path) -> None:
+    with open(finished / "tidy_metrics.csv", newline="") as stream:
+        tidy = list(csv.DictReader(stream))
+    for group, source, metric in (("train", "", "loss"), ("val", "web", "nll"), ("", "", "tokens_seen")):
+        name = "/".join(part for part in (group, metric, source) if part)
+        found = [line for line in tidy if (line["group"], line["source"], line["metric"]) == (group, source, metric)]
+        logged = [(row["step"], row[name]) for row in metrics_of(finished) if name in row]
+        assert [float(line["step"]) for line in found] == [step for step, _ in logged]
+        assert [float(line["value"]) for line in found] == pytest.approx([value for _, value in logged], rel=5e-6)
+    assert len(tidy) == sum(len(row) - 1 for row in metrics_of(finished))
+
+
 def test_the_validation_before_training_is_logged_at_step_0(
     finished: Path, tiny_rows: Path, tiny_policy_dir: Path
 ) -> None:
