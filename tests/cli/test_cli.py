@@ -15,7 +15,8 @@ import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit import __version__
 from remit_lit.cli.dispatch import main
@@ -487,7 +488,7 @@ def test_the_tidy_metrics_are_the_same_to_6_digits(finished: Path) -> None:
         logged = [(row["step"], row[name]) for row in metrics_of(finished) if name in row]
         assert [float(line["step"]) for line in found] == [step for step, _ in logged]
         assert [float(line["value"]) for line in found] == pytest.approx([value for _, value in logged], rel=5e-6)
-    assert len(tidy) == sum(len(row) - 1 for row in metrics_of(finished))
+    assert len(tidy) == len({(row["step"], name) for row in metrics_of(finished) for name in row if name != "step"})
 
 
 def test_the_validation_before_training_is_logged_at_step_0(
@@ -528,6 +529,29 @@ def test_tensorboard_holds_the_same_figures(finished: Path) -> None:
     for name in ("train/loss", "weights/std", "val/nll/web"):
         expected = [row[name] for row in metrics_of(finished) if name in row]
         assert [event.value for event in events.Scalars(name)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensorboard_shows_weights_text_and_hyperparameters(finished: Path, tiny_rows: Path) -> None:
+    events = EventAccumulator(str(finished), size_guidance={"histograms": 0, "tensors": 0})
+    events.Reload()
+    logged = [row["step"] for row in metrics_of(finished) if "weights/mean" in row]
+    histograms = events.Histograms("weights/tokens")
+    assert [event.step for event in histograms] == logged
+    for event in histograms:
+        value = event.histogram_value
+        assert 0.799 < value.min <= value.max < 1.201 and 0 < value.num <= TOKENS_PER_STEP
+        assert sum(value.bucket) == value.num
+    texts = [event for place in range(BATCH) for event in events.Tensors(f"rows/{place}/text_summary")]
+    assert {event.step for event in texts} == {logged[0]}
+    row, document = re.match(
+        r"Row (\d+), \d+ tokens\n\n    (.*)\n", texts[0].tensor_proto.string_val[0].decode()
+    ).groups()  # type: ignore[union-attr]
+    tokenizer = AutoTokenizer.from_pretrained(finished / "policy")
+    assert document in tokenizer.decode(datasets.load_from_disk(str(tiny_rows / "train"))[int(row)]["input_ids"])
+    data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    fields = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert fields["data.batch_size"].number_value == BATCH and fields["model.horizon.steps"].number_value == STEPS
+    assert fields["model.weighting.class_path"].string_value.endswith("ReMiT") and "model.z_loss" not in fields
 
 
 def test_the_record_says_where_the_numbers_come_from(finished: Path, tiny_rows: Path) -> None:
