@@ -64,15 +64,18 @@ def _run(verb: str, arguments: list[str]) -> None:
     if VERBS[verb].parses:
         function(verb, arguments)
         return
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    from remit_lit.runs.lock import held
-
     parser = verb_parser(verb)
     parser.add_function_arguments(function)
     values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
     values.pop("config", None)
     field = VERBS[verb].output or "output"
+    if not values.get(field) and not VERBS[verb].ranks:  # without Lightning, whose import takes seconds
+        print(f"{verb}: {function(**values)}")
+        return
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from remit_lit.runs.lock import held
+
     with held(field, values[field]) if values.get(field) else contextlib.nullcontext():
         rank_zero_only(print)(f"{verb}: {function(**values)}")
 
@@ -97,7 +100,7 @@ def _with_comments(argument: str) -> str:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10}{verb.purpose}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<12}{verb.purpose}" for name, verb in VERBS.items()]
     head = "usage: remit_lit VERB --config A.yaml [--config B.yaml] [--field=value]\n\nverbs:\n"
     tail = (
         "\n\n`python -m remit_lit VERB` does the same. Each verb explains its fields with --help and shows the merged "
