@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # typ
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit import __version__
+from remit_lit.cli.common_fields import COMMON_FIELDS
 from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
@@ -141,7 +142,7 @@ def test_every_verb_explains_its_fields(
     verb: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    text = shown(capsys, verb, "--help")
+    text = shown(capsys, verb, "--help=all")
     _, *blocks = re.split(r"\n  (?=-)", text)
     assert {f"--{VERBS[verb].output}", *(f"--{name}" for name in VERBS[verb].resume or {})} - {"--"} <= {
         block.split()[0] for block in blocks
@@ -150,6 +151,21 @@ def test_every_verb_explains_its_fields(
         words = " ".join(re.split(r"\s{2,}", block)[1:])
         # What stands in brackets is the type and the default, which say nothing of what a field is for.
         assert re.search(r"[a-z]{3}", re.split(r"\((?:required|type)", words)[0]), block
+
+
+@pytest.mark.parametrize("verb", COMMON_FIELDS)
+def test_help_shows_the_fields_that_most_people_set(
+    verb: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    every, common = (
+        {*re.findall(r"^  (?:-h, )?--([\w.]+)", shown(capsys, verb, f"--help{form}"), re.MULTILINE)}
+        for form in ("=all", "")
+    )
+    assert common == every & {name for field in COMMON_FIELDS[verb] for name in (field, f"{field}.help")}
+    assert COMMON_FIELDS[verb] <= every and len(every) > 3 * len(common)
+    text = shown(capsys, verb, "--help")
+    assert "--help=all" in text and "trainer.barebones" not in text
 
 
 def test_a_strategy_explains_its_fields(
