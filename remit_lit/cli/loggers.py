@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch.utils.tensorboard.summary import hparams
 
 from remit_lit.runs.folder import METRICS, global_rank
 
@@ -28,6 +27,8 @@ def keep_metrics(run_dir: Path) -> None:
 
 def log_hyperparameters(loggers: Sequence[Logger], changed: Mapping[str, Any]) -> None:
     """Tell all loggers the fields that differ from their defaults; the CSV's has ``config.yaml`` beside it."""
+    from torch.utils.tensorboard.summary import hparams  # only in a run: the command line should not wait for it
+
     fields = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in changed.items()}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
