@@ -159,7 +159,7 @@ def test_help_shows_the_fields_that_most_people_set(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     every, common = (
-        {*re.findall(r"^  (?:-h, )?--([\w.]+)", shown(capsys, verb, f"--help{form}"), re.MULTILINE)}
+        {*re.findall(r"^  (?:-\w(?: \w+)?, )?--([\w.]+)", shown(capsys, verb, f"--help{form}"), re.MULTILINE)}
         for form in ("=all", "")
     )
     assert common == every & {name for field in COMMON_FIELDS[verb] for name in (field, f"{field}.help")}
@@ -301,6 +301,7 @@ def test_the_run_folder_is_named_after_the_configs(
         (["--model.horizon.tokens=100000"], ["horizon", "exactly one"]),
         (["--model.horizon.steps=null"], ["horizon", "exactly one"]),
         (["--model.horizon.steps=0"], ["horizon", "got 0", "at least 1"]),
+        (["--model.policy.config={model_type: llama}", "--model.horizon.steps=many"], ["horizon.steps: ", "'many'"]),
         (
             ["--model.horizon.steps=null", f"--model.horizon.tokens={TOKENS_PER_STEP - 1}"],
             [f"horizon.tokens: got {TOKENS_PER_STEP - 1}", f"{TOKENS_PER_STEP} tokens"],
