@@ -59,14 +59,14 @@ def _verbs() -> dict[str, str]:
 
 
 def _cli_page() -> str:
-    head = "# Command line\n\nEach section is the `--help` of a verb: `python -m remit_lit VERB --help`.\n\n"
+    head = "# Command line\n\nEach section is the help of a verb: `python -m remit_lit VERB --help=all`.\n\n"
     index = "\n".join(f"- [`{verb}`](#{verb}): {purpose}" for verb, purpose in _verbs().items())
     return head + index + "\n\n" + "\n".join(f"## {verb}\n\n{_listing(_help(verb))}" for verb in _verbs())
 
 
 def _help(verb: str) -> str:
     """Without the usage lines, which name every field a second time."""
-    _, _, fields = _printed([verb, "--help"]).partition("\n\n")
+    _, _, fields = _printed([verb, "--help=all"]).partition("\n\n")
     return fields.strip()
 
 

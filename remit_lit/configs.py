@@ -1,6 +1,7 @@
 """The configs that come with the package: found by name from any directory, listed, shown and copied."""
 
 import difflib
+import re
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def browse(show: str | None = None, copy: str | None = None) -> str:
         return f"{path}\n{Path(path).read_text().rstrip()}"
     if copy is not None:
         return _copy(Path(copy))
-    lines = [f"  {name:<48} {_summary(configs_root() / name)}".rstrip() for name in config_names()]
+    lines = [f"  {name:<48} {summary_of(configs_root() / name)}".rstrip() for name in config_names()]
     return "\n".join([str(configs_root()), *lines])
 
 
@@ -92,7 +93,7 @@ def _copy(target: Path) -> str:
     return f"{len(config_names())} files copied to {target}"
 
 
-def _summary(path: Path) -> str:
+def summary_of(path: Path) -> str:
     """The first sentence of a file's opening comment."""
     with path.open() as lines:
         comment = []
@@ -102,4 +103,4 @@ def _summary(path: Path) -> str:
             if not line.startswith("#"):
                 break
             comment.append(line.strip("# \n"))
-    return " ".join(comment).split(". ")[0].split(": ")[0].rstrip(".")
+    return re.split(r"(?<! al)\. |: ", " ".join(comment))[0].rstrip(".")

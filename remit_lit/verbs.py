@@ -156,4 +156,6 @@ VERBS: dict[str, Verb] = {
         "list the configs that come with the package, show one, or copy them all",
         "remit_lit.configs:browse",
     ),
+    "strategies": Verb("list the token-weighting strategies", "remit_lit.weighting.listing:strategies"),
+    "tasks": Verb("list the tasks that evaluate measures", "remit_lit.benchmarks.listing:tasks"),
 }

@@ -10,9 +10,9 @@ from lm_eval.api.task import Task
 from lm_eval.config.group import GroupConfig
 from lm_eval.tasks import TaskManager
 
+from remit_lit.benchmarks.listing import TASKS
 from remit_lit.errors import ConfigError, did_you_mean
 
-TASKS = Path(__file__).parent / "tasks"
 LAB = "lab"
 _GROUP_FIELDS = frozenset(field.name for field in fields(GroupConfig))
 

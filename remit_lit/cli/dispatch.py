@@ -12,11 +12,13 @@ from remit_lit import __version__
 from remit_lit.cli.construction import DEBUG
 from remit_lit.cli.given import read_file
 from remit_lit.cli.messages import explain
-from remit_lit.cli.parser import config_files, parse, verb_parser
+from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError, Preempted, did_you_mean
 from remit_lit.runs.warning_signals import WARNINGS
 from remit_lit.verbs import VERBS
+
+_ALL = "--help=all"
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -36,8 +38,9 @@ def main(args: Sequence[str] | None = None) -> None:
         # In a log file, a bar is a line for each of its steps.
         os.environ |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     rest = arguments[1:]
+    Parser.explains_all = _ALL in rest
     try:
-        rest = _with_found_configs([_with_comments(argument) for argument in rest])
+        rest = _with_found_configs([_plain(argument) for argument in rest])
         for path in config_files(rest):
             read_file(path)
         # Before the verb's imports, which are slow; other verbs end as the signal's default is.
@@ -64,15 +67,18 @@ def _run(verb: str, arguments: list[str]) -> None:
     if VERBS[verb].parses:
         function(verb, arguments)
         return
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    from remit_lit.runs.lock import held
-
     parser = verb_parser(verb)
     parser.add_function_arguments(function)
     values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
     values.pop("config", None)
     field = VERBS[verb].output or "output"
+    if not values.get(field) and not VERBS[verb].ranks:  # without Lightning, whose import takes seconds
+        print(f"{verb}: {function(**values)}")
+        return
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from remit_lit.runs.lock import held
+
     with held(field, values[field]) if values.get(field) else contextlib.nullcontext():
         rank_zero_only(print)(f"{verb}: {function(**values)}")
 
@@ -92,16 +98,17 @@ def _with_found_configs(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _with_comments(argument: str) -> str:
-    return "--print_config=comments" if argument == "--print_config" else argument
+def _plain(argument: str) -> str:
+    """An argument as the parser knows it."""
+    return {"--print_config": "--print_config=comments", _ALL: "--help"}.get(argument, argument)
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10}{verb.purpose}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<12}{verb.purpose}" for name, verb in VERBS.items()]
     head = "usage: remit_lit VERB --config A.yaml [--config B.yaml] [--field=value]\n\nverbs:\n"
     tail = (
-        "\n\n`python -m remit_lit VERB` does the same. Each verb explains its fields with --help and shows the merged "
-        "config with --print_config."
+        "\n\n`python -m remit_lit VERB` does the same. Each verb explains its fields with --help (fit and estimate all "
+        "of them with --help=all) and shows the merged config with --print_config."
     )
     return head + "\n".join(lines) + tail
 

@@ -25,6 +25,11 @@ _PLAIN = {int, float, bool}
 _NO_CLASSES = _PLAIN | {str, complex, bytes, list, dict, tuple, set, type(None), object, Any}
 
 
+def _is_no_field(dest: str) -> bool:
+    """Whether it is one of the command line only; a model's ``config`` is a field."""
+    return dest in _NO_FIELDS or dest.endswith(".help")
+
+
 class Mistake(NamedTuple):
     """A field that cannot be right.
 
@@ -59,7 +64,7 @@ class _Walk:
         self, parser: argparse.ArgumentParser, prefix: str, values: Mapping[str, Any], owner: str, group: str = ""
     ) -> Iterator[Mistake]:
         """Mistakes among values by field; ``group`` is the part of the parser's names that they lie below."""
-        known = {action.dest: action for action in parser._actions if action.dest.split(".")[-1] not in _NO_FIELDS}
+        known = {action.dest: action for action in parser._actions if not _is_no_field(action.dest)}
         for key, value in values.items():
             name = f"{group}{key}".removesuffix("+")
             path = f"{prefix}.{key}".removeprefix(".").removesuffix("+")

@@ -22,6 +22,7 @@ _IGNORED_LINES = (
     "`weights_only` was not set",  # CheckpointFiles reads nothing that could run code, whatever Lightning asks for
     "TPU available: False",
     "GPU available: False",
+    "`Trainer.fit` stopped: `max_steps=",  # the planned end, which the summary tells; it would stand beside the bar
 )
 
 

@@ -4,11 +4,12 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
 from remit_lit.cli.class_paths import OWN_PACKAGES, guarded, is_dotted
+from remit_lit.cli.common_fields import COMMON_FIELDS
 from remit_lit.cli.construction import explained, watched
 from remit_lit.cli.given import Source, merged, read_sources
 from remit_lit.cli.mistakes import Mistake, find_mistakes
@@ -33,7 +34,13 @@ Settings = TypeVar("Settings")
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong without the usage text and the list of types tried that would hide it."""
+    """Says what is wrong without the usage text and the list of types tried that would hide it.
+
+    Attributes:
+        explains_all: ``--help`` shows every field, and not only :data:`COMMON_FIELDS`.
+    """
+
+    explains_all: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
@@ -83,13 +90,36 @@ class Parser(ArgumentParser):
         field = f"{key[1]}.help=CLASS" if key and "is not accepted" in message else "help"
         raise ConfigError("\n".join([*lines, self._hint(field)]))
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        common = COMMON_FIELDS.get(_verb_of(self))
+        if common is None or self.explains_all or self._is_inner:
+            return super().format_help(*args, **kwargs)
+        kept = [(action, action.help) for action in self._actions]
+        titles = [(group, group.description) for group in self._action_groups]
+        for action, _ in kept:
+            if action.dest.removesuffix(".help") not in common:
+                action.help = argparse.SUPPRESS
+        for group, _ in titles:
+            if all(action.help == argparse.SUPPRESS for action in group._group_actions):
+                group.description = None
+        try:
+            text = super().format_help(*args, **kwargs)
+        finally:
+            for action, words in kept:
+                action.help = words
+            for group, words in titles:
+                group.description = words
+        return f"{text}\nThese are the fields that most people set; --help=all explains every field.\n"
+
     @property
     def _is_inner(self) -> bool:
         """Whether it is jsonargparse's, for the arguments of a class."""
         return getattr(self, "_inner_parser", False)
 
     def _hint(self, field: str) -> str:
-        return f"`python -m remit_lit {_verb_of(self._with_fields)} --{field}` explains every field"
+        verb = _verb_of(self._with_fields)
+        whole = "help=all" if field == "help" and verb in COMMON_FIELDS else field
+        return f"`python -m remit_lit {verb} --{whole}` explains every field"
 
     @property
     def _with_fields(self) -> argparse.ArgumentParser:

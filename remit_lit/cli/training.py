@@ -12,10 +12,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 # Imported so that configs find their classes by short names.
@@ -27,6 +26,7 @@ import remit_lit.training.callbacks.lab_weights
 import remit_lit.training.callbacks.policy_ema
 import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
 from remit_lit.cli.dry_run import dry_run
+from remit_lit.cli.loggers import default_loggers, keep_metrics, log_hyperparameters
 from remit_lit.cli.noise import silence_libraries
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
 from remit_lit.errors import ConfigError
@@ -34,7 +34,7 @@ from remit_lit.files import flatten, make_directory, sync, write_whole
 from remit_lit.report.report import write_report
 from remit_lit.runs.checkpoint import read_facts
 from remit_lit.runs.checkpoint_io import CheckpointFiles
-from remit_lit.runs.folder import CONFIG, METRICS, MODEL, RECORD, REPORT, global_rank
+from remit_lit.runs.folder import CONFIG, MODEL, RECORD, REPORT
 from remit_lit.runs.lock import SUFFIX, held
 from remit_lit.runs.resume import find_checkpoint, has_ended, require_same_meaning
 from remit_lit.training.callbacks import mid_training
@@ -45,7 +45,9 @@ from remit_lit.training.callbacks.preemption import Preemption
 from remit_lit.training.callbacks.progress_lines import ProgressLines
 from remit_lit.training.callbacks.run_record import RunRecord
 from remit_lit.training.callbacks.run_summary import RunSummary
+from remit_lit.training.callbacks.step_bar import with_step_bar
 from remit_lit.training.callbacks.throughput import Throughput
+from remit_lit.training.callbacks.token_weights import TokenWeights
 from remit_lit.training.callbacks.watchdog import Watchdog
 from remit_lit.training.callbacks.weight_statistics import WeightStatistics
 from remit_lit.training.datamodule import PackedData
@@ -89,7 +91,7 @@ def start(cli: type["TrainerCLI"], arguments: Sequence[str], prog: str, **option
                     "use_distributed_sampler": False,
                     "log_every_n_steps": 10,
                     "callbacks": [
-                        *(FirstValidation(), WeightStatistics(), RunRecord()),
+                        *(FirstValidation(), WeightStatistics(), TokenWeights(), RunRecord()),
                         *(ExportModel(), RunSummary(), Preemption()),
                     ],
                 },
@@ -197,10 +199,12 @@ class TrainerCLI(LightningCLI):
         """The trainer; where the config names no logger, a fit logs to CSV and TensorBoard in the run folder."""
         config = self.fields
         if self.checkpoint is not None and self.subcommand == "fit":
-            _keep_metrics(Path(config.run_dir))
+            keep_metrics(Path(config.run_dir))
         if config.trainer.logger in (None, True):
-            kwargs["logger"] = _loggers(config.run_dir) if self.subcommand == "fit" else False
+            kwargs["logger"] = default_loggers(config.run_dir) if self.subcommand == "fit" else False
         given = config.trainer
+        if given.enable_progress_bar is not False:
+            kwargs["callbacks"] = with_step_bar(self._given_callbacks)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except MisconfigurationException as error:
@@ -224,6 +228,11 @@ class TrainerCLI(LightningCLI):
             check_engine(trainer, read_facts(self.checkpoint))
         return trainer
 
+    @property
+    def _given_callbacks(self) -> list[Callback]:
+        given = self._get(self.config_init, "trainer").callbacks
+        return list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
+
     def after_fit(self) -> None:
         """Print the summary, now that the progress bar is gone."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -244,19 +253,6 @@ class TrainerCLI(LightningCLI):
             )
 
 
-def _keep_metrics(run_dir: Path) -> None:
-    """Put the metrics of the interrupted part aside: a new CSVLogger starts the file anew."""
-    metrics = run_dir / METRICS
-    if global_rank() == 0 and metrics.exists():
-        metrics.rename(run_dir / f"metrics-{len(list(run_dir.glob('metrics*.csv')))}.csv")
-
-
-def _loggers(run_dir: str) -> list[Logger]:
-    # Written at once: what is still in memory would be lost with the process.
-    table = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=1)
-    return [table, TensorBoardLogger(run_dir, name="", version="")]
-
-
 class _SaveConfig(SaveConfigCallback):
     """Write the resolved config of a ``fit`` to its folder; an earlier run there goes only once this one can start."""
 
@@ -274,6 +270,7 @@ class _SaveConfig(SaveConfigCallback):
         make_directory(run_dir)
         write_whole(run_dir / CONFIG, self.parser.dump(self.config, skip_none=False))
         sync(run_dir.parent)  # the loggers may have made the folder
+        log_hyperparameters(trainer.loggers, changed_fields(self.parser, self.config))
 
     def _clear(self, run_dir: Path) -> None:
         """Remove what is older than this run; its own loggers have opened their files already."""

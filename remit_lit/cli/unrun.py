@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -57,6 +58,15 @@ class _Estimate(_Unrun):
         self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
 
     def instantiate_classes(self) -> None:
+        self._leave_out_sources()
         config = self.parser.instantiate_classes(self.config)
         numbers = {name: config[name] for name in self.numbers}
         self.estimate(config.model, config.data, config.trainer, **numbers)
+
+    def _leave_out_sources(self) -> None:
+        """Put others in the place of the texts that rows are to be made of, which need not be there yet."""
+        prepare = self.config.data.prepare
+        if prepare is not None and not Path(self.config.data.rows).exists():
+            stand_in = {"class_path": "remit_lit.data.lab_documents.LabDocuments"}
+            arguments = Namespace(kind="web", documents=1, seed=0, split="train")
+            prepare.sources = {name: Namespace(**stand_in, init_args=arguments) for name in prepare.sources}

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import put_in_place, replaced
 from remit_lit.models.card import model_card
+from remit_lit.models.push import check_push, push
 from remit_lit.models.shards import read_zero_weights
 from remit_lit.models.spec import ModelSpec
 from remit_lit.runs.checkpoint_io import ENGINE, WEIGHTS, read_weights
@@ -58,19 +59,25 @@ def let_others_read(model: Path) -> None:
         file.chmod(0o644)
 
 
-def export(run: str, output: str, checkpoint: str | None = None) -> Path:
+def export(
+    run: str, output: str, checkpoint: str | None = None, push_to_hub: str | None = None, private: bool = True
+) -> Path:
     """Write a Hugging Face directory from a run's checkpoint; of a ZeRO checkpoint, its float32 masters.
 
     Args:
         run: folder of the run.
         output: directory to write.
         checkpoint: a checkpoint directory; null is the run's newest undamaged one.
+        push_to_hub: a repository of Hugging Face's hub, owner/name, to upload the directory to as well; it is made if
+            need be. Needs a token that may write (`hf auth login`, or HF_TOKEN).
+        private: whether a repository that is made is private.
 
     Returns:
         The directory, which ``AutoModelForCausalLM.from_pretrained`` loads.
 
     Raises:
-        ConfigError: ``run`` is not a run folder, ``output`` exists, or there is no checkpoint.
+        ConfigError: ``run`` is not a run folder, ``output`` exists, there is no checkpoint, or nothing could be pushed
+            to that repository; and where the hub refused it, after ``output`` was written.
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
     if not Path(run, POLICY).is_dir():
@@ -80,12 +87,17 @@ def export(run: str, output: str, checkpoint: str | None = None) -> Path:
     path = find_checkpoint(checkpoint or "last", run, "checkpoint")
     if path is None:
         raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
+    if push_to_hub is not None:
+        check_push(push_to_hub)
     state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     try:
-        return write_model(weights, output, run)
+        written = write_model(weights, output, run)
     except RuntimeError as error:
         raise DataError(f"checkpoint: {path} is not of the policy in {run} ({error})") from error
+    if push_to_hub is not None:
+        push(written, push_to_hub, private)
+    return written
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from remit_lit.errors import ConfigError, NonFiniteError
 from remit_lit.files import make_directory, sync, sync_all, write_whole
 from remit_lit.models.export import put_model_in_place
-from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, global_rank
+from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, TIDY_METRICS, global_rank
+from remit_lit.runs.metrics import write_tidy_metrics
 from remit_lit.runs.provenance import provenance
 from remit_lit.runs.resume import has_ended
 
@@ -109,7 +110,7 @@ class RunFolder:
         if global_rank():
             return
         if self.checkpoint is None and self.path.exists():
-            for name in (CONFIG, RECORD, METRICS):
+            for name in (CONFIG, RECORD, METRICS, TIDY_METRICS):
                 (self.path / name).unlink(missing_ok=True)
             for name in (CHECKPOINTS, MODEL):
                 shutil.rmtree(self.path / name, ignore_errors=True)
@@ -160,7 +161,7 @@ class RunFolder:
 
 
 class RunLog(TrainerCallback):
-    """Write metrics.csv and the seconds trained so far, with each checkpoint and at the end.
+    """Write metrics.csv, its tidy form and the seconds trained so far, with each checkpoint and at the end.
 
     The trainer's own state has the log up to each checkpoint, so nothing is written twice after a resume.
     """
@@ -205,6 +206,7 @@ class RunLog(TrainerCallback):
         table.writeheader()
         table.writerows(lines)
         write_whole(self.folder.path / METRICS, stream.getvalue())
+        write_tidy_metrics(self.folder.path)
         self.folder.write({"seconds": self._earlier + time.perf_counter() - self._started})
 
 

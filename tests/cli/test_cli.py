@@ -15,9 +15,11 @@ import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit import __version__
+from remit_lit.cli.common_fields import COMMON_FIELDS
 from remit_lit.cli.dispatch import main
 from remit_lit.verbs import VERBS
 from tests.byte_level import byte_tokenizer
@@ -140,7 +142,7 @@ def test_every_verb_explains_its_fields(
     verb: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    text = shown(capsys, verb, "--help")
+    text = shown(capsys, verb, "--help=all")
     _, *blocks = re.split(r"\n  (?=-)", text)
     assert {f"--{VERBS[verb].output}", *(f"--{name}" for name in VERBS[verb].resume or {})} - {"--"} <= {
         block.split()[0] for block in blocks
@@ -149,6 +151,21 @@ def test_every_verb_explains_its_fields(
         words = " ".join(re.split(r"\s{2,}", block)[1:])
         # What stands in brackets is the type and the default, which say nothing of what a field is for.
         assert re.search(r"[a-z]{3}", re.split(r"\((?:required|type)", words)[0]), block
+
+
+@pytest.mark.parametrize("verb", COMMON_FIELDS)
+def test_help_shows_the_fields_that_most_people_set(
+    verb: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    every, common = (
+        {*re.findall(r"^  (?:-\w(?: \w+)?, )?--([\w.]+)", shown(capsys, verb, f"--help{form}"), re.MULTILINE)}
+        for form in ("=all", "")
+    )
+    assert common == every & {name for field in COMMON_FIELDS[verb] for name in (field, f"{field}.help")}
+    assert COMMON_FIELDS[verb] <= every and len(every) > 3 * len(common)
+    text = shown(capsys, verb, "--help")
+    assert "--help=all" in text and "trainer.barebones" not in text
 
 
 def test_a_strategy_explains_its_fields(
@@ -284,6 +301,7 @@ def test_the_run_folder_is_named_after_the_configs(
         (["--model.horizon.tokens=100000"], ["horizon", "exactly one"]),
         (["--model.horizon.steps=null"], ["horizon", "exactly one"]),
         (["--model.horizon.steps=0"], ["horizon", "got 0", "at least 1"]),
+        (["--model.policy.config={model_type: llama}", "--model.horizon.steps=many"], ["horizon.steps: ", "'many'"]),
         (
             ["--model.horizon.steps=null", f"--model.horizon.tokens={TOKENS_PER_STEP - 1}"],
             [f"horizon.tokens: got {TOKENS_PER_STEP - 1}", f"{TOKENS_PER_STEP} tokens"],
@@ -478,6 +496,18 @@ def test_the_metrics_have_the_expected_columns(finished: Path) -> None:
     assert {"val/nll", "val/nll/web", "val/nll/correct"} <= set(rows[-1])
 
 
+def test_the_tidy_metrics_are_the_same_to_6_digits(finished: Path) -> None:
+    with open(finished / "tidy_metrics.csv", newline="") as stream:
+        tidy = list(csv.DictReader(stream))
+    for group, source, metric in (("train", "", "loss"), ("val", "web", "nll"), ("", "", "tokens_seen")):
+        name = "/".join(part for part in (group, metric, source) if part)
+        found = [line for line in tidy if (line["group"], line["source"], line["metric"]) == (group, source, metric)]
+        logged = [(row["step"], row[name]) for row in metrics_of(finished) if name in row]
+        assert [float(line["step"]) for line in found] == [step for step, _ in logged]
+        assert [float(line["value"]) for line in found] == pytest.approx([value for _, value in logged], rel=5e-6)
+    assert len(tidy) == len({(row["step"], name) for row in metrics_of(finished) for name in row if name != "step"})
+
+
 def test_the_validation_before_training_is_logged_at_step_0(
     finished: Path, tiny_rows: Path, tiny_policy_dir: Path
 ) -> None:
@@ -516,6 +546,29 @@ def test_tensorboard_holds_the_same_figures(finished: Path) -> None:
     for name in ("train/loss", "weights/std", "val/nll/web"):
         expected = [row[name] for row in metrics_of(finished) if name in row]
         assert [event.value for event in events.Scalars(name)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensorboard_shows_weights_text_and_hyperparameters(finished: Path, tiny_rows: Path) -> None:
+    events = EventAccumulator(str(finished), size_guidance={"histograms": 0, "tensors": 0})
+    events.Reload()
+    logged = [row["step"] for row in metrics_of(finished) if "weights/mean" in row]
+    histograms = events.Histograms("weights/tokens")
+    assert [event.step for event in histograms] == logged
+    for event in histograms:
+        value = event.histogram_value
+        assert 0.799 < value.min <= value.max < 1.201 and 0 < value.num <= TOKENS_PER_STEP
+        assert sum(value.bucket) == value.num
+    texts = [event for place in range(BATCH) for event in events.Tensors(f"rows/{place}/text_summary")]
+    assert {event.step for event in texts} == {logged[0]}
+    row, document = re.match(
+        r"Row (\d+), \d+ tokens\n\n    (.*)\n", texts[0].tensor_proto.string_val[0].decode()
+    ).groups()  # type: ignore[union-attr]
+    tokenizer = AutoTokenizer.from_pretrained(finished / "policy")
+    assert document in tokenizer.decode(datasets.load_from_disk(str(tiny_rows / "train"))[int(row)]["input_ids"])
+    data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    fields = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert fields["data.batch_size"].number_value == BATCH and fields["model.horizon.steps"].number_value == STEPS
+    assert fields["model.weighting.class_path"].string_value.endswith("ReMiT") and "model.z_loss" not in fields
 
 
 def test_the_record_says_where_the_numbers_come_from(finished: Path, tiny_rows: Path) -> None:

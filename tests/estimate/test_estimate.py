@@ -341,7 +341,7 @@ def test_score_columns_take_two_bytes_a_token(
         "tokenizer": "lab/base",
         "sequence_length": TIME,
         "num_tokens": 10**9,
-        "sources": {"web": {"class_path": "LabDocuments", "init_args": {"kind": "web", "documents": 9}}},
+        "sources": {"web": {"class_path": "Parquet", "init_args": {"files": "not/there/yet/*.parquet"}}},
     }
     overlay = write_yaml(tmp_path / "cached.yaml", {"data": {"rows": str(tmp_path / "none"), "prepare": prepare}})
     cached = ("--model.reference=CachedReference", "--model.reference.column=nll_rl")

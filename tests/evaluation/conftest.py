@@ -6,7 +6,8 @@ from lm_eval.tasks import TaskManager
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import remit_lit.benchmarks.offline
-from remit_lit.benchmarks.catalogue import TASKS, Catalogue, catalogue
+from remit_lit.benchmarks.catalogue import Catalogue, catalogue
+from remit_lit.benchmarks.listing import TASKS
 from tests.byte_level import byte_tokenizer, save_byte_model
 from tests.evaluation.stand_in import write_wheel
 

@@ -1,5 +1,6 @@
 """Runs that are killed go on as if nothing had happened."""
 
+import csv
 import os
 import random
 import signal
@@ -110,6 +111,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     kill_several_times(killed, [random.Random(seed).randint(1, 3) for _ in range(2)])
     killed.finish("--ckpt_path=last")
     assert_same_run(killed, undisturbed, kills=2)
+    with open(killed.folder / "tidy_metrics.csv", newline="") as stream:
+        losses = [line for line in csv.DictReader(stream) if (line["group"], line["metric"]) == ("train", "loss")]
+    assert [int(line["step"]) for line in losses] == sorted(killed.metrics)
+    assert [float(line["value"]) for line in losses] == pytest.approx(killed.losses, rel=5e-6)
     start = AutoModelForCausalLM.from_pretrained(policy_with_dropout).state_dict()
     assert furthest(killed.weights, {name: start[name] for name in killed.weights}) > 1e-3
 

@@ -3,14 +3,18 @@
 import csv
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
+import huggingface_hub.constants
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from huggingface_hub import HfApi
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -181,3 +185,70 @@ def test_the_newest_undamaged_checkpoint_is_exported(checkpoint: str | None, fin
         export(str(run), str(tmp_path / "out"), checkpoint)
     expected = export(str(finished), str(tmp_path / "third"), str(checkpoint_path(finished / "checkpoints", 3)))
     assert files_of(tmp_path / "out")["model.safetensors"] == files_of(expected)["model.safetensors"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """A hub that one may write to, and what it was asked for; a directory is kept as its files."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def upload(_: HfApi, *, folder_path: Path, **given: Any) -> None:
+        asked.append(("upload", {**given, "files": files_of(folder_path)}))
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda _, name, **given: asked.append(("create", {"name": name, **given}))
+    )
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    return asked
+
+
+def test_an_export_is_pushed_as_it_lies_on_the_disk(finished: Path, tmp_path: Path, hub: list[Any]) -> None:
+    main(["export", f"--run={finished}", f"--output={tmp_path / 'out'}", "--push_to_hub=me/model", "--private=false"])
+    (first, made), (second, sent) = hub
+    assert (first, made["name"], made["private"], made["exist_ok"]) == ("create", "me/model", False, True)
+    assert (second, sent["repo_id"], sent["files"]) == ("upload", "me/model", files_of(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("repository", "token", "offline", "message"),
+    [
+        ("model", "hf_token", False, "push_to_hub: got 'model' without an owner; give owner/model"),
+        ("me/my model", "hf_token", False, "push_to_hub: got 'me/my model'; give owner/name"),
+        ("me/a/b", "hf_token", False, "push_to_hub: got 'me/a/b'; give owner/name"),
+        ("me/model", "", False, "push_to_hub: there is no token"),
+        ("me/model", "hf_token", True, "push_to_hub: HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused_before_weights_are_read(
+    repository: str,
+    token: str,
+    offline: bool,
+    message: str,
+    finished: Path,
+    tmp_path: Path,
+    hub: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("remit_lit.models.export.read_weights", lambda _: pytest.fail("weights were read"))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        export(str(finished), str(tmp_path / "out"), push_to_hub=repository)
+    assert not (tmp_path / "out").exists() and not hub
+
+
+def test_a_hub_that_refuses_leaves_the_export(
+    finished: Path, tmp_path: Path, hub: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("403 Forbidden")
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    with pytest.raises(
+        ConfigError, match=r"push_to_hub: me/model was not written \(403 Forbidden\); the model is in .*out"
+    ):
+        export(str(finished), str(tmp_path / "out"), push_to_hub="me/model")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "out")

@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from remit_lit.errors import NonFiniteError
@@ -15,6 +16,7 @@ from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import CachedReference, InitialPolicy, LiveReference, Reference
 from remit_lit.reference.score import score
 from remit_lit.training.callbacks.throughput import Throughput
+from remit_lit.training.callbacks.token_weights import TokenWeights
 from remit_lit.training.callbacks.weight_statistics import WeightStatistics
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
@@ -33,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rho1-batch": {"weighting": Rho1(), "reference": "cached"},
     "rho1-step": {"weighting": Rho1(scope="step"), "reference": "live"},
     "eslm-step": {"weighting": ESLM(scope="step", risk="entropy"), "z_loss": 1e-5},
+    "tensorboard": {"weighting": ReMiT(), "reference": "cached", "board": True},
     "distillation": {"distillation": Distillation(), "reference": "live"},
     "bfloat16": {
         "trainer": {"precision": "bf16-mixed", "enable_progress_bar": True},
@@ -70,7 +73,9 @@ def between_logs(rows: Path, policy: Path, frozen: Path, run_dir: Path, **option
     options["trainer"] = {"log_every_n_steps": LOGGED, "gradient_clip_val": 1.0, **options.get("trainer", {})}
     reads = HostReads()
     bounds = Bounds(reads)
-    callbacks = [bounds, WeightStatistics(), Throughput(1e12)]
+    callbacks = [bounds, WeightStatistics(), TokenWeights(), Throughput(1e12)]
+    if options.pop("board", False):
+        options["trainer"]["logger"] = TensorBoardLogger(run_dir)
     settings: dict[str, Any] = {"optimizer": FUSED, "steps": STEPS, "accumulate": ACCUMULATE, "callbacks": callbacks}
     run, data = build(rows, policy, run_dir, **(settings | options))
     run.trainer.callbacks.remove(run.recorder)  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 
 from remit_lit.files import make_directory, replaced, sync_files, write_whole
 from remit_lit.runs.folder import POLICY, RECORD
+from remit_lit.runs.metrics import write_tidy_metrics
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.training.callbacks import mid_training
 from remit_lit.training.costs import count_cost
@@ -78,6 +79,7 @@ class RunRecord(pl.Callback):
         ended = now()
         facts = {"ended_at_step": trainer.global_step, "results": results, "cost": asdict(cost), "ended": ended}
         record = json.loads(path.read_text()) | facts
+        write_tidy_metrics(path.parent)
         sync_files(path.parent)  # a run that has ended is never done again, so its metrics are lost for good or there
         write_whole(path, json.dumps(record, indent=2) + "\n")
 
