@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rho1-step": {"weighting": Rho1(scope="step"), "reference": "live"},
     "eslm-step": {"weighting": ESLM(scope="step", risk="entropy"), "z_loss": 1e-5},
     "distillation": {"distillation": Distillation(), "reference": "live"},
+    "switch": {"distillation": Distillation(divergence="reverse_kl", switch=0.2), "reference": "live"},
     "bfloat16": {
         "trainer": {"precision": "bf16-mixed", "enable_progress_bar": True},
         "activation_checkpointing": True,
