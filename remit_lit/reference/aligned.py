@@ -28,7 +28,7 @@ class AlignedScores:
 
     def __init__(self, reference: LiveReference, manifest: Manifest) -> None:
         path = manifest.settings["tokenizer"]
-        of_rows = load_tokenizer(path)
+        of_rows = load_tokenizer(path, manifest.settings.get("tokenizer_revision"))
         if tokenizer_fingerprint(of_rows) != manifest.tokenizer:
             raise ConfigError(f"align: the rows were prepared with another tokenizer than {path!r} now is")
         self.reference = reference

@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "eslm-step": {"weighting": ESLM(scope="step", risk="entropy"), "z_loss": 1e-5},
     "tensorboard": {"weighting": ReMiT(), "reference": "cached", "board": True},
     "distillation": {"distillation": Distillation(), "reference": "live"},
+    "switch": {"distillation": Distillation(divergence="reverse_kl", switch=0.2), "reference": "live"},
     "bfloat16": {
         "trainer": {"precision": "bf16-mixed", "enable_progress_bar": True},
         "activation_checkpointing": True,
