@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Imported so that configs find their classes by short names.
-import remit_lit.data.lab_documents
-import remit_lit.data.token_files  # noqa: F401
 from remit_lit.cli.parser import parse, settings_of, verb_parser
 from remit_lit.data.forecast import forecast
 from remit_lit.data.manifest import read_manifest

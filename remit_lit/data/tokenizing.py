@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.segments import Records, Segment
 from remit_lit.data.sources import Source
-from remit_lit.data.token_files import TokenFiles
+from remit_lit.data.token_files import TokenSource
 from remit_lit.errors import ConfigError, DataError
 
 # Documents tokenised in one call: enough for the tokenizer's batch speed, few enough to stay small in memory.
@@ -117,7 +117,7 @@ class Tokenizing:
         """
         shards = []
         for name, source in sources.items():
-            if isinstance(source, TokenFiles) and source.end != tokenizer.eos_token_id:
+            if isinstance(source, TokenSource) and source.end != tokenizer.eos_token_id:
                 raise ConfigError(
                     f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the "
                     "files must be of that tokenizer"
@@ -171,10 +171,11 @@ class Tokenizing:
     def _documents(self, source: Source, shard: str) -> Iterator[tuple[np.ndarray, int]]:
         """Tokens, EOS appended, int32 [tokens], and bytes of each document; one that is left out has no tokens."""
         nothing, eos = np.zeros(0, np.int32), self.tokenizer.eos_token_id
-        if isinstance(source, TokenFiles):
+        if isinstance(source, TokenSource):
             for ids in source.read_ids(shard, len(self.tokenizer)):
                 text = str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-                ended = ids if ids[-1] == source.end else np.append(ids, np.int32(source.end))
+                is_ended = len(ids) > 0 and ids[-1] == source.end
+                ended = ids if is_ended else np.append(ids, np.int32(source.end))
                 yield ended if text and self._is_kept(text) else nothing, _size(text)
             return
         texts = source.read(shard)
