@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+import remit_lit.data.datatrove_reader
 import remit_lit.data.indexed_tokens
 
 # Imported so that configs find their classes by short names.
