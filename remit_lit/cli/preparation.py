@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Imported so that configs find their classes by short names.
-import remit_lit.data.lab_documents
-import remit_lit.data.token_files  # noqa: F401
 from remit_lit.cli.parser import parse, settings_of, verb_parser
+from remit_lit.data.forecast import forecast
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
@@ -18,8 +17,14 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
     parser = verb_parser(verb)
     parser.add_argument("--output", type=str, required=True, help="directory to write the rows to")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the directory if it exists")
+    parser.add_argument(
+        "--dry_run", type=bool, default=False, help="say which tokens, disk and time it will take, and write nothing"
+    )
     parser.add_class_arguments(PrepareSettings)
     values = parser.instantiate_classes(parse(parser, arguments))
+    if values.dry_run:
+        print("\n".join(forecast(settings_of(PrepareSettings, values))))
+        return
     with held("output", values.output):
         rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))

@@ -28,6 +28,8 @@ _NAME = "manifest.json"
 _SPEED_ONLY = {"num_workers"}
 # Settings without effect unless there is something to decontaminate against.
 _OF_DECONTAMINATION = {"decontaminate", "decontaminate_ngram"}
+# Settings that earlier versions did not have, and what these did.
+_LATER: dict[str, Any] = {"stages": None, "repeat": None, "draw": "documents"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Manifest:
         tokenizer: fingerprint of the tokenizer.
         sources: names of the sources of each split; a row's source ids index them.
         fingerprints: hash of the rows of each split.
-        counts: rows of each split, and documents, tokens, bytes and skipped records per source.
+        counts: rows of each split, and documents, tokens, bytes and skipped records per source; of training rows in
+            stages, rows and counts of each stage.
         settings: of ``prepare``.
         versions: of the packages that made the rows.
         decontamination: what training documents were compared with; None where they were not.
@@ -82,8 +85,13 @@ class Manifest:
         """Tasks and files whose items share no run of words with a training document; () if none were compared."""
         return () if self.decontamination is None else tuple(self.decontamination.items)
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Training rows of each stage, in order; () where there is one mix only."""
+        return tuple(stage["rows"] for stage in self.counts["train"].get("stages", ()))
+
     def summary(self) -> list[str]:
-        """Rows, documents, tokens and skipped records of each split and source, a line each."""
+        """Rows, documents, tokens and skipped records of each split and source, and rows of each stage, a line each."""
         lines = []
         for split, count in self.counts.items():
             lines.append(f"{split}: {count['rows']:,} rows of {self.sequence_length:,} tokens")
@@ -92,6 +100,9 @@ class Manifest:
                 f"{facts['skipped']:,} skipped"
                 for name, facts in count["sources"].items()
             ]
+            for number, stage in enumerate(count.get("stages", ()), start=1):
+                taken = ", ".join(f"{facts['tokens']:,} tokens of {name}" for name, facts in stage["sources"].items())
+                lines.append(f"  stage {number}: {stage['rows']:,} rows, {taken}")
         return lines if self.decontamination is None else [*lines, *self.decontamination.summary()]
 
 
@@ -101,10 +112,15 @@ def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Source):
             return value.settings()
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
         return {name: plain(v) for name, v in value.items()} if isinstance(value, dict) else value
 
     fields = (f.name for f in dataclasses.fields(settings))
     skipped = _SPEED_ONLY | (_OF_DECONTAMINATION if settings.decontaminate is None else set())
+    skipped |= {name for name, value in _LATER.items() if getattr(settings, name) == value}
     whole = {name: plain(getattr(settings, name)) for name in fields if name not in skipped}
     result: dict[str, Any] = json.loads(json.dumps(whole, default=str))
     return result

@@ -207,9 +207,9 @@ def _of_target(values: np.ndarray) -> np.ndarray:
 class ShuffledBatches(Sampler[list[int]]):
     """Batches of this rank in one global order that depends on the seed alone.
 
-    Each pass over the rows is a permutation by ``(seed, pass)``. Of each ``world_size * batch_size`` consecutive rows
-    rank ``r`` takes the ``r``-th block, so that a run on twice the ranks with half the accumulation trains on the
-    same rows at each step.
+    Each pass over the rows is a permutation by ``(seed, pass)``; of rows in stages, one of each stage after the other.
+    Of each ``world_size * batch_size`` consecutive rows rank ``r`` takes the ``r``-th block, so that a run on twice the
+    ranks with half the accumulation trains on the same rows at each step.
 
     Attributes:
         num_rows: rows to draw from.
@@ -218,6 +218,7 @@ class ShuffledBatches(Sampler[list[int]]):
         seed: of the order.
         rank: of this process.
         world_size: number of processes.
+        stages: rows of each stage, in order; () where they are in none.
     """
 
     num_rows: int
@@ -226,6 +227,7 @@ class ShuffledBatches(Sampler[list[int]]):
     seed: int
     rank: int = 0
     world_size: int = 1
+    stages: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.num_batches
@@ -234,12 +236,16 @@ class ShuffledBatches(Sampler[list[int]]):
         """Rows of batch number ``batch``, counted from 0."""
         first = (batch * self.world_size + self.rank) * self.batch_size
         places = (divmod(position, self.num_rows) for position in range(first, first + self.batch_size))
-        return [int(_permutation(self.seed, epoch, self.num_rows)[offset]) for epoch, offset in places]
+        return [int(_permutation(self.seed, epoch, self.num_rows, self.stages)[offset]) for epoch, offset in places]
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self[batch] for batch in range(self.num_batches))
 
 
 @lru_cache(maxsize=2)  # a batch may begin in one pass and end in the next
-def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+def _permutation(seed: int, epoch: int, num_rows: int, stages: tuple[int, ...]) -> np.ndarray:
+    if not stages:
+        return np.random.default_rng([seed, epoch]).permutation(num_rows)
+    ends = np.cumsum(stages)
+    each = [np.random.default_rng([seed, epoch, stage]).permutation(rows) for stage, rows in enumerate(stages)]
+    return np.concatenate([rows + end - len(rows) for rows, end in zip(each, ends, strict=True)])

@@ -1,5 +1,6 @@
 """Documents that are tokenised already: raw memory maps of token ids, as OLMo's authors publish them."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,69 @@ from remit_lit.data.sources import Source
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import matching_files
 
-# A file is cut into pieces of this many tokens, so that one large file keeps several workers busy.
-_PIECE_TOKENS = 16 * 2**20
+PIECE_TOKENS = 16 * 2**20
+"""A file is cut into pieces of about so many tokens, so that one large file keeps several workers busy."""
 
 
-class TokenFiles(Source):
+class TokenSource(Source):
+    """Token ids in files, which no tokenizer need run over.
+
+    Args:
+        files: paths or glob patterns; each pattern's files in alphabetical order.
+        end: id that ends a document, which must be the tokenizer's EOS.
+    """
+
+    def __init__(self, files: str | list[str], end: int) -> None:
+        self.files, self.end = [files] if isinstance(files, str) else files, end
+
+    def check(self) -> None:
+        """Raise ConfigError where a pattern matches no file."""
+        matching_files(self.files)
+
+    def read(self, shard: str) -> Iterator[str | None]:
+        """Refused: there is no text.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{type(self).__name__}: {shard.rsplit(':', 1)[-1]} holds tokens; give a source of text")
+
+    @abstractmethod
+    def read_ids(self, shard: str, vocabulary: int) -> Iterator[np.ndarray]:
+        """The documents of one shard in order, int32 [tokens]; one that ``end`` does not end, is ended by it later.
+
+        Raises:
+            DataError: an id that is not below ``vocabulary``; names file and token.
+        """
+
+
+def within_vocabulary(path: str, begin: int, document: np.ndarray, vocabulary: int) -> np.ndarray:
+    """A document, int32 [tokens], which begins at token ``begin`` of a file.
+
+    Raises:
+        DataError: an id that is not in the vocabulary; names file and token.
+    """
+    for place in (document.argmax(), document.argmin()) if len(document) else ():
+        if not 0 <= document[place] < vocabulary:
+            raise DataError(
+                f"{path}, token {begin + place}: id {document[place]}, but the tokenizer has {vocabulary} tokens"
+            )
+    return document.astype(np.int32)
+
+
+def open_ids(path: str, dtype: np.dtype) -> np.ndarray:
+    """The ids of a file without a header, memory-mapped, [tokens].
+
+    Raises:
+        DataError: its size is no whole number of ids.
+    """
+    item, size = dtype.newbyteorder("<"), Path(path).stat().st_size
+    if size % item.itemsize:
+        raise DataError(f"{path}: {size} bytes are no whole number of {dtype}; give the right dtype")
+    return np.memmap(path, item, mode="r") if size else np.zeros(0, item)
+
+
+class TokenFiles(TokenSource):
     """Raw token ids without a header, little-endian; each document ends with the id ``end``.
 
     OLMo's ``.npy`` files are of this kind (``memmap_dtype`` of its configs), in spite of their name.
@@ -31,36 +90,19 @@ class TokenFiles(Source):
     def __init__(self, files: str | list[str], end: int, dtype: Literal["uint16", "uint32"] = "uint32") -> None:
         if dtype not in ("uint16", "uint32"):
             raise ConfigError(f"dtype: got {dtype!r}; give 'uint16' or 'uint32'")
-        self.files = [files] if isinstance(files, str) else files
-        self.end, self.dtype = end, dtype
-
-    def check(self) -> None:
-        """Raise ConfigError where a pattern matches no file."""
-        matching_files(self.files)
+        super().__init__(files, end)
+        self.dtype = dtype
 
     def shards(self) -> list[str]:
         pieces: list[str] = []
         for path in matching_files(self.files):
-            pieces += [f"{start}:{path}" for start in range(0, len(self._open(path)), _PIECE_TOKENS)]
+            pieces += [f"{start}:{path}" for start in range(0, len(self._open(path)), PIECE_TOKENS)]
         return pieces
 
-    def read(self, shard: str) -> Iterator[str | None]:
-        """Refused: there is no text.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(f"{type(self).__name__}: {shard.split(':', 1)[1]} holds tokens; give a source of text")
-
     def read_ids(self, shard: str, vocabulary: int) -> Iterator[np.ndarray]:
-        """The documents of one shard in order, each with its ``end``, int32 [tokens].
-
-        Raises:
-            DataError: an id that is not below ``vocabulary``; names file and token.
-        """
         offset, path = shard.split(":", 1)
         tokens, begin = self._open(path), int(offset)
-        stop = min(begin + _PIECE_TOKENS, len(tokens))
+        stop = min(begin + PIECE_TOKENS, len(tokens))
         if begin:
             begin = self._next_end(tokens, begin - 1)  # a document belongs to the piece in which it starts
         within = tokens[begin:stop]
@@ -68,11 +110,7 @@ class TokenFiles(Source):
         if begin < stop and (not ends or ends[-1] < stop):
             ends.append(self._next_end(tokens, stop))
         for after in ends:
-            document = tokens[begin:after]
-            if (largest := int(document.max())) >= vocabulary:
-                place = begin + int(document.argmax())
-                raise DataError(f"{path}, token {place}: id {largest}, but the tokenizer has {vocabulary} tokens")
-            yield document.astype(np.int32)
+            yield within_vocabulary(path, begin, tokens[begin:after], vocabulary)
             begin = after
 
     def _next_end(self, tokens: np.ndarray, start: int) -> int:
@@ -84,10 +122,7 @@ class TokenFiles(Source):
         return len(tokens)
 
     def _open(self, path: str) -> np.ndarray:
-        item, size = np.dtype(self.dtype).newbyteorder("<"), Path(path).stat().st_size
         with open(path, "rb") as stream:
             if stream.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path}: has NumPy's header; write the bare ids with `.tofile`")
-        if size % item.itemsize:
-            raise DataError(f"{path}: {size} bytes are no whole number of {self.dtype}; give the right dtype")
-        return np.memmap(path, item, mode="r") if size else np.zeros(0, item)
+        return open_ids(path, np.dtype(self.dtype))

@@ -63,7 +63,7 @@ def take(packed: PackedRows, data: PackedData, settings: InspectSettings, group:
         )
     start, end = first // group * group, -(-stop // group) * group
     if settings.split == "train":
-        order = ShuffledBatches(len(packed), 1, end, data.seed)
+        order = ShuffledBatches(len(packed), 1, end, data.seed, stages=data.stages_of(packed))
         numbers = [order[position][0] for position in range(start, end)]
         place = f"the order of training, data.seed {data.seed}"
     else:

@@ -152,7 +152,9 @@ class PackedData(pl.LightningDataModule):
                 self.train_rows.selection = read_subset(self.rows_directory, "train", self.subset, weighting)
 
     def check_passes(self, weighting: TokenWeighting, rows_trained: int) -> None:
-        """Refuse a choice of rows that would be repeated where all rows would not; nothing is scored or loaded.
+        """Refuse a choice of rows that would be repeated where all rows would not, and to repeat stages.
+
+        Nothing is scored or loaded.
 
         Args:
             weighting: the run's strategy.
@@ -168,6 +170,11 @@ class PackedData(pl.LightningDataModule):
         else:
             what = f"data.subset: {self.subset!r}"
             kept = len(read_subset(self.rows_directory, "train", self.subset, weighting))
+        if manifest.stages and rows_trained > kept:
+            raise ConfigError(
+                f"model.horizon: a run of {rows_trained} rows would begin again with the first stage of {kept} rows in "
+                f"{len(manifest.stages)} stages; shorten it, or prepare longer stages"
+            )
         different = min(all_rows, rows_trained)
         if kept >= different or self.repeat_chosen:
             return
@@ -201,8 +208,16 @@ class PackedData(pl.LightningDataModule):
             self.seed,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self.stages_of(self.train_rows),
         )
         return self._loader(self.train_rows, batch_sampler=self._order)
+
+    def stages_of(self, rows: PackedRows) -> tuple[int, ...]:
+        """Of training rows, those kept of each stage; () where they are in none."""
+        stages = self.manifest.stages
+        if not stages or rows.selection is None:
+            return stages
+        return tuple(np.diff(np.searchsorted(rows.selection, [0, *np.cumsum(stages)])).tolist())
 
     def _chosen_rows(self, rows: PackedRows) -> np.ndarray | None:
         """Rows that the strategy chooses, ascending, int64 [kept]; None for all."""

@@ -22,7 +22,7 @@ from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.lab.task import DEV_PROBLEMS, TEST_PROBLEMS, correct_completion, sample_problems
-from tests.data.test_prepare import Texts, corpus, digest, documents_in, settings_for
+from tests.data.texts import Texts, corpus, digest, documents_in, settings_for
 
 
 def plain_words(text: str) -> list[str]:

@@ -2,14 +2,15 @@
 
 import itertools
 import random
+from pathlib import Path
 
+import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from remit_lit.data.packing import Packing, TokenStore, choose_documents
-
-TOKENS = pa.list_(pa.int32())
+import remit_lit.data.row_files as row_files
+from remit_lit.data.packing import choose_documents, cut_rows
+from remit_lit.data.row_files import RowWriter
 
 
 def documents_of(seed: int, count: int, longest: int) -> list[list[int]]:
@@ -17,65 +18,53 @@ def documents_of(seed: int, count: int, longest: int) -> list[list[int]]:
     return [[rng.randrange(1000) for _ in range(rng.randint(1, longest))] for _ in range(count)]
 
 
-def chunked_tables(documents: list[list[int]]) -> list[pa.Table]:
-    """Three tables: of several chunks, of a chunk that is a slice of a longer array, and of one chunk."""
-    a, b = len(documents) // 3, 2 * len(documents) // 3
-    several = pa.chunked_array([pa.array(documents[: a // 2], TOKENS), pa.array(documents[a // 2 : a], TOKENS)])
-    padded = pa.array([[7, 7, 7], *documents[a:b], [8, 8]], TOKENS).slice(1, b - a)
-    last = pa.array(documents[b:], TOKENS)
-    return [pa.table({"input_ids": column}) for column in (several, padded, last)]
+def add(writer: RowWriter, documents: list[list[int]], sources: list[int]) -> None:
+    tokens = np.array([token for document in documents for token in document], np.int32)
+    writer.add(tokens, np.array([len(document) for document in documents]), np.array(sources, np.int16))
 
 
-def test_a_store_numbers_documents_through_all_tables_and_chunks() -> None:
-    documents = documents_of(0, 31, 9)
-    store = TokenStore(chunked_tables(documents))
-    assert store.lengths().tolist() == [len(document) for document in documents]
-    for index, document in enumerate(documents):
-        for start, stop in itertools.combinations(range(len(document) + 1), 2):
-            assert store.tokens(index, start, stop).tolist() == document[start:stop]
-
-
-def test_a_store_keeps_count_of_documents_without_tokens() -> None:
-    documents = [[], [1, 2], [], [], [3], []]
-    store = TokenStore([pa.table({"input_ids": pa.array(documents, TOKENS)})])
-    assert store.lengths().tolist() == [0, 2, 0, 0, 1, 0]
-    assert store.tokens(1, 0, 2).tolist() == [1, 2]
-    assert store.tokens(4, 0, 1).tolist() == [3]
-
-
+@pytest.mark.parametrize("at_once", [1, 7, 60])
 @pytest.mark.parametrize("sequence_length", [2, 3, 10, 64, 500])
 @pytest.mark.parametrize("longest", [1, 4, 40])
-def test_rows_are_the_concatenation_cut_into_equal_pieces(sequence_length: int, longest: int) -> None:
+def test_rows_are_the_concatenation_cut_into_equal_pieces(
+    at_once: int, sequence_length: int, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_files, "_ROWS_PER_BATCH", 4)
+    monkeypatch.setattr(row_files, "_FILE_BYTES", 11 * 4 * sequence_length)
     documents = documents_of(longest, 60, longest)
-    store = TokenStore(chunked_tables(documents))
-    order = np.random.default_rng(1).permutation(len(documents))
-    sources = np.array([document[0] % 3 for document in documents], np.int16)
-    packing = Packing(order, np.cumsum(store.lengths()[order]), sources[order], sequence_length)
-    joined = [(token, place, sources[d]) for place, d in enumerate(order) for token in documents[d]]
-    assert packing.num_rows == len(joined) // sequence_length
-    rows = list(packing.rows(0, packing.num_rows, store))
-    assert len(rows) == packing.num_rows
+    sources = [document[0] % 3 for document in documents]
+    joined = [(token, place, sources[place]) for place, document in enumerate(documents) for token in document]
+    writer = RowWriter(tmp_path / "rows", sequence_length)
+    for start in range(0, 60, at_once):
+        add(writer, documents[start : start + at_once], sources[start : start + at_once])
+    assert writer.num_rows == len(joined) // sequence_length
+    if not writer.num_rows:
+        return
+    writer.close()
+    assert writer.left_over == len(joined) % sequence_length
+    assert len(list((tmp_path / "rows").glob("*.arrow"))) == -(-writer.num_rows // 11)
+    rows = datasets.load_from_disk(str(tmp_path / "rows"))
+    assert len(rows) == writer.num_rows
     for index, row in enumerate(rows):
         expected = joined[index * sequence_length : (index + 1) * sequence_length]
-        assert row["input_ids"].tolist() == [token for token, _, _ in expected]
+        assert row["input_ids"] == [token for token, _, _ in expected]
         pieces = [(key, len(list(group))) for key, group in itertools.groupby(expected, key=lambda item: item[1:])]
-        assert row["document_lengths"].tolist() == [length for _, length in pieces]
-        assert row["document_sources"].tolist() == [source for (_, source), _ in pieces]
+        assert row["document_lengths"] == [length for _, length in pieces]
+        assert row["document_sources"] == [source for (_, source), _ in pieces]
 
 
-def test_any_range_of_rows_can_be_asked_for() -> None:
-    documents = documents_of(5, 40, 12)
-    store = TokenStore(chunked_tables(documents))
-    order = np.arange(len(documents))
-    packing = Packing(order, np.cumsum(store.lengths()), np.zeros(len(documents), np.int16), 16)
-    whole = [row["input_ids"].tolist() for row in packing.rows(0, packing.num_rows, store)]
-    for start, stop in [(0, 1), (3, 7), (packing.num_rows - 1, packing.num_rows), (4, 4)]:
-        assert [row["input_ids"].tolist() for row in packing.rows(start, stop, store)] == whole[start:stop]
+def test_a_stage_begins_with_a_row(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "rows", 4)
+    for stage in ([[1, 1, 1], [2, 2, 2]], [[3, 3, 3], [4, 4, 4]]):
+        add(writer, stage, [0, 0])
+        writer.end_stage()
+    assert writer.close()["input_ids"][:] == [[1, 1, 1, 2], [3, 3, 3, 4]]
+    assert writer.left_over == 4
 
 
 def test_no_documents_are_no_rows() -> None:
-    nothing = np.zeros(0, np.int64)
-    assert Packing(nothing, nothing, nothing.astype(np.int16), 8).num_rows == 0
+    layout = cut_rows(np.zeros(0, np.int64), np.zeros(0, np.int16), 8)
+    assert (layout.lengths.tolist(), layout.sources.tolist(), layout.offsets.tolist()) == ([], [], [0])
 
 
 @pytest.mark.parametrize("tokens", [1, 4, 5, 6, 14, 15])

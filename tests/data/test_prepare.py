@@ -1,8 +1,6 @@
 """Packed rows are read back as bytes and compared with the documents that went in."""
 
-import hashlib
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-import remit_lit.data.prepare as prepare_module
+import remit_lit.data.row_files as row_files
 import remit_lit.data.sources as sources_module
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
@@ -24,58 +21,9 @@ from remit_lit.data.sources import JsonLines, Source
 from remit_lit.errors import ConfigError, DataError
 from tests.byte_level import BYTE_EOS, byte_tokenizer
 from tests.data.sleeper import prepare_and_stop
+from tests.data.texts import Texts, corpus, digest, documents_in, settings_for, split_rows, tokens_of
 from tests.processes import kill
 from tests.warm import ForkedProcess
-
-
-class Texts(Source):
-    """Given documents, ``per_shard`` in a shard."""
-
-    def __init__(self, texts: list[str], per_shard: int = 10) -> None:
-        self.texts, self.per_shard = texts, per_shard
-
-    def shards(self) -> list[str]:
-        return [str(start) for start in range(0, len(self.texts), self.per_shard)]
-
-    def read(self, shard: str) -> Iterator[str | None]:
-        yield from self.texts[int(shard) : int(shard) + self.per_shard]
-
-
-def corpus(name: str, count: int, longest: int = 40, seed: int = 0) -> list[str]:
-    """Distinct documents that say which source they are of."""
-    rng = random.Random(f"{name}{seed}")
-    letters = "abcdef é漢\n"
-    return [f"{name}{i}:" + "".join(rng.choices(letters, k=rng.randint(0, longest))) for i in range(count)]
-
-
-def settings_for(tokenizer: Path, sources: dict[str, list[str]], **options: Any) -> PrepareSettings:
-    given: dict[str, Source] = {name: Texts(texts) for name, texts in sources.items()}
-    return PrepareSettings(str(tokenizer), given, **{"sequence_length": 32, "validation_share": 0.0, **options})
-
-
-def split_rows(rows: Path, split: str = "train") -> datasets.Dataset:
-    return datasets.load_from_disk(str(rows / split))
-
-
-def tokens_of(rows: Path, split: str = "train") -> list[int]:
-    return [token for row in split_rows(rows, split) for token in row["input_ids"]]
-
-
-def documents_in(rows: Path, split: str = "train") -> tuple[list[str], bytes]:
-    """Whole documents of a split, read back from bytes, and the bytes of the last one, which the rows cut off."""
-    pieces, current = [], bytearray()
-    for token in tokens_of(rows, split):
-        if token == BYTE_EOS:
-            pieces.append(current.decode())
-            current = bytearray()
-        else:
-            current.append(token)
-    return pieces, bytes(current)
-
-
-def digest(directory: Path) -> dict[str, str]:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 @pytest.mark.parametrize("sequence_length", [2, 7, 32, 1000])
@@ -144,7 +92,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(datasets.Dataset, "save_to_disk", refuse)
+    monkeypatch.setattr(row_files.RowWriter, "add", refuse)
     with pytest.raises(DataError, match=r"output: cannot write .*rows: no space left .*--output on another disk"):
         prepare(tmp_path / "rows", settings_for(byte_tokenizer_dir, {"web": corpus("web", 100)}))
     assert not any(tmp_path.iterdir())
@@ -213,7 +161,7 @@ def test_more_tokens_than_there_are_is_refused_naming_the_source(
 def test_rows_depend_on_the_seed_and_not_on_the_workers(
     byte_tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_module, "_ROWS_PER_PIECE", 8)
+    monkeypatch.setattr(row_files, "_ROWS_PER_BATCH", 8)
     monkeypatch.setattr(sources_module, "_PIECE_BYTES", 400)
     for name in ("web", "math"):
         lines = [json.dumps({"text": text}) for text in corpus(name, 60)]

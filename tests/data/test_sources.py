@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import remit_lit.data.sources as sources_module
+from remit_lit.data.datatrove_reader import DatatroveReader
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import HuggingFaceDataset, JsonLines, Parquet, PlainText, Source
@@ -385,3 +387,10 @@ def test_a_source_without_text_is_refused_by_name(
     with pytest.raises(DataError, match="'void'"):
         prepare(tmp_path / "rows", settings)
     assert not (tmp_path / "rows").exists()
+
+
+def test_without_datatrove_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datatrove", None)
+    source = DatatroveReader("datatrove.pipeline.readers.JsonlReader", {"data_folder": "."})
+    with pytest.raises(ConfigError, match=r"reader: needs datatrove; pip install 'remit_lit\[datatrove\]'"):
+        source.check()

@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_text(workers, ids, byte_tokenizer_dir, tmp_path) 
 
 @pytest.mark.parametrize("piece", [1, 2, 5, 17, 64, 1000])
 def test_pieces_give_each_document_once(piece, ids, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_PIECE_TOKENS", piece)
+    monkeypatch.setattr(module, "PIECE_TOKENS", piece)
     source = TokenFiles(str(write(tmp_path / "a.npy", ids)), end=ids[0][-1])
     assert documents_of(source) == ids
 

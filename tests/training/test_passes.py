@@ -1,16 +1,18 @@
 """A strategy that chooses rows sees as many different ones as training on all rows would, or the run is refused."""
 
+import numpy as np
 import pytest
 import torch
 
 from remit_lit.data.manifest import read_manifest
+from remit_lit.data.mixing import Stage
 from remit_lit.errors import ConfigError
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.reference.score import score
 from remit_lit.reference.subsets import select
 from remit_lit.weighting import MiniPLM, NextTokenPrediction, RowScores
-from tests.helpers import build, fit
+from tests.helpers import build, fit, make_rows
 
 
 @pytest.fixture
@@ -66,3 +68,28 @@ def test_a_subset_too_small_is_refused_for_any_strategy(rows, tiny_policy_dir, t
 def test_a_strategy_says_beforehand_how_many_rows_it_keeps(keep, rows_in_all):
     scores = RowScores(torch.randn(rows_in_all), torch.randn(rows_in_all))
     assert MiniPLM(keep).rows_kept(rows_in_all) == len(MiniPLM(keep).select_rows(scores))
+
+
+@pytest.fixture
+def staged(tiny_tokenizer_dir, tmp_path):
+    stages = [Stage(20 * 132, {"web": 1.0}), Stage(10 * 132, {"web": 0.5, "correct": 0.5})]
+    return make_rows(tmp_path / "staged", tiny_tokenizer_dir, 132, stages=stages, validation_share=0.0)
+
+
+def test_stages_are_trained_on_one_after_the_other(staged, tiny_policy_dir, tmp_path):
+    run = fit(staged, tiny_policy_dir, tmp_path / "run", steps=15, weighting=NextTokenPrediction())
+    trained = [row for step in run.recorder.rows for row in step]
+    assert sorted(trained[:20]) == list(range(20)) != trained[:20]
+    assert sorted(trained[20:]) == list(range(20, 30)) != trained[20:]
+
+
+def test_of_rows_that_were_chosen_too(staged, tiny_policy_dir, tmp_path):
+    _, data = build(staged, tiny_policy_dir, tmp_path / "run")
+    rows = data.load_rows("train", [])
+    rows.selection = np.array([3, 7, 19, 20, 29])
+    assert data.stages_of(rows) == (3, 2)
+
+
+def test_they_are_not_begun_again(staged, tiny_policy_dir, tmp_path, no_weights):
+    with pytest.raises(ConfigError, match=r"model\.horizon: a run of 32 rows .* of 30 rows in 2 stages"):
+        fit(staged, tiny_policy_dir, tmp_path / "run", steps=16, weighting=NextTokenPrediction())

@@ -1,0 +1,294 @@
+"""Shards of sources to segments of tokens, in processes of their own and in order."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import compress, islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from remit_lit.data.decontamination import Decontamination
+from remit_lit.data.segments import Records, Segment
+from remit_lit.data.sources import Source
+from remit_lit.data.token_files import TokenSource
+from remit_lit.errors import ConfigError, DataError
+
+# Documents tokenised in one call: enough for the tokenizer's batch speed, few enough to stay small in memory.
+_TOKENIZE_BATCH = 512
+# A shard is written in segments of about this many tokens, which bound the memory of a process.
+_SEGMENT_TOKENS = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How documents are dealt out to the parts of their segments, by numbers that depend on the seed and the shard.
+
+    Attributes:
+        training: parts of training documents, which follow those of held-out ones.
+        held_out: parts of held-out documents; 0 holds out none.
+        share: of documents to hold out.
+        seed: of the choice.
+    """
+
+    training: int = 1
+    held_out: int = 0
+    share: float = 0.0
+    seed: int = 0
+
+    @property
+    def number(self) -> int:
+        return self.held_out + self.training
+
+    def dealer(self, shard: "Shard") -> Callable[[], int | None]:
+        """The part of each document of a shard, in order; None for one that an earlier pass held out."""
+        numbers = [self.seed, shard.source, shard.index]
+        # Which documents are held out is the same in every pass, and where copies of a document stand is not.
+        holds, places = (np.random.default_rng([*numbers, stream]) for stream in (0, 1 + shard.number_of_pass))
+
+        def deal() -> int | None:
+            place, is_held_out = places.random(), holds.random() < self.share
+            if is_held_out:
+                return None if shard.number_of_pass else int(place * self.held_out)
+            return self.held_out + int(place * self.training)
+
+        return deal
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to read.
+
+    Attributes:
+        source: index of its source.
+        index: of the shard among those of its source.
+        number_of_pass: how often it was read before.
+        at_most: tokens of training documents after which the rest of it need not be read; None reads it whole.
+    """
+
+    source: int
+    index: int
+    number_of_pass: int = 0
+    at_most: int | None = None
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """Sources, and how their documents become segments of tokens.
+
+    Attributes:
+        names: of the sources.
+        sources: where the documents come from.
+        shards: names of each source's shards.
+        tokenizer: of the model.
+        directory: of the segments.
+        decontamination: items that no document may share words with; None compares with none.
+        parts: of a segment.
+    """
+
+    names: list[str]
+    sources: list[Source]
+    shards: list[list[str]]
+    tokenizer: PreTrainedTokenizerBase
+    directory: Path
+    decontamination: Decontamination | None = None
+    parts: Parts = Parts()
+
+    @classmethod
+    def of(
+        cls,
+        sources: dict[str, Source],
+        tokenizer: PreTrainedTokenizerBase,
+        directory: Path,
+        decontamination: Decontamination | None = None,
+    ) -> "Tokenizing":
+        """How sources are tokenised, with their shards.
+
+        Raises:
+            ConfigError: tokens of another tokenizer; names the source.
+            DataError: a source without any shard; names it.
+        """
+        shards = []
+        for name, source in sources.items():
+            if isinstance(source, TokenSource) and source.end != tokenizer.eos_token_id:
+                raise ConfigError(
+                    f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the "
+                    "files must be of that tokenizer"
+                )
+            try:
+                shards.append(source.shards())
+            except DataError as error:
+                raise DataError(f"source {name!r}: {error}") from error
+            require_text(name, len(shards[-1]), 0)
+        return cls(list(sources), list(sources.values()), shards, tokenizer, directory, decontamination)
+
+    def segments(self, shard: Shard) -> list[Segment]:
+        """Tokenise one shard.
+
+        Raises:
+            DataError: a malformed record; names source, file and line.
+        """
+        try:
+            return list(self._segments(shard))
+        except DataError as error:
+            raise DataError(f"source {self.names[shard.source]!r}: {error}") from error
+
+    def _segments(self, shard: Shard) -> Iterator[Segment]:
+        deal, taken, number = self.parts.dealer(shard), 0, 0
+        documents = self._documents(self.sources[shard.source], self.shards[shard.source][shard.index])
+        tokens: list[np.ndarray] = []
+        facts: list[tuple[int, int, int]] = []
+        size = 0
+
+        def written() -> Segment:
+            path = self.directory / f"{shard.source}-{shard.index}-{shard.number_of_pass}-{number}"
+            lengths, sizes, parts = np.array(facts, np.int64).reshape(-1, 3).T
+            records = Records(lengths.astype(np.int32), sizes, parts.astype(np.int32))
+            return Segment.write(path, np.concatenate([np.zeros(0, np.int32), *tokens]), records, self.parts.number)
+
+        for ids, num_bytes in documents:
+            part = deal()
+            if part is None or (shard.number_of_pass and not len(ids)):
+                continue
+            tokens.append(ids)
+            facts.append((len(ids), num_bytes, part))
+            size += len(ids)
+            taken += len(ids) if part >= self.parts.held_out else 0
+            if shard.at_most is not None and taken >= shard.at_most:
+                break
+            if size >= _SEGMENT_TOKENS:
+                yield written()
+                tokens, facts, size, number = [], [], 0, number + 1
+        yield written()
+
+    def _documents(self, source: Source, shard: str) -> Iterator[tuple[np.ndarray, int]]:
+        """Tokens, EOS appended, int32 [tokens], and bytes of each document; one that is left out has no tokens."""
+        nothing, eos = np.zeros(0, np.int32), self.tokenizer.eos_token_id
+        if isinstance(source, TokenSource):
+            for ids in source.read_ids(shard, len(self.tokenizer)):
+                text = str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+                is_ended = len(ids) > 0 and ids[-1] == source.end
+                ended = ids if is_ended else np.append(ids, np.int32(source.end))
+                yield ended if text and self._is_kept(text) else nothing, _size(text)
+            return
+        texts = source.read(shard)
+        while batch := list(islice(texts, _TOKENIZE_BATCH)):
+            is_kept = [given is not None and self._is_kept(given) for given in batch]
+            kept = [given for given in compress(batch, is_kept) if given is not None]
+            encoded = iter(_encode(self.tokenizer, kept) if kept else [])
+            for given, chosen in zip(batch, is_kept, strict=True):
+                tokens = next(encoded) if chosen else []
+                if chosen and tokens[-1:] != [eos]:
+                    tokens = [*tokens, eos]
+                yield np.array(tokens, np.int32), _size(given or "")
+
+    def _is_kept(self, text: str) -> bool:
+        return not (self.decontamination and self.decontamination.shares(text))
+
+
+def require_text(name: str, documents: int, contaminated: int) -> None:
+    """Raise DataError for a source of which no document is left."""
+    if documents == 0:
+        why = f"all of its {contaminated} documents share words with the items in decontaminate"
+        raise DataError(f"source {name!r}: {why if contaminated else 'no document with text in it'}")
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", errors="replace"))
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    try:
+        # verbose=False: documents longer than the model's window are cut into rows later.
+        ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
+    except Exception as error:  # the Rust tokenizers raise nothing narrower
+        raise DataError(f"the tokenizer cannot encode a text ({error}); is it the right tokenizer?") from error
+    return ids
+
+
+class Workers:
+    """Processes that tokenise shards; one does it in this process.
+
+    Args:
+        job: what they do, which they inherit by a fork: sources and tokenizers need not be picklable.
+        number: of processes.
+    """
+
+    def __init__(self, job: Tokenizing, number: int) -> None:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        self.job, self._number = job, number
+        self._pool = None
+        if number > 1:
+            fork = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(number, fork, _begin, (job, os.getpid()))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def in_order(self, next_shard: Callable[[int], Shard | None]) -> Iterator[tuple[Shard, list[Segment]]]:
+        """Shards and their segments, in the order in which they were asked for.
+
+        Args:
+            next_shard: the next one to read, given how many are being read; None for none now, and for none at all
+                where none is being read.
+        """
+        pending: deque[tuple[Shard, Future[list[Segment]]]] = deque()
+        try:
+            while True:
+                while len(pending) < self._number and (shard := next_shard(len(pending))) is not None:
+                    pending.append((shard, self._submit(shard)))
+                if not pending:
+                    return
+                shard, future = pending.popleft()
+                yield shard, future.result()
+        finally:
+            for _, future in pending:
+                if not future.cancel():
+                    future.add_done_callback(_remove)
+
+    def _submit(self, shard: Shard) -> "Future[list[Segment]]":
+        if self._pool is not None:
+            return self._pool.submit(_work, shard)
+        future: Future[list[Segment]] = Future()
+        future.set_result(self.job.segments(shard))
+        return future
+
+
+_job: Tokenizing  # of a worker process
+
+
+def _begin(job: Tokenizing, parent: int) -> None:
+    global _job
+    _job = job
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process where its parent is killed, which would leave it waiting for work."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _work(shard: Shard) -> list[Segment]:
+    return _job.segments(shard)
+
+
+def _remove(future: "Future[list[Segment]]") -> None:
+    """Remove what was read in vain."""
+    if not future.cancelled() and future.exception() is None:
+        for segment in future.result():
+            segment.remove()
