@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from remit_lit.cli.messages import extra_with
+from remit_lit.cli.parser import Parser
 from remit_lit.verbs import VERBS, Verb
 from tests.processes import ROOT
 
@@ -30,7 +31,10 @@ def test_a_verb_names_a_function_and_its_own_fields(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.parses and verb.output])
-def test_the_fields_of_a_verb_that_parses_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fields_of_a_verb_that_parses_exist(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Parser, "explains_all", True)
     with pytest.raises(SystemExit):
         function_of(VERBS[name])(name, ["--help"])
     shown = capsys.readouterr().out
