@@ -66,6 +66,10 @@ class ColumnFacts:
             return np.dtype(self.dtype)
         return np.dtype([(IDS, np.int32, (self.top_k,)), (LOG_PROBABILITIES, self.dtype, (self.top_k,))])
 
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_rows // self.rows_per_shard)
+
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
         starts = range(0, self.num_rows, self.rows_per_shard)
@@ -86,9 +90,9 @@ class ScoreColumn:
     def __init__(self, directory: Path) -> None:
         self.directory, self.facts = directory, read_facts(directory)
         names = {entry.name for entry in os.scandir(directory)}
-        for index, _ in self.facts.shards():
-            if shard_path(directory, index).name not in names:
-                raise _missing(shard_path(directory, index))
+        missing = next((index for index in range(self.facts.num_shards) if _shard_name(index) not in names), None)
+        if missing is not None:
+            raise _missing(shard_path(directory, missing))
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
         self._verified: set[int] = set()
 
@@ -188,7 +192,11 @@ def of_distributions(name: str) -> str:
 
 def shard_path(directory: Path, index: int) -> Path:
     """Where a shard of a column lies."""
-    return directory / f"shard-{index:05d}.npy"
+    return directory / _shard_name(index)
+
+
+def _shard_name(index: int) -> str:
+    return f"shard-{index:05d}.npy"
 
 
 def read_facts(directory: Path) -> ColumnFacts:

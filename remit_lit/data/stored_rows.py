@@ -33,7 +33,7 @@ class _Batch:
 class StoredRows:
     """Rows of one split, memory-mapped; ``rows[number]`` has the fields of ``ROW_FIELDS``.
 
-    Starting costs the same for any number of rows, and so many files are open at most.
+    Starting reads the list of files and opens none; later few are open at a time, whatever their number.
 
     Args:
         directory: of the split.
