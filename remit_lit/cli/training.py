@@ -18,10 +18,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+# Imported so that configs find their classes by short names.
 import remit_lit.data.datatrove_reader
 import remit_lit.data.indexed_tokens
-
-# Imported so that configs find their classes by short names.
 import remit_lit.data.lab_documents
 import remit_lit.training.callbacks.in_loop_evaluation
 import remit_lit.training.callbacks.lab_evaluation
