@@ -10,6 +10,9 @@ from jsonargparse import SUPPRESS, Namespace
 from lightning.pytorch import Trainer
 
 # Imported so that configs find their classes by short names.
+import remit_lit.data.datatrove_reader
+import remit_lit.data.indexed_tokens
+import remit_lit.data.lab_documents  # noqa: F401
 from remit_lit.cli.parser import Parser, parse, settings_of, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError

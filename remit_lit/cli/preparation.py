@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Imported so that configs find their classes by short names.
+import remit_lit.data.datatrove_reader
+import remit_lit.data.indexed_tokens
+import remit_lit.data.lab_documents  # noqa: F401
 from remit_lit.cli.parser import parse, settings_of, verb_parser
 from remit_lit.data.forecast import forecast
 from remit_lit.data.manifest import read_manifest

@@ -17,10 +17,9 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+# Imported so that configs find their classes by short names.
 import remit_lit.data.datatrove_reader
 import remit_lit.data.indexed_tokens
-
-# Imported so that configs find their classes by short names.
 import remit_lit.data.lab_documents
 import remit_lit.training.callbacks.in_loop_evaluation
 import remit_lit.training.callbacks.lab_evaluation

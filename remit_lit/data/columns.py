@@ -8,11 +8,14 @@ A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that dama
 import dataclasses
 import io
 import json
+import os
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +27,7 @@ IDS, LOG_PROBABILITIES = "ids", "log_probabilities"
 """Fields of a token's value in a column of most likely tokens."""
 _NAME, _DISTRIBUTIONS = "column.json", "distributions/"
 _CHECKSUM_BYTES = 4
+_MOST_OPEN = 64  # shards at a time, whatever the size of the column
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class ColumnFacts:
             return np.dtype(self.dtype)
         return np.dtype([(IDS, np.int32, (self.top_k,)), (LOG_PROBABILITIES, self.dtype, (self.top_k,))])
 
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_rows // self.rows_per_shard)
+
     def shards(self) -> Iterator[tuple[int, range]]:
         """Number and rows of each shard."""
         starts = range(0, self.num_rows, self.rows_per_shard)
@@ -71,16 +79,22 @@ class ColumnFacts:
 class ScoreColumn:
     """A finished column, memory-mapped; ``column[row]`` is [time] of ``facts.stored``, in nats.
 
-    An NLL is 0 where the row has no target.
+    An NLL is 0 where the row has no target. A shard is opened, and compared with its checksum, when one of its rows is
+    first read; few are open at a time.
 
     Raises:
         ConfigError: there is no such column, or it is not complete.
-        DataError: a shard is damaged.
+        DataError: on reading, a shard is damaged.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.facts = directory, read_facts(directory)
-        self._shards = [open_shard(directory, self.facts, index, len(rows)) for index, rows in self.facts.shards()]
+        names = {entry.name for entry in os.scandir(directory)}
+        missing = next((index for index in range(self.facts.num_shards) if _shard_name(index) not in names), None)
+        if missing is not None:
+            raise _missing(shard_path(directory, missing))
+        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._verified: set[int] = set()
 
     def verify(self) -> None:
         """Read every byte once and compare the checksums.
@@ -88,12 +102,30 @@ class ScoreColumn:
         Raises:
             DataError: a shard is damaged.
         """
-        for index in range(len(self._shards)):
-            verify_shard(self.directory, index)
+        for index, _ in self.facts.shards():
+            self._shard(index)
 
     def __getitem__(self, row: int) -> np.ndarray:
         index, offset = divmod(row, self.facts.rows_per_shard)
-        return self._shards[index][offset]
+        return self._shard(index)[offset]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_open": OrderedDict()}  # another process opens files of its own
+
+    def _shard(self, index: int) -> np.ndarray:
+        if index in self._open:
+            self._open.move_to_end(index)
+            return self._open[index]
+        start = index * self.facts.rows_per_shard
+        num_rows = min(self.facts.rows_per_shard, self.facts.num_rows - start)
+        shard = open_shard(self.directory, self.facts, index, num_rows)
+        if index not in self._verified:
+            verify_shard(self.directory, index)
+            self._verified.add(index)
+        self._open[index] = shard
+        if len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)
+        return shard
 
 
 def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -> np.ndarray:
@@ -107,9 +139,7 @@ def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -
     try:
         shard: np.memmap = np.load(path, mmap_mode="r")
     except FileNotFoundError:
-        raise ConfigError(
-            f"column {directory.name!r}: not complete, {path.name} is missing; run `score` again"
-        ) from None
+        raise _missing(path) from None
     except (ValueError, OSError, EOFError) as error:
         raise _damaged(path, str(error)) from error
     if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != facts.stored:
@@ -141,6 +171,10 @@ def is_whole(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -> 
     return True
 
 
+def _missing(path: Path) -> ConfigError:
+    return ConfigError(f"column {path.parent.name!r}: not complete, {path.name} is missing; run `score` again")
+
+
 def _damaged(path: Path, how: str) -> DataError:
     return DataError(f"column {path.parent.name!r}: {path} is damaged ({how}); run `score` again, which replaces it")
 
@@ -158,7 +192,11 @@ def of_distributions(name: str) -> str:
 
 def shard_path(directory: Path, index: int) -> Path:
     """Where a shard of a column lies."""
-    return directory / f"shard-{index:05d}.npy"
+    return directory / _shard_name(index)
+
+
+def _shard_name(index: int) -> str:
+    return f"shard-{index:05d}.npy"
 
 
 def read_facts(directory: Path) -> ColumnFacts:

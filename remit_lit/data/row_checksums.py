@@ -28,7 +28,7 @@ def write_checksums(directory: Path, rows: "datasets.Dataset") -> None:
     np.save(directory / _NAME, checksums)
 
 
-def read_checksums(directory: Path, num_rows: int) -> np.ndarray:
+def read_checksums(directory: Path) -> np.ndarray:
     """The checksums of a split, memory-mapped, uint32 [rows].
 
     Raises:
@@ -42,8 +42,10 @@ def read_checksums(directory: Path, num_rows: int) -> np.ndarray:
         checksums: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
-    if checksums.shape != (num_rows,):
-        raise DataError(f"rows: {path} is of {checksums.shape} rows, not {num_rows}; prepare the rows again")
+    if checksums.ndim != 1 or checksums.dtype != np.uint32:
+        raise DataError(
+            f"rows: {path} is damaged (it holds {checksums.shape} {checksums.dtype}); prepare the rows again"
+        )
     return checksums
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from remit_lit.data.packing import cut_rows
+from remit_lit.data.stored_rows import STATE
 
 _FILE_BYTES = 500 * 10**6  # that `datasets` writes to a file
 _ROWS_PER_BATCH = 1000  # as `datasets` writes
@@ -104,8 +105,10 @@ class RowWriter:
         self.end_stage()
         self._close_file()
         datasets.DatasetInfo(features=self._features).write_to_directory(str(self._directory))
+        starts = range(0, self.num_rows, self._rows_per_file)
+        sizes = [min(self._rows_per_file, self.num_rows - start) for start in starts]
         state: dict[str, Any] = {
-            "_data_files": [{"filename": name} for name in self._files],
+            "_data_files": [{"filename": name, "rows": rows} for name, rows in zip(self._files, sizes, strict=True)],
             "_fingerprint": "generated",
             "_format_columns": None,
             "_format_kwargs": {},
@@ -113,7 +116,7 @@ class RowWriter:
             "_output_all_columns": False,
             "_split": self._directory.name,
         }
-        (self._directory / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        (self._directory / STATE).write_text(json.dumps(state, indent=2) + "\n")
         dataset = datasets.load_from_disk(str(self._directory))
         assert isinstance(dataset, datasets.Dataset)
         return dataset

@@ -14,7 +14,8 @@ from remit_lit.data.batch import Batch, ids_of, score_bits
 from remit_lit.data.columns import IDS, LOG_PROBABILITIES, ScoreColumn, column_directory, require_facts
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.repetitions import RepetitionFilter
-from remit_lit.data.row_checksums import ROW_FIELDS, read_checksums, require_same
+from remit_lit.data.row_checksums import read_checksums, require_same
+from remit_lit.data.stored_rows import StoredRows
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.losses import IGNORE_INDEX
 
@@ -57,30 +58,28 @@ class PackedRows(Dataset[Row]):
         columns: dict[str, ScoreColumn] | None = None,
         selection: np.ndarray | None = None,
     ) -> None:
-        import datasets  # only here: it takes half a second, which a mistake in a config should not wait for
-
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise ConfigError(f"rows: {directory} does not exist; prepare a split {self.directory.name!r}")
+        self._checksums = read_checksums(self.directory)
+        self._num_rows = len(self._checksums)
         with self._damage_named():
-            self.rows = datasets.load_from_disk(str(directory)).with_format("numpy")
-        self._checksums = read_checksums(self.directory, len(self.rows))
+            self._rows = StoredRows(self.directory, self._num_rows)
         self.columns, self.selection = columns or {}, selection
 
     def __len__(self) -> int:
-        return len(self.rows) if self.selection is None else len(self.selection)
+        return self._num_rows if self.selection is None else len(self.selection)
 
     def __getitem__(self, index: int) -> Row:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Row]:
-        """What a loader asks a batch of: one read of all rows takes a sixth of the time of as many reads of one."""
+        """What a loader asks a batch of."""
         numbers = indices if self.selection is None else [int(self.selection[index]) for index in indices]
-        if max(numbers, default=-1) >= len(self.rows):
-            raise IndexError(f"row {max(numbers)} of {len(self.rows)}")
+        if max(numbers, default=-1) >= self._num_rows:
+            raise IndexError(f"row {max(numbers)} of {self._num_rows}")
         with self._damage_named():
-            fields = self.rows[numbers]
-            parts = list(zip(*(fields[name] for name in ROW_FIELDS), strict=True))
+            parts = [self._rows[number] for number in numbers]
         for number, part in zip(numbers, parts, strict=True):
             require_same(self._checksums, self.directory, number, *part)
         return [
@@ -90,7 +89,7 @@ class PackedRows(Dataset[Row]):
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
-        """Say which rows are damaged: `datasets` and Arrow raise whatever a broken file leads them to."""
+        """Say which rows are damaged: Arrow raises whatever a broken file leads it to."""
         try:
             yield
         except Exception as error:
@@ -160,8 +159,11 @@ class Collate:
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         input_ids = np.stack([row.input_ids for row in rows]).astype(np.int64)
-        segments = np.stack([np.repeat(np.arange(len(row.document_lengths)), row.document_lengths) for row in rows])
-        sources = np.stack([np.repeat(row.document_sources, row.document_lengths) for row in rows])
+        counts = np.array([len(row.document_lengths) for row in rows])
+        lengths = np.concatenate([row.document_lengths for row in rows]).astype(np.int64)
+        documents = np.arange(len(lengths)) - np.repeat(np.cumsum(counts) - counts, counts)
+        segments = np.repeat(documents, lengths).reshape(input_ids.shape)
+        sources = np.repeat(np.concatenate([row.document_sources for row in rows]), lengths).reshape(input_ids.shape)
         numbers = np.array([row.number for row in rows])
         targets = np.full_like(input_ids, IGNORE_INDEX)
         targets[:, :-1] = input_ids[:, 1:]
@@ -171,7 +173,8 @@ class Collate:
         position_ids = np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape)
         if self.document_attention:
             targets[:, :-1][segments[:, 1:] != segments[:, :-1]] = IGNORE_INDEX
-            position_ids = np.stack([np.concatenate([np.arange(n) for n in row.document_lengths]) for row in rows])
+            begins = np.repeat(np.cumsum(lengths) - lengths, lengths)
+            position_ids = (np.arange(input_ids.size) - begins).reshape(input_ids.shape)
         return Batch(
             input_ids=_tensor(input_ids),
             position_ids=_tensor(position_ids),

@@ -124,7 +124,7 @@ class PackedData(pl.LightningDataModule):
         self._order: ShuffledBatches | None = None
 
     def prepare_data(self) -> None:
-        """Once on each node: make missing rows, and compare the score columns with their checksums."""
+        """Once on each node: make missing rows."""
         from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
 
         if self.settings is not None and not self.rows_directory.exists():
@@ -134,9 +134,6 @@ class PackedData(pl.LightningDataModule):
                 if not self.rows_directory.exists():
                     raise
                 require_settings(self.rows_directory, self.settings)  # of another run, made meanwhile
-        if self.trainer is not None and self.trainer.training:
-            for column in self.load_rows("train", self._module.columns).columns.values():
-                column.verify()
 
     @property
     def manifest(self) -> Manifest:

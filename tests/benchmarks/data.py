@@ -10,15 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lightning.pytorch as pl
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 from tokenizers import Tokenizer
+from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from remit_lit.data.columns import ColumnFacts, ScoreColumn, shard_path, write_facts, write_shard
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
-from remit_lit.data.rows import Collate, PackedRows, ShuffledBatches
+from remit_lit.data.row_checksums import ROW_FIELDS
+from remit_lit.data.rows import Collate, PackedRows, Row, ShuffledBatches
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.sources import JsonLines, Source
 from remit_lit.weighting import NextTokenPrediction
@@ -29,11 +34,14 @@ from tests.helpers import build
 
 _PROCESSES = 2
 _SHORT = 32  # tokens of a row where there are a million of them
+_LONG = 4096  # tokens of a row of OLMo 2
+_ROWS_PER_FILE = 1000  # of simulated files
 
 
 def figures(repeats: int) -> list[Figure]:
     """All figures of data."""
-    return [*_scale(repeats), _preparing(repeats), _loading(repeats)]  # memory first, before others leave some behind
+    # memory first, before others leave some behind
+    return [*_scale(repeats), _preparing(repeats), _loading(repeats), _against_datasets(repeats), _starting(repeats)]
 
 
 def _tokenize(tokenizer: str, file: Path) -> int:
@@ -78,6 +86,83 @@ def _loading(repeats: int) -> Figure:
     rate = {name: BATCH * TIME / statistics.median(found) for name, found in times.items()}
     note = f"{rate['load']:,.0f} against {rate['train']:,.0f} tokens/s, 2 workers"
     return ratio("loading / training, tokens/s", times["train"], times["load"], ">= 20", note)
+
+
+class _ByDatasets(Dataset[Row]):
+    """The same rows, read by `datasets` and compared with nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._rows = datasets.load_from_disk(str(directory)).with_format("numpy")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, numbers: list[int]) -> list[Row]:
+        fields = self._rows[numbers]
+        parts = zip(*(fields[name] for name in ROW_FIELDS), strict=True)
+        return [
+            Row(number, tokens, lengths, sources, {})
+            for number, (tokens, lengths, sources) in zip(numbers, parts, strict=True)
+        ]
+
+
+def _against_datasets(repeats: int) -> Figure:
+    directory = CACHE / f"rows-of-{_LONG}"
+    if not directory.exists():
+        files = JsonLines([str(file) for file in text()])
+        prepare(directory, PrepareSettings(str(model()), {"text": files}, _LONG, num_workers=_PROCESSES))
+
+    def load(rows: Dataset[Row]) -> float:
+        batches = ShuffledBatches(len(rows), 4, 100, seed=0)  # type: ignore[arg-type]
+        loader = iter(StatefulDataLoader(rows, batch_sampler=batches, collate_fn=Collate(True), num_workers=2))
+        next(loader)  # the workers have started
+        return seconds(lambda: [None for _ in loader]) / 99
+
+    variants = {"kit": PackedRows(directory / "train"), "datasets": _ByDatasets(directory / "train")}
+    times = interleave({name: partial(load, rows) for name, rows in variants.items()}, repeats)
+    rate = {name: 4 * _LONG / statistics.median(found) for name, found in times.items()}
+    note = f"{rate['kit']:,.0f} against {rate['datasets']:,.0f} tokens/s, 2 workers, batch 4 x {_LONG:,}"
+    return ratio("loading / loading by `datasets`, tokens/s", times["datasets"], times["kit"], ">= 1.00", note)
+
+
+def _simulated(num_files: int) -> Path:
+    """Rows and a column in so many files of a thousand rows each, all of them links to the same two."""
+    directory = CACHE / f"links-{num_files}"
+    if directory.exists():
+        return directory
+    source = _short_rows(10**4) / "train"
+    writing = directory.with_suffix(".part")
+    shutil.rmtree(writing, ignore_errors=True)
+    first = datasets.load_from_disk(str(source)).select(range(_ROWS_PER_FILE))
+    first.save_to_disk(str(writing), num_shards=1)
+    (arrow,) = writing.glob("*.arrow")
+    state = json.loads((writing / "state.json").read_text())
+    state["_data_files"] = [{"filename": f"{index}.arrow", "rows": _ROWS_PER_FILE} for index in range(num_files)]
+    (writing / "state.json").write_text(json.dumps(state))
+    np.save(writing / "checksums.npy", np.tile(np.load(source / "checksums.npy")[:_ROWS_PER_FILE], num_files))
+    facts = ColumnFacts("", "", "", True, "float16", num_files * _ROWS_PER_FILE, _ROWS_PER_FILE, _SHORT)
+    write_facts(writing, facts)
+    write_shard(writing, num_files, np.zeros((_ROWS_PER_FILE, _SHORT), np.float16))
+    for index in range(num_files):
+        (writing / f"{index}.arrow").symlink_to(arrow.name)
+        shard_path(writing, index).symlink_to(shard_path(writing, num_files).name)
+    writing.rename(directory)
+    return directory
+
+
+def _starting(repeats: int) -> Figure:
+    def start(num_files: int) -> float:
+        directory = _simulated(num_files)
+        opened = []
+        taken = seconds(lambda: opened.append(PackedRows(directory, {"nll": ScoreColumn(directory)})[0]))
+        assert len(opened) == 1
+        return taken
+
+    few, many = 10, 10**4
+    times = interleave({str(number): partial(start, number) for number in (few, many)}, max(repeats, 5))
+    note = " against ".join(f"{1000 * statistics.median(times[str(number)]):.1f} ms" for number in (many, few))
+    name = f"the first row and its scores of {many:,} files / of {few}, time"
+    return ratio(name, times[str(many)], times[str(few)], None, f"{note}, {_ROWS_PER_FILE:,} rows a file")
 
 
 class _Steps(pl.Callback):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import remit_lit.data.columns as module
 from remit_lit.data.columns import ScoreColumn, shard_path, write_shard
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
@@ -115,7 +116,7 @@ def test_a_shard_of_another_shape_is_refused(change: str, rows: Path, tiny_refer
     changed = {"rows": values[:-1], "time": values[:, :-1], "dtype": values.astype(np.float64)}[change]
     write_shard(directory, 0, changed)
     with pytest.raises(DataError, match=rf"shard-00000\.npy is damaged \(it holds {re.escape(str(changed.shape))}"):
-        PackedData(str(rows), 2).load_rows("train", ["nll_rl"])
+        PackedData(str(rows), 2).load_rows("train", ["nll_rl"])[0]
 
 
 def test_a_damaged_shard_can_be_scored_again_as_the_message_says(rows: Path, tiny_reference_dir: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_damaged_shard_can_be_scored_again_as_the_message_says(rows: Path, tin
     path = shard_path(directory, 0)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="run `score` again"):
-        ScoreColumn(directory)
+        ScoreColumn(directory)[0]
     score(str(rows), spec, "nll_rl")
     assert shards_of(rows, "nll_rl") == before
 
@@ -182,3 +183,25 @@ def test_a_column_of_the_training_rows_is_not_one_of_the_validation_rows(rows: P
     score(str(rows), ModelSpec(str(tiny_reference_dir)), "nll")
     with pytest.raises(ConfigError, match="no score column 'nll'"):
         PackedData(str(rows), 2).load_rows("validation", ["nll"])
+
+
+def test_a_shard_that_is_missing_is_named_before_any_is_read(rows: Path, tiny_reference_dir: Path) -> None:
+    directory = score(str(rows), ModelSpec(str(tiny_reference_dir)), "nll_rl", rows_per_shard=16)
+    shard_path(directory, 1).unlink()
+    with pytest.raises(ConfigError, match=r"'nll_rl': not complete, shard-00001\.npy is missing"):
+        ScoreColumn(directory)
+
+
+def test_few_shards_are_open_at_a_time_and_each_is_verified_once(
+    rows: Path, tiny_reference_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = score(str(rows), ModelSpec(str(tiny_reference_dir)), "nll_rl", rows_per_shard=4)
+    verified: list[int] = []
+    monkeypatch.setattr(module, "_MOST_OPEN", 2)
+    monkeypatch.setattr(module, "verify_shard", lambda directory, index: verified.append(index))
+    column = ScoreColumn(directory)
+    assert verified == []
+    for row in (0, 1, 9, 5, 0, 9, 2):
+        assert (column[row] == np.load(shard_path(directory, row // 4))[row % 4]).all()
+        assert Path("/proc/self/maps").read_text().count(str(directory)) <= 3
+    assert verified == [0, 2, 1]

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,6 @@ import yaml  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM
 
 from remit_lit.cli.dispatch import main
-from remit_lit.data.rows import PackedRows
 from remit_lit.inspection.inspect import inspect
 from remit_lit.inspection.settings import InspectSettings, TrainerFields
 from remit_lit.models.spec import ModelSpec
@@ -117,7 +117,7 @@ def test_remits_numbers_are_those_of_its_equations(
     options: dict[str, Any] = {"reference": live(tiny_reference_dir), "neutral_tokens": False}
     page = show(tiny_rows_split, tiny_policy_dir, tmp_path, ReMiT(epsilon=0.3), **options)
     models = [AutoModelForCausalLM.from_pretrained(path) for path in (tiny_policy_dir, tiny_reference_dir)]
-    stored = PackedRows(tiny_rows_split / "train").rows
+    stored = datasets.load_from_disk(str(tiny_rows_split / "train")).with_format("numpy")
     (strategy,) = page.data["strategies"]
     (weighed,) = strategy["weighed"]
     places = (page.data["policies"][0]["nll"], page.data["references"][0]["nll"])
@@ -174,7 +174,7 @@ def test_validation_rows_are_shown_in_the_order_of_the_file(
 ) -> None:
     chosen = {"split": "validation", "first_row": 1, "num_rows": 3}
     page = show(tiny_rows_split, tiny_policy_dir, tmp_path, ReMiT(), None, chosen, reference=live(tiny_reference_dir))
-    stored = PackedRows(tiny_rows_split / "validation").rows
+    stored = datasets.load_from_disk(str(tiny_rows_split / "validation"))
     vocabulary = np.array(page.data["vocabulary"]["id"])
     assert page.data["numbers"] == [1, 2, 3]
     assert np.array_equal(
