@@ -55,7 +55,11 @@ LAB_OVERLAYS = [
 ]
 # Of other verbs than `fit`; tests/posttraining and tests/tables have theirs.
 OTHER_VERBS = [
-    f"experiments/lab/{name}.yaml" for name in ("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft")
+    f"experiments/lab/{name}.yaml"
+    for name in (
+        *("dpo", "flywheel", "held_out_rows", "pipeline", "rlvr", "sft"),
+        *("more_rl", "one_operator", "weak_rl"),
+    )
 ]
 ABLATIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments" / "ablations").glob("*.yaml"))
 # The ReMiT paper's own settings of the methods, and its budget.
