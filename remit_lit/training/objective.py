@@ -121,11 +121,10 @@ def weighted_loss(
     has_teacher = distillation is not None and (teacher is not None or distillation.column is not None)
     alpha = distillation.alpha_at(progress) if distillation is not None and has_teacher else 0.0
     lesson, shares = None, Shares(1 - alpha, alpha)
-    if distillation is not None and distillation.column is None and teacher is not None and alpha > 0:
+    if distillation is not None and distillation.switch is not None and teacher is not None and alpha > 0:
         lesson = teacher.hidden_states(batch)
-        if distillation.switch is not None:
-            certainty = teacher_entropy(lesson, targets, distillation.temperature)
-            shares = switch_shares(certainty, batch.mask, _counted(batch), distillation.switch, alpha)
+        certainty = teacher_entropy(lesson, targets, distillation.temperature)
+        shares = switch_shares(certainty, batch.mask, _counted(batch), distillation.switch, alpha)
     if before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share
         collected: list[Tensor] = []
@@ -156,6 +155,8 @@ def weighted_loss(
     nll, weights = nll.detach(), weights.detach()
     normalizer = weighting.normalizer(weights, seen.mask).to(total.dtype)
     if distillation is not None and alpha > 0:
+        if lesson is None and distillation.column is None and teacher is not None:
+            lesson = teacher.hidden_states(batch)  # not before: the loss of the data is at its peak without them
         total = total + _divergence(shares.taught * weights, hidden, head, batch, distillation, lesson)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
 
