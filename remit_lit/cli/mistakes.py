@@ -128,7 +128,8 @@ class _Walk:
         """Mistakes in a class and its arguments; without a class path, in those of the only class that it can be."""
         given = {key: item for key, item in value.items() if key not in _SPEC}
         arguments = (
-            {**given, **(value.get("init_args") or {})} if isinstance(value.get("init_args"), dict | None) else {}
+            # Without init_args a field is mostly of the command line, which is laid over files.
+            {**(value.get("init_args") or {}), **given} if isinstance(value.get("init_args"), dict | None) else {}
         )
         class_path = value.get("class_path")
         if class_path is None:
