@@ -89,7 +89,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     # Fields.
     (f"{FIT} --config keep.yaml", ["model.weighting.init_args.kep: Rho1 has no field 'kep'", "keep?", "keep.yaml:1"]),
     # Without init_args, over a file's.
-    (f"{FIT} --model.weighting.epsilon=2x", ["model.weighting.init_args.epsilon: got '2x'", "set on the command line, over"]),
+    (f"{FIT} --model.weighting.epsilon=2x", ["model.weighting.init_args.epsilon: got '2x'", "the command line, over"]),
     (f"{FIT} {WEIGHTING}.epsilo=1", ["model.weighting.init_args.epsilo: ReMiT has no field", "did you mean epsilon?"]),
     (f"{FIT} --batch_size=3", ["batch_size: fit has no field 'batch_size'", "did you mean data.batch_size?"]),
     (f"{FIT} --data.batchsize=3", ["data.batchsize: data has no field", "did you mean batch_size?"]),
