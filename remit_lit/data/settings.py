@@ -119,10 +119,12 @@ class PrepareSettings:
         times = f" and may be taken {self.repeats(name):g} times" if self.repeats(name) != 1 else ""
         mix = "mix" if self.stages is None else f"stages.{stage}.mix"
         enough = math.ceil(wanted / max(once, 1) * 10) / 10
+        remedy = f"lower {field} or change the {mix}"
+        if enough <= _MOST_REPEATS:
+            remedy = f"lower {field}, change the {mix}, or take its documents more often (repeat.{name}: {enough:g})"
         return ConfigError(
             f"{field}: {target} tokens with a share of {share:.3g} from {name!r} {need} of its tokens, but it holds "
-            f"{once}{times}; lower {field}, change the {mix}, or take its documents more often (repeat.{name}: "
-            f"{enough:g})"
+            f"{once}{times}; {remedy}"
         )
 
     def _require_a_row(self, field: str, tokens: int | None) -> None:

@@ -80,6 +80,8 @@ def export(
             to that repository; and where the hub refused it, after ``output`` was written.
         DataError: the checkpoint is damaged, or does not hold this policy's parameters.
     """
+    if push_to_hub is not None:
+        check_push(push_to_hub)
     if not Path(run, POLICY).is_dir():
         raise ConfigError(f"run: {run} is not a run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
@@ -87,8 +89,6 @@ def export(
     path = find_checkpoint(checkpoint or "last", run, "checkpoint")
     if path is None:
         raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
-    if push_to_hub is not None:
-        check_push(push_to_hub)
     state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     try:

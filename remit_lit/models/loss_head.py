@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from remit_lit.errors import ConfigError, require_at_least
+from remit_lit.errors import ConfigError
 from remit_lit.models.packing import packing_known
 
 Result = TypeVar("Result")
@@ -82,8 +82,8 @@ def loss_head(model: nn.Module) -> LossHead:
 
 def check_recomputed(field: str, which: Recomputed) -> None:
     """Raise ConfigError where ``which`` is a number of layers below 1."""
-    if not isinstance(which, (bool, str)):
-        require_at_least(field, which, 1)
+    if not isinstance(which, (bool, str)) and which < 1:
+        raise ConfigError(f"{field}: got {which}; give true, false, attention, or n of at least 1 for every n-th layer")
 
 
 def recompute_activations(model: PreTrainedModel, which: Recomputed) -> None:

@@ -174,6 +174,16 @@ def test_a_source_that_ends_before_its_share_is_refused(workers: int, byte_token
     assert read_manifest(rows).counts["train"]["sources"]["math"]["tokens"] >= wanted // 2
 
 
+def test_no_repetition_is_proposed_that_would_be_refused(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
+    texts = corpus("math", 2)
+    sources: dict[str, Source] = {"web": Texts(corpus("web", 200)), "math": Texts(texts)}
+    settings = shards_of(
+        byte_tokenizer_dir, sources, mix={"web": 0.5, "math": 0.5}, num_tokens=2 * 101 * tokens_in(texts)
+    )
+    with pytest.raises(ConfigError, match=r"lower num_tokens or change the mix$"):
+        prepare(tmp_path / "rows", replace(settings, repeat={"web": 100.0}))
+
+
 def test_a_source_without_text_is_refused(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     for texts in ([], [None]):
         with pytest.raises(DataError, match="source 'void': no document with text in it"):

@@ -211,6 +211,11 @@ def test_an_export_is_pushed_as_it_lies_on_the_disk(finished: Path, tmp_path: Pa
     assert (second, sent["repo_id"], sent["files"]) == ("upload", "me/model", files_of(tmp_path / "out"))
 
 
+def test_a_name_that_cannot_be_pushed_is_refused_before_a_run_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="push_to_hub: got 'model' without an owner"):
+        export(str(tmp_path / "no-run"), str(tmp_path / "out"), push_to_hub="model")
+
+
 @pytest.mark.parametrize(
     ("repository", "token", "offline", "message"),
     [

@@ -266,7 +266,7 @@ def test_the_more_is_recomputed_the_less_is_kept(tiny_rows_split, tiny_policy_di
 
 
 def test_activation_checkpointing_of_no_layer_is_refused(tiny_policy_dir):
-    with pytest.raises(ConfigError, match=r"model\.activation_checkpointing: got 0"):
+    with pytest.raises(ConfigError, match=r"model\.activation_checkpointing: got 0; give true, false"):
         MidTrainingModule(ModelSpec(str(tiny_policy_dir)), torch.optim.AdamW, Horizon(1), activation_checkpointing=0)
 
 
