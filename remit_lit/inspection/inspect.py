@@ -53,8 +53,6 @@ def inspect(
     columns = [reference.column for reference in references if reference.column is not None]
     of_strategies = [name for module in strategies.values() for name in module.weighting.columns]
     packed = data.load_rows(settings.split, list(dict.fromkeys([*columns, *of_strategies])))
-    for column in packed.columns.values():
-        column.verify()
     groups = {name: rows_weighed_together(module.weighting, data, trainer) for name, module in strategies.items()}
     excerpt = take(packed, data, settings, max(groups.values()))
 
