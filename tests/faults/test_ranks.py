@@ -29,7 +29,7 @@ def with_pace(settings: dict[str, Any]) -> str:
 
 def rank_one(run: Run) -> int:
     """The process of rank 1, from its heartbeat."""
-    return int(yaml.safe_load((run.folder / "heartbeats" / "rank-00001.json").read_text())["process"])
+    return int(yaml.safe_load((run.folder / "heartbeats" / "rank-00001.json").read_text())["pid"])
 
 
 @pytest.mark.slow
