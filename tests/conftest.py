@@ -12,6 +12,8 @@ import pytest
 
 from tests.warm import start_server
 
+pytest_plugins = ["tests.faults.matrix"]
+
 # The models are tiny: threads that wait for each other would take most of the time, here and in processes of our own.
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 

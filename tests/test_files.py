@@ -25,6 +25,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(content, tmp_path):
     assert names_in(tmp_path) == ["record.json"]
 
 
+@pytest.mark.fault("a disk that is full while a file is written", "it is named with what to do")
 @pytest.mark.parametrize("hidden", [False, True], ids=["itself", "behind a library's error"])
 def test_a_full_disk_is_named(hidden):
     full = OSError(28, "No space left on device")
@@ -42,6 +43,7 @@ def test_other_errors_pass_as_they_are():
         raise PermissionError(13, "Permission denied")
 
 
+@pytest.mark.fault("a failure while a file is replaced", "the old file stays whole")
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_writer_that_fails_leaves_the_old_file_whole(step, tmp_path, monkeypatch):
     def refuse(*_):
@@ -69,6 +71,7 @@ kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.fault("kill -9 while a file is replaced", "the old file stays whole")
 def test_a_killed_writer_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "record.json"
     path.write_text("old")
@@ -88,6 +91,7 @@ def test_a_directory_is_replaced_and_nothing_else_is_left(tmp_path):
     assert names_in(directory.parent) == ["subset"]
 
 
+@pytest.mark.fault("a failure while a directory is replaced", "the old one stays whole")
 def test_a_directory_whose_writing_fails_stays_as_it_was(tmp_path):
     directory = tmp_path / "subset"
     with replaced(directory) as aside:
@@ -104,6 +108,7 @@ def test_a_directory_whose_writing_fails_stays_as_it_was(tmp_path):
     assert names_in(tmp_path) == ["subset"]
 
 
+@pytest.mark.fault("kill -9 while a directory is replaced", "the old one stays whole, and the next writer tidies up")
 def test_a_directory_whose_writer_is_killed_stays_as_it_was_and_the_next_writer_tidies_up(tmp_path):
     directory = tmp_path / "subset"
     with replaced(directory) as aside:
@@ -138,6 +143,7 @@ def test_builds_once_and_again_when_the_recipe_changes(tmp_path):
     assert names_in(folder) == ["file-2", "recipe.json"]
 
 
+@pytest.mark.fault("kill -9 of a build of the cache", "it is not taken for a finished one")
 def test_an_interrupted_build_is_not_taken_for_a_finished_one(tmp_path):
     def broken(folder):
         (folder / "half").touch()

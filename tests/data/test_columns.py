@@ -64,6 +64,7 @@ def train_on(rows: Path, policy: Path, run_dir: Path, **options: Any) -> None:
     fit(rows, policy, run_dir, **given)
 
 
+@pytest.mark.fault("NaN in a column that is trained on", "the run stops and names the row")
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_nan_in_a_column_stops_the_run_and_names_the_row(
     broken: float, rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
@@ -87,6 +88,7 @@ def test_nan_where_nothing_is_predicted_does_not_matter(
     assert np.isfinite(run.losses).all()
 
 
+@pytest.mark.fault("a truncated shard of a column", "refused by name")
 @pytest.mark.parametrize("kept", [0, 40, 2000, -1, -4])
 def test_a_truncated_shard_is_refused(
     kept: int, rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
@@ -97,6 +99,7 @@ def test_a_truncated_shard_is_refused(
         train_on(rows, tiny_policy_dir, tmp_path / "run")
 
 
+@pytest.mark.fault("a flipped bit in a column", "refused by name")
 @pytest.mark.parametrize("place", [0.0, 0.01, 0.5, 1.0])
 def test_one_flipped_bit_is_refused(
     place: float, rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
@@ -131,6 +134,7 @@ def test_a_damaged_shard_can_be_scored_again_as_the_message_says(rows: Path, tin
     assert shards_of(rows, "nll_rl") == before
 
 
+@pytest.mark.fault("damaged facts of a column", "refused by name")
 def test_damaged_facts_are_refused(rows: Path, tiny_reference_dir: Path) -> None:
     directory = score(str(rows), ModelSpec(str(tiny_reference_dir)), "nll_rl")
     whole = (directory / "column.json").read_text()
@@ -150,6 +154,7 @@ def test_a_column_that_is_not_there_is_refused_naming_those_that_are(
         train_on(rows, tiny_policy_dir, tmp_path / "run")
 
 
+@pytest.mark.fault("a column of other rows", "refused, both are named")
 def test_a_column_of_other_rows_is_refused_naming_both(
     rows: Path, tiny_tokenizer_dir: Path, tiny_policy_dir: Path, tiny_reference_dir: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def damaged(rows: Path) -> Path:
     return rows
 
 
+@pytest.mark.fault("a flipped bit in a row", "found when the row is read")
 def test_a_flipped_bit_is_found_when_its_row_is_read(damaged: Path) -> None:
     packed = PackedRows(damaged / "train")
     packed.__getitems__([0, 1, 2])
@@ -50,6 +51,7 @@ def test_a_flipped_bit_is_found_when_its_row_is_read(damaged: Path) -> None:
             packed.__getitems__(indices)
 
 
+@pytest.mark.fault("a flipped bit in a row's documents", "found when the row is read")
 @pytest.mark.parametrize("field", ["document_lengths", "document_sources"])
 def test_the_documents_of_a_row_are_checked_too(field: str, rows: Path, tmp_path: Path) -> None:
     split = datasets.load_from_disk(str(rows / "train"))
@@ -67,17 +69,20 @@ def test_the_documents_of_a_row_are_checked_too(field: str, rows: Path, tmp_path
         packed.__getitems__([0])
 
 
+@pytest.mark.fault("a flipped bit in a row that is trained on", "the run stops and names the row")
 def test_training_stops(damaged: Path, tiny_policy_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 3 of .* differs from its checksum"):
         fit(damaged, tiny_policy_dir, tmp_path, steps=27)
 
 
+@pytest.mark.fault("a flipped bit in a row that is scored", "no column is made of it")
 def test_no_column_is_bound_to_them(damaged: Path, tiny_policy_dir: Path) -> None:
     with pytest.raises(DataError, match=r"row 3 of .* differs from its checksum"):
         score(str(damaged), ModelSpec(str(tiny_policy_dir)), "nll_rl")
     assert not list(column_directory(damaged, "train", "nll_rl").glob("*.npy"))
 
 
+@pytest.mark.fault("a flipped bit in a row of which rows are chosen", "none is chosen")
 def test_none_of_them_is_chosen(rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path) -> None:
     for column, model in (("nll_base", tiny_policy_dir), ("nll_rl", tiny_reference_dir)):
         score(str(rows), ModelSpec(str(model)), column)
@@ -100,6 +105,7 @@ def spoil(path: Path) -> None:
     path.write_bytes(b"\x00" * path.stat().st_size)
 
 
+@pytest.mark.fault("a damaged file of rows", "refused by name")
 @pytest.mark.parametrize("damage", [cut, spoil, Path.unlink], ids=["cut", "zeroed", "removed"])
 @pytest.mark.parametrize("pattern", ["*.arrow", "state.json", "dataset_info.json", "checksums.npy"])
 def test_damaged_files_are_named(pattern: str, damage: Callable[[Path], None], rows: Path) -> None:
@@ -115,6 +121,7 @@ def test_a_state_of_another_form_is_named(rows: Path) -> None:
         PackedRows(rows / "train")
 
 
+@pytest.mark.fault("a flipped bit in a subset", "found when it is read")
 def test_a_flipped_bit_of_a_subset_is_found(rows: Path, tiny_policy_dir: Path, tiny_reference_dir: Path) -> None:
     for column, model in (("nll_base", tiny_policy_dir), ("nll_rl", tiny_reference_dir)):
         score(str(rows), ModelSpec(str(model)), column)

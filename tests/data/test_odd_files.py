@@ -32,6 +32,7 @@ def bad_parquet(path: Path) -> Path:
     return path
 
 
+@pytest.mark.fault("a JSON record that no parser takes", "named by file and line, or skipped where asked")
 @pytest.mark.parametrize("odd", ODD_RECORDS.values(), ids=ODD_RECORDS.keys())
 def test_odd_json_is_named_or_skipped(odd: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
@@ -41,6 +42,7 @@ def test_odd_json_is_named_or_skipped(odd: bytes, tmp_path: Path) -> None:
     assert texts_of(JsonLines(str(path), on_malformed="skip")) == ["good", None, "fine"]
 
 
+@pytest.mark.fault("Parquet text that is not UTF-8", "named by file and record, or skipped where asked")
 def test_parquet_that_is_not_utf8_is_named_or_skipped(tmp_path: Path) -> None:
     path = bad_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"a\.parquet, row 2: .*UTF-8"):
@@ -48,6 +50,7 @@ def test_parquet_that_is_not_utf8_is_named_or_skipped(tmp_path: Path) -> None:
     assert texts_of(Parquet(str(path), on_malformed="skip")) == ["good", None, "fine"]
 
 
+@pytest.mark.fault("odd records under `on_malformed: skip`, by workers", "`prepare` goes on and counts them")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_prepare_goes_on_past_odd_records(workers: int, byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([GOOD, *ODD_RECORDS.values(), FINE] * 10))
@@ -64,12 +67,14 @@ def test_prepare_goes_on_past_odd_records(workers: int, byte_tokenizer_dir: Path
     }
 
 
+@pytest.mark.fault("a source that is a dangling link", "refused by name")
 def test_a_dangling_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "nowhere.jsonl")
     with pytest.raises(ConfigError, match=r"files: .*a\.jsonl is a link to .*nowhere\.jsonl, which is not there"):
         JsonLines(str(tmp_path / "*.jsonl")).check()
 
 
+@pytest.mark.fault("a source that is a FIFO", "refused by name")
 def test_a_fifo_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     for pattern in ("*.jsonl", "a.jsonl"):
@@ -85,6 +90,7 @@ def test_a_directory_is_passed_over_by_a_pattern_and_refused_by_name(tmp_path: P
         JsonLines(str(tmp_path / "sub")).check()
 
 
+@pytest.mark.fault("a source that is a loop of directories", "each file once")
 def test_a_loop_of_directories_gives_each_file_once(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.jsonl").write_bytes(GOOD)
@@ -94,6 +100,7 @@ def test_a_loop_of_directories_gives_each_file_once(tmp_path: Path) -> None:
     assert source.shards() == [f"0:{tmp_path / 'sub' / 'a.jsonl'}"]
 
 
+@pytest.mark.fault("a source that names a file twice", "refused by name")
 @pytest.mark.parametrize("second", ["a.jsonl", "./a.jsonl", "link.jsonl", "*.jsonl"])
 def test_a_file_named_twice_is_refused(second: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(GOOD)

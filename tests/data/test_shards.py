@@ -159,6 +159,7 @@ def test_skipped_and_contaminated_documents_are_counted(byte_tokenizer_dir: Path
     assert manifest.decontamination is not None and manifest.decontamination.dropped == {"web": 25}
 
 
+@pytest.mark.fault("a source that ends before its share", "refused by name")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_source_that_ends_before_its_share_is_refused(workers: int, byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     texts = corpus("math", 20)

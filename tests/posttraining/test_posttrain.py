@@ -155,6 +155,7 @@ def test_resuming_starts_anew_where_there_is_no_checkpoint(run: Callable[..., Pa
     assert (run(resume=True) / "model").is_dir()
 
 
+@pytest.mark.fault("a half-written checkpoint of `posttrain`", "it is passed over")
 def test_a_half_written_checkpoint_is_passed_over(run: Callable[..., Path], tmp_path: Path) -> None:
     settings = {"data": LabProblems(16), "run_dir": str(tmp_path / "parts")}
     folder = run(training=training(steps=4, save_steps=2), **settings)
@@ -222,6 +223,7 @@ def test_pass_at_1_of_the_labs_model_is_its_known_accuracy() -> None:
     assert figures["pass@1"] <= figures["pass@4"] <= 1
 
 
+@pytest.mark.fault("a loss of `posttrain` that is not finite", "the run ends with a message")
 def test_a_loss_that_is_not_finite_ends_the_run(run: Callable[..., Path]) -> None:
     with pytest.raises(NonFiniteError, match=r"step \d: (loss|grad_norm) is (nan|inf)"):
         run(training=training(learning_rate=1e30, steps=4, schedule="constant"))

@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.fault("the known hacks of rewards", "no reward of the kit pays for one")
 @pytest.mark.parametrize("reward", CASES)
 def test_no_reward_of_the_kit_pays_for_a_known_hack(reward: str) -> None:
     if reward == "code_tests" and check_sandbox():

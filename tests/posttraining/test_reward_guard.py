@@ -20,6 +20,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.fault("a reward that fails for one answer", "it is counted, and costs that sample alone")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_counted_and_costs_its_sample(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     reward = load_reward(f"{HERE}.{fault}", seconds=0.05)
@@ -32,6 +33,7 @@ def test_a_fault_is_counted_and_costs_its_sample(fault: str, caplog: pytest.LogC
     assert f"reward {fault}: " in caplog.text and FAULTS[fault] in caplog.text
 
 
+@pytest.mark.fault("a reward that fails for one answer, with `stop`", "the run ends with its message")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_stops_the_run_where_asked(fault: str) -> None:
     reward = load_reward(f"{HERE}.{fault}", seconds=0.05, on_failure="stop")
@@ -43,12 +45,14 @@ def test_others_keep_their_rewards() -> None:
     assert load_reward(f"{HERE}.fails_on_letters")(["a"] * 3, ["1", "x", "="]) == [1.0, None, 0.0]
 
 
+@pytest.mark.fault("an answer whose reward runs out of time", "it gets the lowest reward")
 def test_an_answer_that_runs_out_of_time_gets_the_lowest_reward() -> None:
     reward = load_reward(f"{HERE}.as_told", seconds=0.05)
     assert reward(["a"] * 5, ["2", "hang", "-3", "-1", "hang"]) == [2.0, 0.0, -3.0, -1.0, -3.0]
     assert reward.failures == 2
 
 
+@pytest.mark.fault("a reward that swallows the end of its time", "it is ended again")
 def test_code_that_swallows_the_end_of_its_time_is_ended_again() -> None:
     began = time.monotonic()
     reward = load_reward(f"{HERE}.sleeps_and_swallows", seconds=0.05)

@@ -128,6 +128,7 @@ def test_a_subset_serves_other_strategies_too(scored: Path, tiny_policy_dir: Pat
     assert sorted(row for rows in begun.recorder.rows for row in rows) == chosen_rows(scored)
 
 
+@pytest.mark.fault("a disk that is full during `select`", "it is named, and no subset is left")
 def test_a_full_disk_is_named(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -216,6 +217,7 @@ def test_a_subset_of_other_rows_is_refused_naming_both(scored: Path, tiny_rows: 
         chosen_rows(other)
 
 
+@pytest.mark.fault("a damaged subset", "refused by name")
 @pytest.mark.parametrize("damage", ["truncated", "changed", "facts"])
 def test_a_damaged_subset_is_refused(damage: str, scored: Path) -> None:
     directory = choose(scored)

@@ -32,6 +32,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@pytest.mark.fault("two commands on one folder", "the second is refused and the holder named; a dead one holds nothing")
 def test_a_folder_is_written_by_one_command_at_a_time(
     holder: subprocess.Popen[bytes],
     tiny_rows: Path,
@@ -66,6 +67,7 @@ def test_a_folder_is_written_by_one_command_at_a_time(
     assert not list(tmp_path.glob(".out.lock"))
 
 
+@pytest.mark.fault("a folder that cannot be written", "refused by name, before anything is loaded")
 def test_a_folder_that_cannot_be_written_is_refused(
     tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +97,7 @@ def test_where_only_the_folder_can_be_written_the_lock_is_in_it(
     assert not list(run.iterdir())
 
 
+@pytest.mark.fault("two commands on one subset", "the second is refused and the holder named")
 def test_a_subset_is_written_by_one_command_at_a_time(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subset = rows / "subsets" / "train" / "best"
     with _held_elsewhere(subset), pytest.raises(SystemExit) as raised:
@@ -103,6 +106,7 @@ def test_a_subset_is_written_by_one_command_at_a_time(rows: Path, capsys: pytest
     assert f"error: name: {subset} is being written by process " in capsys.readouterr().err
 
 
+@pytest.mark.fault("`convert` on a run in training", "refused and the holder named")
 def test_a_checkpoint_is_converted_while_nobody_writes_its_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

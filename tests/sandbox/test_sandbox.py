@@ -119,6 +119,7 @@ def test_the_same_program_prints_the_same() -> None:
     assert first.output and first == second
 
 
+@pytest.mark.fault("a generated program that does not end", "it is ended with its time, and leaves no process")
 @pytest.mark.parametrize(
     "program",
     [
@@ -126,13 +127,19 @@ def test_the_same_program_prints_the_same() -> None:
         "import time\ntime.sleep(60)",
         "while True: print('x' * 1000)",
         "print('x', end='')\nwhile True: pass",
-        "import signal\nfor n in set(signal.Signals) - {9, 19}: signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+        pytest.param(
+            "import signal\nfor n in set(signal.Signals) - {9, 19}: signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+            id="ignores signals",
+        ),
         "import os\nos.close(1); os.close(2)\nwhile True: pass",
         "import os\nos.kill(os.getpid(), 19)",
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         "import threading\nthreading.Thread(target=lambda: [1 for _ in iter(int, 1)]).start()\nwhile True: pass",
-        "import os\nfor fd in range(3, 20):\n    try:\n"
-        "        while True: os.write(fd, bytes(65536))\n    except OSError: pass",
+        pytest.param(
+            "import os\nfor fd in range(3, 20):\n    try:\n"
+            "        while True: os.write(fd, bytes(65536))\n    except OSError: pass",
+            id="floods descriptors",
+        ),
     ],
 )
 def test_a_program_ends_with_its_time(program: str) -> None:
@@ -143,6 +150,7 @@ def test_a_program_ends_with_its_time(program: str) -> None:
     assert len(outcome.output) <= 2000
 
 
+@pytest.mark.fault("a generated program that ignores the end of its time", "the kernel ends it")
 def test_the_time_of_the_cpu_is_limited_too() -> None:
     """A second after the signal, which a program can ignore, the kernel kills it."""
     limits = "import resource\nassert resource.getrlimit(resource.RLIMIT_CPU) == (2, 3)"
@@ -150,6 +158,7 @@ def test_the_time_of_the_cpu_is_limited_too() -> None:
     assert run_code("import os, signal\nos.kill(os.getpid(), signal.SIGXCPU)").status == "timeout"
 
 
+@pytest.mark.fault("a generated program that asks for all memory", "it fails by itself")
 @pytest.mark.parametrize(
     "program",
     [
@@ -170,6 +179,7 @@ def test_the_memory_is_the_one_that_is_asked_for() -> None:
     assert run_code(program, memory_bytes=2**28).status == "failed"
 
 
+@pytest.mark.fault("a generated program that writes", "it can within its own directory, and nowhere else")
 @pytest.mark.parametrize("name", ["mark", "../mark", "{outside}/mark", "{home}/remit_lit-mark"])
 @pytest.mark.parametrize(
     "way",
@@ -195,6 +205,7 @@ def test_files_are_written_in_its_own_directory_only(name: str, way: str, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["programs"]
 
 
+@pytest.mark.fault("a generated program and a file of the parent", "it can neither read nor change it")
 @pytest.mark.parametrize(
     "way",
     [
@@ -230,6 +241,7 @@ def test_the_files_of_others_can_be_neither_changed_nor_read(way: str, tmp_path:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.fault("a generated program that fills the disk", "its files end at 16 MiB")
 def test_a_file_can_grow_to_16_mebibytes() -> None:
     program = "import os\nos.pwrite(os.open('a', os.O_CREAT | os.O_WRONLY), b'x', {})"
     assert run_code(program.format(16 * 2**20 - 1)).status == "passed"
@@ -237,6 +249,7 @@ def test_a_file_can_grow_to_16_mebibytes() -> None:
     assert run_code("open('a', 'w').truncate(2**40)").status == "failed"
 
 
+@pytest.mark.fault("a generated program that opens a socket", "it is refused")
 @pytest.mark.parametrize(
     "way",
     [
@@ -261,6 +274,7 @@ def test_no_socket_is_opened(way: str) -> None:
     assert "Permission denied" in outcome.output
 
 
+@pytest.mark.fault("a generated program that starts a process", "it is refused")
 @pytest.mark.parametrize(
     "program",
     [
@@ -270,11 +284,13 @@ def test_no_socket_is_opened(way: str) -> None:
         "import os\nos.execv('/bin/sleep', ['sleep', '60'])",
         "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: pass",
         "import multiprocessing\nmultiprocessing.get_context('fork').Process(target=print).start()",
-        # clone without CLONE_THREAD, vfork, unshare
-        "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-        "for call in ((56, 17, 0, 0, 0, 0), (58,), (272, 0x10000000)):\n"
-        "    if libc.syscall(*call) < 0 and ctypes.get_errno() == 13: continue\n    os._exit(0)\n"
-        "raise PermissionError",
+        pytest.param(
+            "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+            "for call in ((56, 17, 0, 0, 0, 0), (58,), (272, 0x10000000)):\n"
+            "    if libc.syscall(*call) < 0 and ctypes.get_errno() == 13: continue\n    os._exit(0)\n"
+            "raise PermissionError",
+            id="clone without CLONE_THREAD, vfork, unshare",
+        ),
     ],
 )
 def test_no_process_is_started(program: str) -> None:
@@ -285,6 +301,7 @@ def test_no_process_is_started(program: str) -> None:
     assert "PermissionError" in outcome.output
 
 
+@pytest.mark.fault("a generated program that reaches for the system", "it is refused")
 @pytest.mark.parametrize(
     "way",
     [
@@ -314,6 +331,7 @@ def test_other_processes_and_the_system_are_out_of_reach(way: str) -> None:
     assert "PermissionError" in outcome.output or "not allowed to raise" in outcome.output
 
 
+@pytest.mark.fault("a generated program that looks for the parent's secrets", "none is passed on")
 def test_nothing_of_the_parent_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     with open(tmp_path / "open", "w") as stream:
@@ -333,6 +351,7 @@ def test_programs_at_once_do_not_disturb_each_other() -> None:
     assert all(outcome.output.startswith(f"{i}\n") for i, outcome in enumerate(outcomes))
 
 
+@pytest.mark.fault("an interrupted parent of a generated program", "its program ends too")
 def test_an_interrupted_parent_ends_its_program() -> None:
     # A shell's background jobs ignore it, and their children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -345,6 +364,7 @@ def test_an_interrupted_parent_ends_its_program() -> None:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.fault("kill -9 of the parent of a generated program", "its program ends too")
 def test_a_killed_parent_takes_its_program_along(tmp_path: Path) -> None:
     code = "from remit_lit.sandbox.programs import run_code\nrun_code('while True: pass', seconds=600)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
@@ -373,6 +393,7 @@ def test_too_little_memory_for_the_interpreter_is_refused(memory_bytes: int) -> 
     assert run_code("", memory_bytes=2**26).status == "passed"
 
 
+@pytest.mark.fault("a kernel that cannot confine generated programs", "none is run")
 def test_a_machine_that_cannot_hold_programs_refuses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without limits (a stand-in for an old kernel) nothing runs."""
     source = sandbox_module._CONFINEMENT.read_text()

@@ -32,6 +32,7 @@ def submit_and_wait(job: Job) -> None:
     run_jobs([job], None, print, slurm=settings(options={"begin": "now+1hour"}))
 
 
+@pytest.mark.fault("kill -9 of the command that submitted jobs to SLURM", "the same command finds them in the queue")
 def test_a_command_that_was_killed_finds_its_job_in_the_queue(tiny_rows, tiny_policy_dir, tmp_path):
     job = fit(tmp_path, tiny_rows, tiny_policy_dir)
     process = ForkedProcess(submit_and_wait, [job], tmp_path / "printed.txt")
@@ -44,6 +45,7 @@ def test_a_command_that_was_killed_finds_its_job_in_the_queue(tiny_rows, tiny_po
     assert len(submissions(job)) == 1 and f"SLURM job {submissions(job)[0]} is PENDING (BeginTime)" in watch.text
 
 
+@pytest.mark.fault("an interrupted command that submitted jobs to SLURM", "its jobs stay in the queue")
 def test_an_interrupted_command_leaves_its_jobs_in_the_queue(tiny_rows, tiny_policy_dir, tmp_path):
     job = fit(tmp_path, tiny_rows, tiny_policy_dir)
 
@@ -59,6 +61,7 @@ def test_an_interrupted_command_leaves_its_jobs_in_the_queue(tiny_rows, tiny_pol
     command("scancel", number)
 
 
+@pytest.mark.fault("a job of SLURM that is cancelled", "it has failed until the command is given again")
 def test_a_cancelled_job_has_failed_until_the_command_is_given_again(tiny_rows, tiny_policy_dir, tmp_path):
     job = fit(tmp_path, tiny_rows, tiny_policy_dir)
     after = Job("after", job.root, "fit", job.configs, {"model.policy.path": "{base}/model"}, {"base": job})
@@ -72,6 +75,7 @@ def test_a_cancelled_job_has_failed_until_the_command_is_given_again(tiny_rows, 
     assert {job.state, after.state} == {"done"}
 
 
+@pytest.mark.fault("a `fit` that SLURM preempts", "it goes on bit for bit")
 @pytest.mark.parametrize("warning", ["signal", "preemption"])
 def test_a_preempted_fit_goes_on_bit_for_bit(warning, tiny_rows, tiny_policy_dir, tmp_path):
     (tmp_path / "undisturbed").mkdir()
@@ -95,6 +99,7 @@ def test_a_preempted_fit_goes_on_bit_for_bit(warning, tiny_rows, tiny_policy_dir
     assert weights(job) == weights(undisturbed)
 
 
+@pytest.mark.fault("a node of SLURM that dies with a job", "reported, and the job goes on")
 def test_a_job_whose_node_fails_is_reported_and_goes_on(slurm, tiny_rows, tiny_policy_dir, tmp_path):
     job = fit(tmp_path, tiny_rows, tiny_policy_dir, steps=10, seconds=0.5)
 

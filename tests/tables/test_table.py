@@ -145,6 +145,7 @@ def test_what_is_done_is_reused(config, finished, tmp_path, capsys):
     assert lines_of(tmp_path / "table")["accuracy", "ntp"]["n_items"] == "10"
 
 
+@pytest.mark.fault("a damaged result of a table's cell", "it is told of and made anew")
 def test_a_damaged_result_is_told_of_and_made_anew(config, finished, tmp_path, capsys):
     cells = finished.copy_cells(tmp_path)
     arguments = ["table", f"--config={config}", f"--cells={cells}"]

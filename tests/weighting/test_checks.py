@@ -36,6 +36,7 @@ class AllNegative(TokenWeighting):
         return -signals.mask.float()
 
 
+@pytest.mark.fault("faulty weights of a strategy", "refused before the policy changes; class and rows are named")
 @pytest.mark.parametrize("scope", ["row", "batch", "step"])
 @pytest.mark.parametrize(
     ("fault", "message"),
