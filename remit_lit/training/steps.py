@@ -30,6 +30,11 @@ class OptimizerSteps(pl.LightningModule):
         """Begin the first step of a run, of so many positions over all ranks and accumulated micro-batches."""
         self.window, self.verdict, self._positions = window, verdict, positions
 
+    @property
+    def _is_logged(self) -> bool:
+        """Whether the step under way will be logged; to log others costs a small model a tenth of its step."""
+        return (self.global_step + 1) % max(1, getattr(self.trainer, "log_every_n_steps", 1)) == 0
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the accumulated gradients by the global normaliser, which is known only now.
 
@@ -41,8 +46,9 @@ class OptimizerSteps(pl.LightningModule):
         total, normalizer, _ = sums = summed(self.trainer.strategy, self.window.sums)
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
         scale = self._positions / normalizer
-        self.log("train/loss", (total / normalizer).float())
-        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
+        if self._is_logged:
+            self.log("train/loss", (total / normalizer).float())
+            self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
         if isinstance(self.trainer.strategy, ZeRO):
             self.verdict.add(self.global_step, self.window, sums, None)
             self.verdict.read()
@@ -56,7 +62,8 @@ class OptimizerSteps(pl.LightningModule):
             optimizer.found_inf = self.verdict.broken  # type: ignore[attr-defined]
         else:
             self.verdict.read()
-        self.log("train/grad_norm", self.grad_norm)
+        if self._is_logged:
+            self.log("train/grad_norm", self.grad_norm)
         self.window.clear()
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *limits: Any, **named: Any) -> None:
