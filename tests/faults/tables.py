@@ -8,7 +8,7 @@ from pathlib import Path
 
 _DESCRIBE = ["git", "describe", "--always", "--dirty", "--exclude=*"]
 _FOUND = subprocess.run(_DESCRIBE, cwd=Path(__file__).parent, capture_output=True, text=True)
-_REVISION = _FOUND.stdout.strip() or "unknown"  # before a run writes tables, which are a part of it
+REVISION = _FOUND.stdout.strip() or "unknown"  # before a run writes tables, which are a part of it
 
 Rows = Mapping[tuple[str, str], list[str]]
 """The values of each row by its first two columns."""
@@ -19,7 +19,7 @@ def write_rows(path: Path, head: str, rows: Rows) -> None:
     with open(path, "a+") as stream:  # the processes of pytest-xdist each bring their rows
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
-        table = merged(head, stream.read(), rows, str(datetime.date.today()), _REVISION)
+        table = merged(head, stream.read(), rows, str(datetime.date.today()), REVISION)
         stream.truncate(0)
         stream.write(table)
 
