@@ -2,8 +2,9 @@
 
 import math
 import signal
+import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import numpy as np
@@ -54,10 +55,20 @@ class TrainsOnRows(Protocol):
         """Called once the strategy has chosen the rows to train on; None for all."""
 
 
-def _ignore_warnings_of_preemption(_: int) -> None:
-    # A scheduler signals workers too, and the run that saves and leaves on these signals needs them until then.
+def _outlive_preemption(_: int) -> None:
+    """Of a worker: a scheduler signals it too, and the run that saves and leaves on these signals needs it until then.
+
+    Where that run leaves amid a batch, its end of the connection breaks: no error that anyone should read.
+    """
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    tell = sys.excepthook
+
+    def tell_unless_alone(kind: type[BaseException], *error: Any) -> None:
+        if not issubclass(kind, ConnectionError):
+            tell(kind, *error)
+
+    sys.excepthook = tell_unless_alone
 
 
 class PackedData(pl.LightningDataModule):
@@ -260,7 +271,7 @@ class PackedData(pl.LightningDataModule):
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=False,
-            worker_init_fn=_ignore_warnings_of_preemption,
+            worker_init_fn=_outlive_preemption,
             # Of its own, so that loading draws none of the numbers that a resumed run must draw again.
             generator=torch.Generator().manual_seed(self.seed),
             **options,

@@ -22,6 +22,8 @@ from remit_lit.runs.warning_signals import WARNINGS
 # Distinct from a user's mistake (2) and from preemption (75).
 EXIT_CODE = 76
 _BEAT_SECONDS = 1.0
+# How often Lightning looks for dead children from then on. It would kill rank 0 before that could say who died.
+_BACKSTOP_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class Watchdog(pl.Callback):
         host = socket.gethostname()
         self._neighbours = [beat for beat in self._beats() if beat.host == host and beat.rank != self._rank]
         self._stop.clear()
+        for thread in threading.enumerate():
+            if thread.name == "child-process-observer":
+                thread._sleep_period = _BACKSTOP_SECONDS  # type: ignore[attr-defined]
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
