@@ -101,7 +101,8 @@ def test_a_preempted_fit_goes_on_bit_for_bit(warning, tiny_rows, tiny_policy_dir
 
 @pytest.mark.fault("a node of SLURM that dies with a job", "reported, and the job goes on")
 def test_a_job_whose_node_fails_is_reported_and_goes_on(slurm, tiny_rows, tiny_policy_dir, tmp_path):
-    job = fit(tmp_path, tiny_rows, tiny_policy_dir, steps=10, seconds=0.5)
+    # Longer than the node may be silent: its job runs on meanwhile, and one that ends by then is done.
+    job = fit(tmp_path, tiny_rows, tiny_policy_dir, steps=60, seconds=0.5)
 
     def fail(number: str) -> None:
         wait_until(lambda: all_checkpoints(job.result / "checkpoints"))
