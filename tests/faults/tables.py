@@ -6,9 +6,19 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-_DESCRIBE = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-_FOUND = subprocess.run(_DESCRIBE, cwd=Path(__file__).parent, capture_output=True, text=True)
-REVISION = _FOUND.stdout.strip() or "unknown"  # before a run writes tables, which are a part of it
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True).stdout.strip()
+
+
+def _revision() -> str:
+    """Of the code; the tables themselves are no part of it."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude,glob)**/RESULTS.md")
+    return (_git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+REVISION = _revision()
 
 Rows = Mapping[tuple[str, str], list[str]]
 """The values of each row by its first two columns."""
