@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import psutil
 import torch
 
 
@@ -51,3 +52,24 @@ class SlowValidation(pl.Callback):
         if batch_idx == 1:
             self.record.touch()
         time.sleep(self.seconds)
+
+
+class Footprint(pl.Callback):
+    """Write down what this process and those that load its batches hold, every so many steps.
+
+    Args:
+        record: a line for each time: step, resident bytes, open descriptors.
+        every: steps.
+    """
+
+    def __init__(self, record: str, every: int) -> None:
+        self.record, self.every = Path(record), every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.every:
+            return
+        everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        memory = sum(process.memory_info().rss for process in everyone)
+        descriptors = sum(process.num_fds() for process in everyone)
+        with self.record.open("a") as stream:
+            stream.write(f"{trainer.global_step} {memory} {descriptors}\n")
