@@ -163,7 +163,6 @@ def test_failures_of_all_ranks_are_counted_and_the_run_goes_on(tiny_policy_dir: 
     assert record(folder)["results"]["reward_failures"] == 16
 
 
-@pytest.mark.slow
 def test_a_reward_that_fails_on_one_rank_ends_both_where_asked(tiny_policy_dir: Path, tmp_path: Path) -> None:
     stage = RLVR(f"{HERE}.noted", max_new_tokens=3, samples=4, on_reward_failure="stop")
     two = Ranks(tmp_path, tiny_policy_dir, stage=stage, training=training(batch_size=8))

@@ -1,0 +1,81 @@
+"""Evaluation on two ranks: real processes on CPUs, against one process."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from remit_lit.benchmarks.offline import offline_folder
+from remit_lit.evaluation.evaluate import evaluate
+from remit_lit.evaluation.results import Evaluation
+from remit_lit.models.spec import ModelSpec
+from tests.distributed.test_launching import free_port
+from tests.processes import ROOT, SECONDS, kill
+from tests.warm import WarmProcess
+
+
+class Asked:
+    """An evaluation by one process, and the command that repeats it.
+
+    Args:
+        model: a directory, or an embedded name.
+        tasks: of it.
+        folder: for files.
+        options: of the verb.
+    """
+
+    def __init__(self, model: str, tasks: Sequence[str], folder: Path, **options: Any) -> None:
+        settings = {"batch_size": 4, "accelerator": "cpu", **options}
+        self.alone = Evaluation.read(evaluate(ModelSpec(model), [*tasks], str(folder / "alone.json"), **settings))
+        self.output, self.printed = folder / "two.json", folder / "printed.txt"
+        fields = {"model.path": model, "tasks": ",".join(tasks), "output": self.output, **settings}
+        self.command = ["evaluate", *(f"--{name}={value}" for name, value in fields.items())]
+
+    def check(self) -> None:
+        """What two ranks wrote is what one process found."""
+        two = Evaluation.read(self.output)
+        assert two.facts["ranks"] == 2 and self.alone.facts["ranks"] == 1
+        assert two.facts["model"] == self.alone.facts["model"]
+        assert two.tasks.keys() == self.alone.tasks.keys()
+        for name, expected in self.alone.tasks.items():
+            found = two.tasks[name]
+            assert found.items == expected.items and found.not_run == expected.not_run
+            assert found.metrics.keys() == expected.metrics.keys()
+            for metric, values in expected.metrics.items():
+                np.testing.assert_allclose(found.metrics[metric].outcomes, values.outcomes, rtol=1e-4, atol=1e-6)
+            cut = "truncated_contexts"
+            assert found.settings.get(cut) == expected.settings.get(cut)
+
+
+def test_two_ranks_have_the_items_and_outcomes_of_one(cache: Path, byte_model_dir: Path, tmp_path: Path) -> None:
+    offline_folder(cache)
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"text": "ab" * n}) + "\n" for n in (3, 400, 30)))
+    # Of one document there are fewer requests than ranks; MBPP is not run, for it may not run code.
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "abc"}) + "\n")
+    tasks = ["offline_arc_challenge", "offline_gsm8k_bpb", "offline_triviaqa", "offline_mbpp"]
+    tasks += [str(tmp_path / name) for name in ("mine.jsonl", "one.jsonl")]
+    asked = Asked(str(byte_model_dir), tasks, tmp_path, cache=str(cache), max_length=120)
+    process = WarmProcess([*asked.command, "--devices=2"], asked.printed, {"PYTHONPATH": str(ROOT)})
+    try:
+        assert process.wait(SECONDS) == 0, asked.printed.read_text()
+    finally:
+        kill(process)
+    asked.check()
+    printed = asked.printed.read_text()
+    assert printed.count(f"evaluate: {asked.output}") == 1 and printed.count("not run: offline_mbpp") == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them(tmp_path: Path) -> None:
+    asked = Asked("lab/base", ["lab"], tmp_path, limit=20)
+    launcher = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", f"--master-port={free_port()}"]
+    command = [*launcher, "-m", "remit_lit", *asked.command]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    asked.check()
+    assert done.stdout.count(f"evaluate: {asked.output}") == 1
