@@ -23,9 +23,8 @@ from remit_lit.evaluation.vllm_backend import check_vllm, vllm_arguments
 from remit_lit.models.export import as_model
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
-from remit_lit.runs.folder import global_rank
 from remit_lit.runs.provenance import now, provenance
-from remit_lit.runs.ranks import world_size
+from remit_lit.runs.ranks import rank, world_size
 from remit_lit.terminal import console
 
 Backend = Literal["hf", "vllm"]
@@ -100,7 +99,7 @@ def evaluate(
         else:
             window = {"batch_size": batch_size, "max_length": max_length}
             found = _by_transformers(spec, tokenizer, names, accelerator, devices, {**options, **window})
-        if world_size() > 1 and global_rank():
+        if rank():
             return path
         facts: dict[str, Any] = {
             "model": {**asdict(model), **found.model},

@@ -28,8 +28,7 @@ from remit_lit.evaluation.own_text import measure_own_text
 from remit_lit.evaluation.results import TaskResult
 from remit_lit.evaluation.windowed_model import DoesNotFit, Windowed, WindowedModel
 from remit_lit.lab.tokenizer import check_lab_tokenizer
-from remit_lit.runs.folder import global_rank
-from remit_lit.runs.ranks import on_all
+from remit_lit.runs.ranks import on_all, rank
 from remit_lit.sandbox.programs import check_sandbox
 
 T = TypeVar("T")
@@ -188,7 +187,7 @@ def _measure(model: Windowed, tasks_of: Catalogue, unit: Unit, limit: int | None
         for leaf in unit.leaves:
             tasks[leaf.name] = tasks_of.load(leaf)
             tasks[leaf.name].set_fewshot_seed(seed=seed)
-            if model.shared and global_rank():
+            if model.shared and rank():
                 tasks[leaf.name].process_results = _leave_to_first
 
     try:

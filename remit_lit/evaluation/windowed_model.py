@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from remit_lit.runs.ranks import dealt, merged
+from remit_lit.runs.ranks import dealt, merged, rank
 
 
 class DoesNotFit(ValueError):  # noqa: N818
@@ -65,6 +66,8 @@ class Windowed(TemplateLM):  # type: ignore[misc]
 
         def of_share() -> dict[int, Any]:
             numbers = dealt(range(len(requests)))
+            # Samples of one prompt, drawn on several ranks, must not be the same.
+            torch.manual_seed(torch.initial_seed() + rank())
             return dict(zip(numbers, answer([requests[number] for number in numbers]), strict=True)) if numbers else {}
 
         return list(merged(of_share).values())

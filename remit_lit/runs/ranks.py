@@ -19,9 +19,14 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which rank this is; 0 before a process group is made."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def dealt(numbers: Sequence[int]) -> Sequence[int]:
     """This rank's share of ``numbers``, dealt like cards; all of them for a process alone."""
-    return numbers[dist.get_rank() :: world_size()] if world_size() > 1 else numbers
+    return numbers[rank() :: world_size()]
 
 
 def on_all(work: Callable[[], T]) -> list[T]:
@@ -46,12 +51,12 @@ def on_all(work: Callable[[], T]) -> list[T]:
     for _, told in found:
         if told is not None:
             raise told
-    return [result for result, _ in found]
+    return [given for given, _ in found]
 
 
 def on_first(work: Callable[[], T]) -> T:
     """What ``work`` gives on rank 0, which alone does it; its error is raised on every rank."""
-    result: Any = on_all(lambda: work() if world_size() == 1 or dist.get_rank() == 0 else None)[0]
+    result: Any = on_all(lambda: None if rank() else work())[0]
     return result
 
 
@@ -66,4 +71,4 @@ def _told(error: Exception) -> Exception:
     for kind in _TOLD_AS_THEY_ARE:
         if isinstance(error, kind):
             return kind(str(error))
-    return RuntimeError(f"rank {dist.get_rank()}: {type(error).__name__}: {error}")
+    return RuntimeError(f"rank {rank()}: {type(error).__name__}: {error}")

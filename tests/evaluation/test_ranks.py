@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lm_eval.api.instance import Instance
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from remit_lit.benchmarks.offline import offline_folder
 from remit_lit.evaluation.evaluate import evaluate
+from remit_lit.evaluation.isolation import seeded
 from remit_lit.evaluation.results import Evaluation
+from remit_lit.evaluation.windowed_model import WindowedModel
 from remit_lit.models.spec import ModelSpec
 from tests.distributed.test_launching import free_port
 from tests.processes import ROOT, SECONDS, kill
@@ -68,6 +72,20 @@ def test_two_ranks_have_the_items_and_outcomes_of_one(cache: Path, byte_model_di
     asked.check()
     printed = asked.printed.read_text()
     assert printed.count(f"evaluate: {asked.output}") == 1 and printed.count("not run: offline_mbpp") == 1
+
+
+def test_samples_of_one_prompt_differ_between_ranks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"until": [], "max_gen_toks": 16, "do_sample": True, "temperature": 1.0}
+    request = Instance("generate_until", {}, ("Who?", options), 0)
+    subject = WindowedModel(model, tokenizer, 1, None, shared=True)
+    answers = []
+    for number in range(2):
+        monkeypatch.setattr("remit_lit.evaluation.windowed_model.rank", lambda number=number: number)
+        with seeded(0):
+            answers += subject.generate_until([request])
+    assert answers[0] != answers[1]
 
 
 @pytest.mark.slow

@@ -193,6 +193,18 @@ def test_two_ranks_killed_and_resumed_end_with_the_same_weights(
 
 
 @pytest.mark.slow
+def test_a_dead_rank_leaves_no_other_waiting(tiny_policy_dir: Path, tmp_path: Path) -> None:
+    two = Ranks(tmp_path, tiny_policy_dir, stage=SFT(), training=training(steps=10_000, save_steps=2))
+    with two.started() as processes:
+        end = time.monotonic() + SECONDS
+        while newest_checkpoint(two.folder / "checkpoints") is None:
+            assert time.monotonic() < end, two.output
+            time.sleep(0.001)
+        kill(processes[1])
+        assert processes[0].wait(60) not in (0, None)
+
+
+@pytest.mark.slow
 def test_torchrun_starts_them_and_a_held_folder_ends_all(tiny_policy_dir: Path, tmp_path: Path) -> None:
     two = Ranks(tmp_path, tiny_policy_dir, stage=SFT())
     launcher = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", f"--master-port={free_port()}"]
