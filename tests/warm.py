@@ -142,8 +142,7 @@ def _begin(function, arguments, printed, environment, cwd, ready) -> None:  # ty
     ready.send(None)
     ready.close()
     os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
+    _take_environment(environment)
     with open(printed, "ab") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -204,10 +203,14 @@ class _Spare:
 
 
 def _part(arguments: list[str], environment: dict[str, str]) -> None:
+    _take_environment(environment)
+    _command(arguments)
+
+
+def _take_environment(environment: Mapping[str, str]) -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     os.environ.clear()
     os.environ.update(environment)
     # Lightning reads it when it is imported.
     rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # type: ignore[attr-defined]
-    _command(arguments)

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 from unittest.mock import patch
 
 import lm_eval
@@ -26,9 +26,12 @@ from remit_lit.evaluation.lab import measure_lab
 from remit_lit.evaluation.outcomes import item_names, metrics_of, pooled
 from remit_lit.evaluation.own_text import measure_own_text
 from remit_lit.evaluation.results import TaskResult
-from remit_lit.evaluation.windowed_model import DoesNotFit, WindowedModel
+from remit_lit.evaluation.windowed_model import DoesNotFit, Windowed, WindowedModel
 from remit_lit.lab.tokenizer import check_lab_tokenizer
+from remit_lit.runs.ranks import on_all, rank
 from remit_lit.sandbox.programs import check_sandbox
+
+T = TypeVar("T")
 
 
 def run_tasks(
@@ -42,6 +45,7 @@ def run_tasks(
     allow_code_execution: bool = False,
     seed: int = 0,
     cache: str | Path = CACHE,
+    shared: bool = False,
 ) -> dict[str, TaskResult]:
     """Measure a model; its mode and the random state of Python, NumPy and torch are as before afterwards.
 
@@ -59,6 +63,8 @@ def run_tasks(
         allow_code_execution: run what the model wrote, in the sandbox; else such tasks are not run.
         seed: of what a task draws at random, e.g. examples or the order of choices.
         cache: folder of the offline tasks' data.
+        shared: every rank calls this at once, with the same arguments and a whole model, and answers its share of the
+            requests; rank 0 alone judges them, and the results of the others have no metrics of the harness's tasks.
 
     Returns:
         The result of each task, in order; see :meth:`remit_lit.benchmarks.catalogue.Catalogue.resolve` for groups.
@@ -68,22 +74,55 @@ def run_tasks(
         DataError: a file of documents is malformed or empty.
     """
     units = check_tasks(tasks, tokenizer, limit=limit, batch_size=batch_size, max_length=max_length, cache=cache)
+    with isolated(model):
+        subject = WindowedModel(model, tokenizer, batch_size, max_length, shared)
+        return ask(
+            subject,
+            units,
+            lambda: measure_lab(model, tokenizer, limit),
+            limit=limit,
+            allow_code_execution=allow_code_execution,
+            seed=seed,
+            cache=cache,
+        )
+
+
+def ask(
+    subject: Windowed,
+    units: Sequence[Unit],
+    lab: Callable[[], TaskResult],
+    *,
+    limit: int | None,
+    allow_code_execution: bool,
+    seed: int,
+    cache: str | Path,
+) -> dict[str, TaskResult]:
+    """Measure a model of any backend; the rest is as of :func:`run_tasks`.
+
+    Args:
+        subject: the model, as the harness asks it.
+        units: of :func:`check_tasks`.
+        lab: the lab's own test, which is none of the harness's.
+        limit: as there, like the rest.
+        allow_code_execution: of generated programs.
+        seed: of the tasks.
+        cache: of the offline tasks.
+    """
     tasks_of = catalogue(Path(cache, "offline"))
     results: dict[str, TaskResult] = {}
-    with isolated(model), _quiet():
-        harness_model = WindowedModel(model, tokenizer, batch_size, max_length)
+    with _quiet():
         obstacles = _Obstacles(allow_code_execution, Path(cache))
         for unit in units:
             start = time.perf_counter()
             with seeded(seed):
                 if unit.name == LAB:
-                    result = measure_lab(model, tokenizer, limit)
+                    result = lab()
                 elif is_own_text(unit.name):
-                    result = measure_own_text(harness_model, unit.name, limit)
-                elif problem := obstacles.of(unit):
+                    result = measure_own_text(subject, unit.name, limit)
+                elif problem := _agreed(subject, partial(obstacles.of, unit)):
                     result = TaskResult(not_run=problem)
                 else:
-                    result = _measure(harness_model, tasks_of, unit, limit, seed)
+                    result = _measure(subject, tasks_of, unit, limit, seed)
             seconds = {} if result.not_run else {"seconds": round(time.perf_counter() - start, 2)}
             results[unit.name] = replace(result, settings={**result.settings, **seconds})
     return results
@@ -136,13 +175,24 @@ class _Obstacles:
         return None
 
 
-def _measure(model: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int | None, seed: int) -> TaskResult:
+def _agreed(subject: Windowed, work: Callable[[], T]) -> T:
+    """What ``work`` gives, on ranks that share requests the same everywhere."""
+    return on_all(work)[0] if subject.shared else work()
+
+
+def _measure(model: Windowed, tasks_of: Catalogue, unit: Unit, limit: int | None, seed: int) -> TaskResult:
     tasks: dict[str, Task] = {}
+
+    def load() -> None:
+        for leaf in unit.leaves:
+            tasks[leaf.name] = tasks_of.load(leaf)
+            tasks[leaf.name].set_fewshot_seed(seed=seed)
+            if model.shared and rank():
+                tasks[leaf.name].process_results = _leave_to_first
+
     try:
         with short_waits():
-            for leaf in unit.leaves:
-                tasks[leaf.name] = tasks_of.load(leaf)
-                tasks[leaf.name].set_fewshot_seed(seed=seed)
+            _agreed(model, load)
     except Exception as error:  # whatever a task's loader raises: a hub's errors, a missing package, a failed assertion
         return TaskResult(not_run=one_line(error))
     truncated = model.truncated
@@ -153,6 +203,8 @@ def _measure(model: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int |
         )
     except DoesNotFit as error:
         return TaskResult(not_run=one_line(error))
+    except _JudgedByFirst:
+        return TaskResult()
     samples: Mapping[str, Any] = output["samples"]
     settings = {
         "tasks": {name: _settings(task) for name, task in tasks.items()},
@@ -161,6 +213,14 @@ def _measure(model: WindowedModel, tasks_of: Catalogue, unit: Unit, limit: int |
     parts = [metrics_of(task, samples[name]) for name, task in tasks.items()]
     items = tuple(item for name in tasks for item in item_names(name, samples[name]))
     return TaskResult(pooled(parts), items, settings=settings)
+
+
+class _JudgedByFirst(Exception):  # noqa: N818
+    """All requests were answered, and rank 0 judges the answers."""
+
+
+def _leave_to_first(*_: Any) -> NoReturn:
+    raise _JudgedByFirst
 
 
 def _settings(task: Task) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from remit_lit.data.sources import JsonLines
 from remit_lit.errors import DataError
 from remit_lit.evaluation.results import Metric, TaskResult
-from remit_lit.evaluation.windowed_model import WindowedModel
+from remit_lit.evaluation.windowed_model import Windowed
 
 
-def measure_own_text(model: WindowedModel, path: str, limit: int | None = None) -> TaskResult:
+def measure_own_text(model: Windowed, path: str, limit: int | None = None) -> TaskResult:
     """Bits per byte of UTF-8, which models of different tokenizers can be compared by.
 
     Each document follows BOS, or EOS where the tokenizer has no BOS. One longer than the context window is split into
@@ -50,8 +50,8 @@ def read_own_text(path: str, limit: int | None = None) -> list[str]:
     return texts
 
 
-def _windows(model: WindowedModel, text: str) -> list[tuple[list[int], list[int]]]:
+def _windows(model: Windowed, text: str) -> list[tuple[list[int], list[int]]]:
     """Context and continuation of each window."""
     tokens = model.tok_encode(text, add_special_tokens=False)
-    windows = get_rolling_token_windows(tokens, model.prefix_token_id, model.max_length, context_len=1)
+    windows = get_rolling_token_windows(tokens, model.prefix_token_id, model.window, context_len=1)
     return [make_disjoint_window(window) for window in windows]

@@ -13,11 +13,12 @@ from remit_lit.evaluation.agreement import token_agreement
 from remit_lit.evaluation.results import pass_at_k
 from remit_lit.losses import IGNORE_INDEX
 from remit_lit.posttraining.example_format import positions_of, require_text, with_prompts
-from remit_lit.posttraining.examples import Examples
+from remit_lit.posttraining.examples import Examples, require_same_everywhere
 from remit_lit.posttraining.held_out import HeldOutExamples
 from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import Text, draw, prompt_ids, sample
 from remit_lit.runs.configuration import Configured
+from remit_lit.runs.ranks import merged
 
 
 class DevScores(NamedTuple):
@@ -97,10 +98,11 @@ class DevProgress(Configured):
         """Refuse problems that the model cannot answer, before anything is trained.
 
         Raises:
-            DataError: they have no prompts, or one leaves no room for an answer.
+            DataError: they have no prompts, one leaves no room for an answer, or ranks read different ones.
             ConfigError: they are messages, and the tokenizer has no chat template.
         """
         problems = self._problems()
+        require_same_everywhere("progress.data", problems)
         require_text(problems, ("prompt",), tokenizer)
         positions = positions_of(model)
         for index, prompt in enumerate(problems["prompt"]):
@@ -112,8 +114,19 @@ class DevProgress(Configured):
                 )
 
     def measure(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> DevScores:
-        """Sample and judge answers; the model's mode is restored."""
-        problems, reward = self._problems(), load_reward(self.reward, self.reward_seconds)
+        """Sample and judge answers, each rank those of its share; the model's mode is restored."""
+        problems = self._problems()
+        found = merged(lambda: self._judge_share(problems, model, tokenizer)).values()
+        solved = [count for count, _ in found]
+        metrics = {f"pass@{k}": fmean(pass_at_k(self.samples, count, k) for count in solved) for k in self.k}
+        failures = sum(count for _, count in found)
+        return DevScores({**metrics, "problems": len(problems), "reward_failures": failures}, solved)
+
+    def _judge_share(
+        self, problems: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> dict[int, tuple[int, int]]:
+        """By number of each problem of this rank's share: how many answers are right, and how many rewards failed."""
+        reward = load_reward(self.reward, self.reward_seconds)
         answers_of = sample(
             model,
             tokenizer,
@@ -124,10 +137,13 @@ class DevProgress(Configured):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        rewards = [judge(reward, problem, answers) for problem, answers in zip(problems, answers_of, strict=True)]
-        solved = [sum(value is not None and value >= 1.0 for value in values) for values in rewards]
-        metrics = {f"pass@{k}": fmean(pass_at_k(self.samples, count, k) for count in solved) for k in self.k}
-        return DevScores({**metrics, "problems": len(problems), "reward_failures": reward.failures}, solved)
+        found = {}
+        for number, answers in answers_of.items():
+            before = reward.failures
+            values = judge(reward, problems[number], answers)
+            right = sum(value is not None and value >= 1.0 for value in values)
+            found[number] = right, reward.failures - before
+        return found
 
     def kl_to_start(
         self, model: PreTrainedModel, start: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
@@ -175,23 +191,28 @@ def kl_to_start(
         batch_size: how many completions are sampled at a time.
         seed: the seed of the sampling.
     """
-    total, count = 0.0, 0
-    batches = draw(
-        model,
-        tokenizer,
-        prompts,
-        samples=1,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    for drawn in batches:
-        batch = _batch(drawn, model.device)
-        divergence = token_agreement(model, start, batch, batch["targets"]).kl
-        total += divergence.sum().item()
-        count += sum(len(completion) for _, completion in drawn)
-    return total / count
+
+    def of_share() -> dict[int, tuple[float, int]]:
+        """Of each batch of this rank's share, the sum in nats and the number of tokens."""
+        batches = draw(
+            model,
+            tokenizer,
+            prompts,
+            samples=1,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        sums = {}
+        for first, drawn in batches:
+            batch = _batch(drawn, model.device)
+            divergence = token_agreement(model, start, batch, batch["targets"]).kl
+            sums[first] = divergence.sum().item(), sum(len(completion) for _, completion in drawn)
+        return sums
+
+    totals, counts = zip(*merged(of_share).values(), strict=True)
+    return sum(totals) / sum(counts)
 
 
 def _batch(drawn: Sequence[tuple[list[int], list[int]]], device: torch.device) -> dict[str, torch.Tensor]:

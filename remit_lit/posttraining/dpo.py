@@ -21,6 +21,7 @@ from remit_lit.posttraining.reward_guard import judge, load_reward
 from remit_lit.posttraining.sampling import prompt_ids, sample
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 from remit_lit.runs.configuration import Configured
+from remit_lit.runs.ranks import merged
 
 # TRL refuses an unknown loss only once it trains; its other losses need more than beta.
 Loss = Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"]
@@ -68,6 +69,20 @@ class MakePairs(Configured):
         Raises:
             DataError: no prompt has both a right and a wrong answer.
         """
+        found = merged(lambda: self._pairs_of_share(examples, model, tokenizer, seed)).values()
+        pairs = [pair for pair, _ in found if pair is not None]
+        if not pairs:
+            raise DataError(
+                f"data: none of the {len(examples)} prompts got both a right and a wrong answer in {self.samples} "
+                "samples; give other prompts, or raise stage.make_pairs.samples"
+            )
+        counts = {"no_contrast": len(examples) - len(pairs), "reward_failures": sum(failures for _, failures in found)}
+        return Dataset.from_list(pairs), counts
+
+    def _pairs_of_share(
+        self, examples: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> dict[int, tuple[dict[str, Any] | None, int]]:
+        """By the number of each prompt of this rank's share, its pair if there is one, and how many rewards failed."""
         reward = load_reward(self.reward, self.reward_seconds)
         answers_of = sample(
             model,
@@ -79,20 +94,15 @@ class MakePairs(Configured):
             batch_size=self.batch_size,
             seed=seed,
         )
-        pairs = []
-        for example, answers in zip(examples, answers_of, strict=True):
+        found: dict[int, tuple[dict[str, Any] | None, int]] = {}
+        for number, answers in answers_of.items():
+            example, before = examples[number], reward.failures
             rewarded = list(zip(answers, judge(reward, example, answers), strict=True))
             right = [answer for answer, value in rewarded if value is not None and value >= 1.0]
             wrong = [answer for answer, value in rewarded if value is not None and value < 1.0]
-            if right and wrong:
-                pairs.append({"prompt": example["prompt"], "chosen": right[0], "rejected": wrong[0]})
-        if not pairs:
-            raise DataError(
-                f"data: none of the {len(examples)} prompts got both a right and a wrong answer in {self.samples} "
-                "samples; give other prompts, or raise stage.make_pairs.samples"
-            )
-        counts = {"no_contrast": len(examples) - len(pairs), "reward_failures": reward.failures}
-        return Dataset.from_list(pairs), counts
+            pair = {"prompt": example["prompt"], "chosen": right[0], "rejected": wrong[0]} if right and wrong else None
+            found[number] = pair, reward.failures - before
+        return found
 
 
 @dataclass

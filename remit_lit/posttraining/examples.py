@@ -13,6 +13,7 @@ from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import matching_files
 from remit_lit.lab.task import OPERATORS, Split, check_problems, correct_completion, sample_problems
 from remit_lit.runs.configuration import Configured
+from remit_lit.runs.ranks import on_all
 
 
 class Examples(Configured, ABC):
@@ -151,6 +152,22 @@ def examples_fingerprint(examples: Dataset) -> str:
     for example in examples:
         digest.update(json.dumps(example, sort_keys=True, default=str).encode() + b"\n")
     return digest.hexdigest()
+
+
+def require_same_everywhere(field: str, examples: Dataset) -> str:
+    """The fingerprint of examples, which every rank must have read alike: each takes its share by their numbers.
+
+    Raises:
+        DataError: naming ``field`` and a rank that read others than rank 0.
+    """
+    found = on_all(lambda: examples_fingerprint(examples))
+    others = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
+    if others:
+        raise DataError(
+            f"{field}: rank {others[0]} reads other examples than rank 0; give every machine the same files, and name "
+            "them in the same order"
+        )
+    return found[0]
 
 
 def _read(path: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from remit_lit.models.spec import ModelSpec
 from remit_lit.posttraining.chat_template import check_template, read_template
 from remit_lit.posttraining.dev_problems import DevProgress
 from remit_lit.posttraining.dpo import DPO
-from remit_lit.posttraining.examples import Examples, examples_fingerprint
+from remit_lit.posttraining.examples import Examples, require_same_everywhere
 from remit_lit.posttraining.held_out import HeldOut, check_held_out
 from remit_lit.posttraining.rlvr import RLVR
 from remit_lit.posttraining.run_folder import RunFolder, RunLog
@@ -23,7 +23,9 @@ from remit_lit.posttraining.sft import SFT
 from remit_lit.posttraining.stage import Prepared, Stage, Training, train
 from remit_lit.posttraining.weight_precision import require_moving_weights
 from remit_lit.runs.configuration import configuration
+from remit_lit.runs.folder import global_rank
 from remit_lit.runs.provenance import now
+from remit_lit.runs.ranks import world_size
 
 # Configs find the classes by their short names once they are imported.
 STAGES = (SFT, DPO, RLVR)
@@ -84,8 +86,9 @@ def posttrain(
 
     examples = _load_examples(data, all_held_out)
     policy, tokenizer = _load_policy(model, template)
-    facts = {"stage": type(stage).__name__, "model": _describe_model(model), "seed": seed}
-    fingerprint = examples_fingerprint(examples)
+    ranks = {"ranks": world_size()}  # with which the number of examples in a step grows
+    facts = {"stage": type(stage).__name__, "model": _describe_model(model), "seed": seed, **ranks}
+    fingerprint = require_same_everywhere("data", examples)
     data_facts = {"examples": len(examples), "fingerprint": fingerprint}
     folder.require_same(config, facts, fingerprint)
     if folder.has_ended:
@@ -125,6 +128,11 @@ def _check_settings(
     """Refuse settings that cannot work, before any model or data are loaded."""
     model.check("model")
     stage.check(training)
+    if global_rank() and world_size() == 1:
+        raise ConfigError(
+            f"training: this process is rank {global_rank()} of a launcher whose ranks post-training does not find; "
+            "start it with torchrun or accelerate launch"
+        )
     require_moving_weights(model, training)
     if stage.needs_start and model.path is None:
         raise ConfigError(
@@ -163,7 +171,7 @@ def _measure_before(
     folder: RunFolder, progress: DevProgress | None, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Record pass@k of the starting model, unless the first part of a resumed run did."""
-    if progress and "before" not in folder.record:
+    if progress and not folder.has("before"):
         folder.report("before", progress.samples, *progress.measure(policy, tokenizer))
 
 

@@ -8,8 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from statistics import fmean, pstdev
 from types import FrameType
 from typing import Any, Literal
 
@@ -66,14 +64,13 @@ class Guard:
     ) -> list[float | None]:
         """Rewards, None where the function failed, and ``lowest`` where its time was over.
 
-        ``log_metric`` gets the number of failures as reward_failures, and the mean standard deviation within the groups
-        of samples of one prompt as rewards/NAME/group_std.
+        ``log_metric`` is for the function, which may log figures of its own.
 
         Raises:
             DataError: the function failed, and ``on_failure`` is stop.
             ConfigError: the function raised it, since a setting rather than a sample is wrong.
         """
-        before, count = self.failures, len(prompts)
+        count = len(prompts)
         options = {"log_metric": log_metric} if log_metric else {}
         rewards = []
         for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
@@ -82,9 +79,6 @@ class Guard:
                 for name, value in columns.items()
             }
             rewards.append(self._reward_one(prompt, completion, {**own, **options}))
-        if log_metric:
-            log_metric("reward_failures", self.failures - before)
-            log_metric(f"rewards/{self.__name__}/group_std", _group_spread(prompts, rewards))
         return rewards
 
     def _reward_one(self, prompt: Any, completion: Any, columns: dict[str, Any]) -> float | None:
@@ -159,15 +153,6 @@ def requires(missing: Callable[[], str | None]) -> Callable[[Reward], Reward]:
         return reward
 
     return mark
-
-
-def _group_spread(prompts: Sequence[Any], rewards: Sequence[float | None]) -> float:
-    """Standard deviation of the rewards of each run of equal prompts, averaged over the runs."""
-    spreads = []
-    for _, group in groupby(zip(prompts, rewards, strict=True), key=lambda pair: pair[0]):
-        known = [value for _, value in group if value is not None]
-        spreads.append(pstdev(known) if known else 0.0)
-    return fmean(spreads)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from remit_lit.errors import ConfigError, DataError, require_at_least, require_range
 from remit_lit.posttraining.example_format import OnTooLong, keep_short, require_text, resolve_max_length, with_prompts
-from remit_lit.posttraining.reward_guard import Guard, OnFailure, load_reward
+from remit_lit.posttraining.reward_guard import OnFailure, load_reward
 from remit_lit.posttraining.sampling import prompt_ids
+from remit_lit.posttraining.shared_reward import SharedReward
 from remit_lit.posttraining.stage import Prepared, Stage, Training
 
 
@@ -54,7 +55,7 @@ class RLVR(Stage):
     reward_seconds: float = 10.0
     max_length: int | None = None
     on_too_long: OnTooLong = "drop"
-    _guards: list[Guard] = field(default_factory=list, init=False, repr=False)
+    _rewards: list[SharedReward] = field(default_factory=list, init=False, repr=False)
 
     trl_config = "trl.trainer.grpo_config:GRPOConfig"
 
@@ -107,16 +108,17 @@ class RLVR(Stage):
                 "training.accumulate x devices / stage.samples); give more prompts, or take smaller steps"
             )
         self._load_rewards()
-        rewards: list[Any] = list(self._guards)
+        rewards: list[Any] = list(self._rewards)
         return GRPOTrainer(
             model=model, reward_funcs=rewards, args=config, train_dataset=examples, processing_class=tokenizer
         )
 
     def results(self) -> dict[str, float]:
-        return {"reward_failures": sum(guard.failures for guard in self._guards)}
+        return {"reward_failures": sum(reward.failures for reward in self._rewards)}
 
     def _load_rewards(self) -> None:
         paths = [self.reward] if isinstance(self.reward, str) else self.reward
         if not paths:
             raise ConfigError("stage.reward: got none; give the dotted path of a function")
-        self._guards = [load_reward(path, self.reward_seconds, self.on_reward_failure) for path in paths]
+        guards = [load_reward(path, self.reward_seconds, self.on_reward_failure) for path in paths]
+        self._rewards = [SharedReward(guard, len(guards)) for guard in guards]

@@ -19,6 +19,7 @@ from remit_lit.models.export import put_model_in_place
 from remit_lit.runs.folder import CHECKPOINTS, CONFIG, METRICS, MODEL, RECORD, TIDY_METRICS, global_rank
 from remit_lit.runs.metrics import write_tidy_metrics
 from remit_lit.runs.provenance import provenance
+from remit_lit.runs.ranks import on_all, on_first
 from remit_lit.runs.resume import has_ended
 
 _STATE = "trainer_state.json"
@@ -38,7 +39,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "trl", "accelera
 
 
 class RunFolder:
-    """The folder of one run; only rank 0 writes.
+    """The folder of one run, which rank 0 alone reads and writes; the others hear from it what they need.
 
     Args:
         directory: the run's folder.
@@ -51,26 +52,26 @@ class RunFolder:
 
     def __init__(self, directory: str, overwrite: bool, resume: bool) -> None:
         self.path = Path(directory)
-        earlier = global_rank() == 0 and (self.path / RECORD).exists()
         if overwrite and resume:
             raise ConfigError("resume: cannot be true together with overwrite; give one of them")
-        if earlier and not overwrite and not resume:
-            raise ConfigError(
-                f"run_dir: {self.path} holds an earlier run; continue it with --resume=true, replace it with "
-                "--overwrite=true, or give another --run_dir"
-            )
         self.resume = resume
-        self.checkpoint = newest_checkpoint(self.path / CHECKPOINTS) if resume else None
+        self.checkpoint, self.has_ended = on_first(lambda: self._look(overwrite))
+
+    def _look(self, overwrite: bool) -> tuple[Path | None, bool]:
+        """The checkpoint to go on from, and whether this resumes a run that has already finished."""
+        if not self.resume:
+            if (self.path / RECORD).exists() and not overwrite:
+                raise ConfigError(
+                    f"run_dir: {self.path} holds an earlier run; continue it with --resume=true, replace it with "
+                    "--overwrite=true, or give another --run_dir"
+                )
+            return None, False
+        return newest_checkpoint(self.path / CHECKPOINTS), has_ended(self.path)
 
     @property
     def model(self) -> Path:
         """The directory of the model."""
         return self.path / MODEL
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether this resumes a run that has already finished."""
-        return self.resume and has_ended(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -82,18 +83,23 @@ class RunFolder:
 
         Args:
             config: the run's resolved config.
-            facts: stage, model and seed as the record has them.
+            facts: stage, model, seed and ranks as the record has them.
             data: fingerprint of the examples.
 
         Raises:
             ConfigError: naming what differs.
         """
+        if self.resume:
+            on_first(lambda: self._require_same(config, facts, data))
+
+    def _require_same(self, config: dict[str, Any], facts: dict[str, Any], data: str) -> None:
         record = self.record
-        if not self.resume or not record or not (self.path / CONFIG).exists():
+        if not record or not (self.path / CONFIG).exists():
             return
         before = yaml.safe_load((self.path / CONFIG).read_text())
         changed = [name for name in config if name != "run_dir" and before.get(name) != config[name]]
-        changed += [name for name, value in facts.items() if record.get(name) != value]
+        known = {"ranks": 1, **record}  # which records of earlier versions do not say
+        changed += [name for name, value in facts.items() if known.get(name) != value]
         if changed:
             names = ", ".join(dict.fromkeys(changed))  # config and record both have the seed
             raise ConfigError(
@@ -107,8 +113,9 @@ class RunFolder:
 
     def begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
         """Write config and record; an earlier run is removed unless this one continues it."""
-        if global_rank():
-            return
+        on_first(lambda: self._begin(config, facts))
+
+    def _begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
         if self.checkpoint is None and self.path.exists():
             for name in (CONFIG, RECORD, METRICS, TIDY_METRICS):
                 (self.path / name).unlink(missing_ok=True)
@@ -127,6 +134,10 @@ class RunFolder:
         path = self.path / RECORD
         content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return content
+
+    def has(self, key: str) -> bool:
+        """Whether run.json has an entry, on every rank."""
+        return on_first(lambda: key in self.record)
 
     def write(self, more: dict[str, Any]) -> None:
         """Add to run.json; an interruption leaves it as it was."""
@@ -150,14 +161,15 @@ class RunFolder:
 
     def save_model(self, trainer: Trainer, title: str) -> Path:
         """Write ``model`` with tokenizer and a card that quotes record and config; it appears once it is complete."""
-        aside, output = self.path / f".{MODEL}", self.model
+        aside = self.path / f".{MODEL}"
         trainer.save_model(str(aside))
-        if global_rank():
-            return output
+        on_first(lambda: self._put_in_place(aside, title))
+        return self.model
+
+    def _put_in_place(self, aside: Path, title: str) -> None:
         (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
         (aside / "README.md").write_text(_card(title, self.record, (self.path / CONFIG).read_text()))
-        put_model_in_place(aside, output)
-        return output
+        put_model_in_place(aside, self.model)
 
 
 class RunLog(TrainerCallback):
@@ -188,8 +200,8 @@ class RunLog(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._write(state)
-        if not global_rank():
-            mark_whole(self.folder.checkpoints / f"checkpoint-{state.global_step}")
+        on_all(lambda: None)  # each rank has written its random state
+        on_first(lambda: mark_whole(self.folder.checkpoints / f"checkpoint-{state.global_step}"))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,11 +1,19 @@
-"""Completions sampled from a model; its mode and the global random states stay as they were."""
+"""Completions sampled from a model; its mode and the global random states stay as they were.
+
+The batches of prompts are shared out over ranks. Each batch has random numbers of its own, so that the completions are
+the same whichever rank draws it.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from remit_lit.runs.ranks import dealt
 
 Text = str | list[dict[str, str]]
 
@@ -20,8 +28,8 @@ def sample(
     temperature: float = 1.0,
     batch_size: int = 64,
     seed: int = 0,
-) -> list[list[Text]]:
-    """``samples`` completions of each prompt, [prompts][samples]; messages where the prompt is messages.
+) -> dict[int, list[Text]]:
+    """``samples`` completions of each prompt of this rank's share, by the prompt's number; messages for messages.
 
     Args:
         model: any causal language model.
@@ -43,16 +51,14 @@ def sample(
         batch_size=batch_size,
         seed=seed,
     )
-    texts = [
-        text
-        for drawn in batches
-        for text in tokenizer.batch_decode([completion for _, completion in drawn], skip_special_tokens=True)
-    ]
-    groups = (texts[start : start + samples] for start in range(0, len(texts), samples))
-    return [
-        [text if isinstance(prompt, str) else _as_message(text) for text in group]
-        for prompt, group in zip(prompts, groups, strict=True)
-    ]
+    completions: dict[int, list[Text]] = {}
+    for first, drawn in batches:
+        texts = tokenizer.batch_decode([completion for _, completion in drawn], skip_special_tokens=True)
+        for index, text in enumerate(texts):
+            number = first + index // samples
+            said = text if isinstance(prompts[number], str) else _as_message(text)
+            completions.setdefault(number, []).append(said)
+    return completions
 
 
 def draw(
@@ -65,16 +71,20 @@ def draw(
     temperature: float,
     batch_size: int,
     seed: int,
-) -> Iterator[list[tuple[list[int], list[int]]]]:
+) -> Iterator[tuple[int, list[tuple[list[int], list[int]]]]]:
     """In batches, the tokens of each prompt with those of a completion, which ends with its EOS if it has one.
 
-    Takes the arguments of `sample`; a prompt's samples follow each other.
+    Takes the arguments of `sample`; a prompt's samples follow each other. Before each batch stands the number of its
+    first prompt.
     """
     step = max(1, batch_size // samples)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     stops = _stop_tokens(model, tokenizer)
-    with _sampling(model, seed):
-        for start in range(0, len(prompts), step):
+    starts = range(0, len(prompts), step)
+    with _sampling(model):
+        # ZeRO stage 3 gathers weights in each forward pass, so that there all ranks must make the same ones.
+        for start in starts if is_deepspeed_zero3_enabled() else dealt(starts):
+            torch.manual_seed(_seed(seed, start // step))
             ids = [prompt_ids(tokenizer, prompt) for prompt in prompts[start : start + step]]
             width = max(map(len, ids))
             padded = [[pad] * (width - len(row)) + row for row in ids]
@@ -92,7 +102,7 @@ def draw(
                 eos_token_id=stops,
             )
             completions = [_cut_after_stop(row, stops) for row in generated[:, width:].tolist()]
-            yield [(ids[index // samples], completion) for index, completion in enumerate(completions)]
+            yield start, [(ids[index // samples], completion) for index, completion in enumerate(completions)]
 
 
 def _cut_after_stop(completion: list[int], stops: list[int]) -> list[int]:
@@ -120,15 +130,18 @@ def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     return sorted({tokenizer.eos_token_id, *(token for token in tokens if token is not None)})
 
 
+def _seed(seed: int, batch: int) -> int:
+    return int(np.random.SeedSequence(seed, spawn_key=(batch,)).generate_state(1)[0])
+
+
 @contextmanager
-def _sampling(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, and random numbers from ``seed``; all as before afterwards."""
+def _sampling(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode and no gradients; they and the random state as before afterwards."""
     training = model.training
     model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
             yield
     finally:
         model.train(training)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
@@ -94,7 +95,8 @@ class Training:
             "weight_decay": self.weight_decay,
             "max_grad_norm": self.gradient_clip,
             "bf16": self.precision == "bf16-mixed",
-            "use_cpu": self.accelerator == "cpu",
+            # Said where there is no other device, too: without it accelerate finds no ranks on CPUs.
+            "use_cpu": self.accelerator == "cpu" or not torch.accelerator.is_available(),
             "gradient_checkpointing": self.activation_checkpointing,
             "save_strategy": "no" if self.save_steps is None else "steps",
             "save_steps": self.save_steps or 500,

@@ -1,6 +1,9 @@
 """Rewards that tests name by their dotted paths, good ones and faulty ones."""
 
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from remit_lit.errors import ConfigError
@@ -9,6 +12,17 @@ from remit_lit.errors import ConfigError
 def has_digit(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
     """1 where the completion starts with a digit: about a third of what an untrained model writes."""
     return [float(str(completion)[:1].isdigit()) for completion in completions]
+
+
+def noted(prompts: list[Any], completions: list[Any], trainer_state: Any = None, **_: Any) -> list[float]:
+    """As has_digit; each call is kept in the folder NOTES, in a file of the rank, with the step if there is one."""
+    if os.environ.get("FAILS_ON_RANK") == os.environ["RANK"] and trainer_state is not None:
+        raise RuntimeError(f"rank {os.environ['RANK']} is broken")
+    rewards = has_digit(prompts, completions)
+    step = None if trainer_state is None else trainer_state.global_step
+    with open(Path(os.environ["NOTES"], f"rank-{os.environ['RANK']}.jsonl"), "a") as notes:
+        notes.write(json.dumps({"step": step, "prompt": prompts[0], "reward": rewards[0]}) + "\n")
+    return rewards
 
 
 def never(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:

@@ -21,7 +21,7 @@ def test_it_is_the_mean_over_the_tokens_of_each_completion(tiny_policy_dir: Path
     for weight in model.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     divergences = []
-    for rows in draw(model, tokenizer, PROMPTS, samples=1, **DRAWN):
+    for _, rows in draw(model, tokenizer, PROMPTS, samples=1, **DRAWN):
         for prompt, completion in rows:
             ids = torch.tensor([prompt + completion])
             with torch.no_grad():
@@ -36,7 +36,7 @@ def test_a_completion_ends_with_its_eos(tiny_policy_dir: Path) -> None:
     spec = ModelSpec(str(tiny_policy_dir))
     tokenizer, model = spec.load_tokenizer(), spec.load()
     drawn = draw(model, tokenizer, PROMPTS * 20, samples=2, max_new_tokens=40, temperature=1.0, batch_size=8, seed=0)
-    completions = [completion for rows in drawn for _, completion in rows]
+    completions = [completion for _, rows in drawn for _, completion in rows]
     ended = [completion for completion in completions if tokenizer.eos_token_id in completion]
     assert len(completions) == 120 and len(ended) > 10
     assert all(completion.index(tokenizer.eos_token_id) == len(completion) - 1 for completion in ended)

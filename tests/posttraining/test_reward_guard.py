@@ -8,6 +8,7 @@ import pytest
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.posttraining.reward_guard import load_reward
+from remit_lit.posttraining.shared_reward import SharedReward
 
 HERE = "tests.posttraining.rewards"
 FAULTS = {
@@ -24,11 +25,10 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_counted_and_costs_its_sample(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     reward = load_reward(f"{HERE}.{fault}", seconds=0.05)
-    logged: dict[str, float] = {}
     with caplog.at_level(logging.WARNING):
         lost = 0.0 if fault == "hangs" else None  # an answer that runs out of time must not escape a disadvantage
-        assert reward(["a", "b"], ["1", "2"], log_metric=logged.__setitem__) == [lost, lost]
-    assert reward.failures == logged["reward_failures"] == 2
+        assert reward(["a", "b"], ["1", "2"]) == [lost, lost]
+    assert reward.failures == 2
     assert len(caplog.records) == 1
     assert f"reward {fault}: " in caplog.text and FAULTS[fault] in caplog.text
 
@@ -80,7 +80,7 @@ def test_each_sample_gets_its_own_columns_and_may_have_no_reward() -> None:
 
 def test_the_spread_within_groups_is_logged() -> None:
     logged: dict[str, float] = {}
-    reward = load_reward(f"{HERE}.has_digit")
+    reward = SharedReward(load_reward(f"{HERE}.has_digit"))
     reward(["p", "p", "q", "q"], ["1", "x", "1", "2"], log_metric=logged.__setitem__)
     assert logged["rewards/has_digit/group_std"] == pytest.approx((0.5 + 0.0) / 2)
 

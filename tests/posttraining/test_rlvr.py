@@ -58,6 +58,13 @@ def test_a_failing_reward_is_counted_and_the_run_goes_on(run: Callable[..., Path
     assert all(0 <= count <= 16 for count in failures)
 
 
+def test_failures_of_several_rewards_are_added(run: Callable[..., Path]) -> None:
+    rewards = [f"{HERE}.{name}" for name in ("raises", "gives_nan", "has_digit")]
+    folder = run(stage=rlvr(reward=rewards), training=training(batch_size=8))
+    assert [float(line["reward_failures"]) for line in metrics(folder) if line["reward_failures"]] == [16, 16]
+    assert record(folder)["results"]["reward_failures"] == 32
+
+
 def test_a_reward_that_always_fails_leaves_the_model_as_it_is(run: Callable[..., Path], tiny_policy_dir: Path) -> None:
     folder = run(stage=rlvr("raises"), training=training(batch_size=8))
     assert record(folder)["results"]["reward_failures"] == 16
