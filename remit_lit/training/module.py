@@ -17,7 +17,8 @@ from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_bod
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
-from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
+from remit_lit.reference.reading import check_reads
+from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import check_sharded, check_strategy, global_weights, restore_frequencies
@@ -151,8 +152,11 @@ class MidTrainingModule(OptimizerSteps):
             return
         device = trainer.strategy.root_device.type
         check_attention("model.policy", self.spec, device, trains=True)
+        assert self.data.train_rows is not None, "the data are set up first"
+        facts = {name: column.facts for name, column in self.data.train_rows.columns.items()}
         for reference in self.references:
             reference.check(self.spec, manifest)
+            reference.check_columns(facts)
             if isinstance(reference, LiveReference) and not isinstance(reference, InitialPolicy):
                 check_attention(reference.field, reference.spec, reference.device or device, trains=False)
             check_sharded(reference, trainer.strategy)
@@ -237,7 +241,7 @@ class MidTrainingModule(OptimizerSteps):
         assert self.policy is not None
         before = self._weighed[batch_idx % self.trainer.accumulate_grad_batches] if self._weighed else None
         weighs = self.weighting.needs_reference and before is None
-        asked = "reference_entropy" in self.weighting.signals
+        asked = self.frozen.reads_entropy
         reference = self.reference.scores(batch, with_entropy=asked) if weighs and self.reference else TokenScores(None)
         loss = weighted_loss(
             self.policy,
