@@ -35,6 +35,7 @@ from remit_lit.training.optimization import (
     check_optimizer,
     parameter_groups,
 )
+from remit_lit.training.optimizer_states import OptimizerStates
 from remit_lit.training.steps import OptimizerSteps
 from remit_lit.training.validation import SourceMeans
 from remit_lit.training.window import Verdict, Window
@@ -69,6 +70,9 @@ class MidTrainingModule(OptimizerSteps):
             graph; layers takes each layer by itself, where layers that are alike are compiled once.
         compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
             passes go over them.
+        optimizer_states: checkpoint of another run, e.g. runs/NAME/checkpoints/last.ckpt, whose optimizer states
+            (AdamW's moments) this run begins with, at step 0 of its own schedule; model.policy must be the model of
+            that checkpoint. Null begins with none.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class MidTrainingModule(OptimizerSteps):
         activation_checkpointing: Recomputed = False,
         compile: bool | Literal["layers"] = False,
         compile_loss: bool = False,
+        optimizer_states: str | None = None,
     ) -> None:
         super().__init__()
         policy.check("model.policy")
@@ -108,6 +113,7 @@ class MidTrainingModule(OptimizerSteps):
         self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
         self.compile_loss = compile_loss
+        self.optimizer_states = None if optimizer_states is None else OptimizerStates(optimizer_states)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
@@ -161,6 +167,8 @@ class MidTrainingModule(OptimizerSteps):
                 check_attention(reference.field, reference.spec, reference.device or device, trains=False)
             check_sharded(reference, trainer.strategy)
         check_strategy(trainer)
+        if self.optimizer_states is not None:
+            self.optimizer_states.check(self.spec, self.optimizer, self.no_decay, trainer.strategy)
         steps = check_length(trainer, self.horizon, self.schedule, self.tokens_per_step)
         self.data.check_passes(self.weighting, steps * self.tokens_per_step // manifest.sequence_length)
 
@@ -198,6 +206,8 @@ class MidTrainingModule(OptimizerSteps):
     def configure_optimizers(self) -> Any:
         assert self.policy is not None
         optimizer = self.optimizer(parameter_groups(self.policy, self.no_decay))
+        if self.optimizer_states is not None and self.trainer.ckpt_path is None:
+            self.optimizer_states.load(self.policy, optimizer)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, self.num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
