@@ -75,7 +75,7 @@ VERBS: dict[str, Verb] = {
         repeats=True,
     ),
     "score": Verb(
-        "write a frozen model's NLLs, or its most likely tokens, as a column beside the rows",
+        "write a frozen model's NLLs, entropies or most likely tokens as columns beside the rows",
         "remit_lit.reference.score:score",
         output="output",
         resume={},

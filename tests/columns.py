@@ -1,5 +1,7 @@
-"""NLLs: as they are stored in a column, and computed the slow way."""
+"""Scores: as they are stored in a column, and computed the slow way."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,30 @@ from remit_lit.data.columns import ScoreColumn, column_directory
 
 def slow_nll(model: PreTrainedModel, row: dict[str, Any], document_attention: bool) -> list[float | None]:
     """NLL of the token after each position from whole logits, a document at a time; None where nothing is predicted."""
-    tokens, values = list(row["input_ids"]), []
-    pieces = list(row["document_lengths"]) if document_attention else [len(tokens)]
-    start = 0
-    for length in pieces:
-        piece = torch.tensor([tokens[start : start + length]])
+    values: list[float | None] = []
+    for piece, said in _pieces(model, row, document_attention):
+        values += [-float(p[token]) for p, token in zip(said[:-1], piece[1:], strict=True)] + [None]
+    return values
+
+
+def slow_entropy(model: PreTrainedModel, row: dict[str, Any], document_attention: bool) -> list[float | None]:
+    """Of the distribution over that token: the mean of ``-log p`` under ``p`` itself, summed token by token."""
+    values: list[float | None] = []
+    for _, said in _pieces(model, row, document_attention):
+        values += [-math.fsum(math.exp(p) * p for p in each) for each in said[:-1].tolist()] + [None]
+    return values
+
+
+def _pieces(
+    model: PreTrainedModel, row: dict[str, Any], document_attention: bool
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Tokens of each document, or of the row, and the model's log-probabilities after them, [tokens, vocab]."""
+    tokens, start = list(row["input_ids"]), 0
+    for length in row["document_lengths"] if document_attention else [len(tokens)]:
+        piece = tokens[start : start + length]
         start += length
         with torch.no_grad():
-            log_probabilities = model(input_ids=piece).logits[0].float().log_softmax(-1)
-        predicted = zip(log_probabilities[:-1], piece[0, 1:], strict=True)
-        values += [-float(p[token]) for p, token in predicted] + [None]
-    return values
+            yield piece, model(input_ids=torch.tensor([piece])).logits[0].float().log_softmax(-1)
 
 
 def stored(rows: Path, name: str, split: str = "train") -> np.ndarray:

@@ -234,6 +234,11 @@ class TrainerCLI(LightningCLI):
         given = self._get(self.config_init, "trainer").callbacks
         return list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
 
+    def before_fit(self) -> None:
+        """A run that goes on has optimizer states of its own: those that it began with need not be there any more."""
+        if self.checkpoint is not None:
+            self.model.optimizer_states = None
+
     def after_fit(self) -> None:
         """Print the summary, now that the progress bar is gone."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from remit_lit.cli.training import TrainerCLI, changed_fields, start
+
+if TYPE_CHECKING:
+    from remit_lit.estimate.run import PlannedRun
 
 
 def run_estimate(verb: str, arguments: Sequence[str]) -> None:
@@ -24,6 +27,13 @@ def changed_settings(config: Path) -> dict[str, Any]:
     """
     saved = start(_Saved, [f"--config={config}"], "python -m remit_lit fit", run=False)
     return {} if saved is None else changed_fields(saved.parser, saved.config)
+
+
+def planned_run(arguments: Sequence[str]) -> "PlannedRun":
+    """The run that ``fit`` would make of a command line's arguments, as ``estimate`` sees it; nothing is loaded."""
+    planned = start(_Planned, arguments, "python -m remit_lit fit", run=False)
+    assert isinstance(planned, _Planned)
+    return planned.planned
 
 
 class _Unrun(TrainerCLI):
@@ -47,8 +57,34 @@ class _Saved(_Unrun):
         """Nothing is to be built."""
 
 
-class _Estimate(_Unrun):
+class _Built(_Unrun):
     """Builds the module and the data as ``fit`` does."""
+
+    def _instantiated(self) -> Namespace:
+        """Others are put in the place of the texts that rows are to be made of, which need not be there yet."""
+        prepare = self.config.data.prepare
+        if prepare is not None and not Path(self.config.data.rows).exists():
+            stand_in = {"class_path": "remit_lit.data.lab_documents.LabDocuments"}
+            arguments = Namespace(kind="web", documents=1, seed=0, split="train")
+            prepare.sources = {name: Namespace(**stand_in, init_args=arguments) for name in prepare.sources}
+        built: Namespace = self.parser.instantiate_classes(self.config)
+        return built
+
+
+class _Planned(_Built):
+    """Keeps the run that they plan."""
+
+    planned: "PlannedRun"
+
+    def instantiate_classes(self) -> None:
+        from remit_lit.estimate.run import PlannedRun  # only here: `fit` should not wait for it
+
+        config = self._instantiated()
+        self.planned = PlannedRun(config.model, config.data, config.trainer)
+
+
+class _Estimate(_Built):
+    """Prints what they would take."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         from remit_lit.estimate.report import estimate  # only here: `fit` should not wait for it
@@ -58,15 +94,6 @@ class _Estimate(_Unrun):
         self.estimate, self.numbers = estimate, parser.add_function_arguments(estimate, skip=skip)
 
     def instantiate_classes(self) -> None:
-        self._leave_out_sources()
-        config = self.parser.instantiate_classes(self.config)
+        config = self._instantiated()
         numbers = {name: config[name] for name in self.numbers}
         self.estimate(config.model, config.data, config.trainer, **numbers)
-
-    def _leave_out_sources(self) -> None:
-        """Put others in the place of the texts that rows are to be made of, which need not be there yet."""
-        prepare = self.config.data.prepare
-        if prepare is not None and not Path(self.config.data.rows).exists():
-            stand_in = {"class_path": "remit_lit.data.lab_documents.LabDocuments"}
-            arguments = Namespace(kind="web", documents=1, seed=0, split="train")
-            prepare.sources = {name: Namespace(**stand_in, init_args=arguments) for name in prepare.sources}

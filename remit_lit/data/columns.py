@@ -1,6 +1,7 @@
 """Score columns: what a frozen model says of each token, stored beside the rows and bound to them by fingerprints.
 
-It is the token's NLL, or the most likely tokens in its place with their log-probabilities.
+It is the token's NLL, the entropy of the distribution that it is drawn from, or the most likely tokens in its place
+with their log-probabilities.
 
 A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that damage shows in the file alone.
 """
@@ -45,7 +46,8 @@ class ColumnFacts:
         sequence_length: tokens in a row.
         forward_flops: of the model that scored, per token; None where an earlier version wrote the column. Not part of
             what makes two columns the same.
-        top_k: most likely tokens at each position; None where the column holds NLLs.
+        top_k: most likely tokens at each position; None where the column holds a number for each.
+        entropy: that number is the entropy of the model's distribution there, and not the NLL of the token.
     """
 
     rows: str
@@ -58,6 +60,7 @@ class ColumnFacts:
     sequence_length: int
     forward_flops: float | None = dataclasses.field(default=None, compare=False)
     top_k: int | None = None
+    entropy: bool = False
 
     @property
     def stored(self) -> np.dtype:

@@ -24,7 +24,8 @@ from remit_lit.losses import IGNORE_INDEX
 from remit_lit.models.export import as_model
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.spec import ModelSpec, label
-from remit_lit.reference.reference import LiveReference, check_reads
+from remit_lit.reference.reading import check_reads
+from remit_lit.reference.reference import LiveReference
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.terminal import console
 

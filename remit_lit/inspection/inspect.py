@@ -14,7 +14,8 @@ from remit_lit.inspection.page import render
 from remit_lit.inspection.policies import find_policies
 from remit_lit.inspection.settings import InspectSettings, TrainerFields
 from remit_lit.inspection.weigh import key_of, score_policy, score_references, weigh
-from remit_lit.reference.reference import Reference, check_reads
+from remit_lit.reference.reading import check_reads
+from remit_lit.reference.reference import Reference
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.planned import planned_precision
@@ -50,15 +51,17 @@ def inspect(
     manifest = data.manifest
     references = _checked_references(strategies, manifest)
     policies = find_policies(first.spec, settings.policies, manifest)
-    columns = [reference.column for reference in references if reference.column is not None]
+    with_entropy = any(module.weighting.signals for module in strategies.values())
+    columns = [name for reference in references for name in reference.columns(with_entropy=with_entropy)]
     of_strategies = [name for module in strategies.values() for name in module.weighting.columns]
     packed = data.load_rows(settings.split, list(dict.fromkeys([*columns, *of_strategies])))
+    for known in references:
+        known.check_columns({name: column.facts for name, column in packed.columns.items()})
     groups = {name: rows_weighed_together(module.weighting, data, trainer) for name, module in strategies.items()}
     excerpt = take(packed, data, settings, max(groups.values()))
 
     fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
     tokenizer = first.spec.load_tokenizer()
-    with_entropy = any(module.weighting.signals for module in strategies.values())
     scores = score_references(references, first.spec, excerpt, fabric.device, with_entropy=with_entropy)
     options = {"is_bf16": precision == "bf16-true", "with_entropy": with_entropy}
     of_policies = {policy.name: score_policy(policy, excerpt, fabric, **options) for policy in policies}

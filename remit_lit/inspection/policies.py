@@ -8,7 +8,7 @@ from pathlib import Path
 from remit_lit.data.manifest import Manifest
 from remit_lit.errors import ConfigError
 from remit_lit.models.spec import ModelSpec, label
-from remit_lit.reference.reference import check_reads
+from remit_lit.reference.reading import check_reads
 from remit_lit.runs.checkpoint import all_checkpoints, step_of
 from remit_lit.runs.folder import CHECKPOINTS, MODEL, POLICY, RECORD
 from remit_lit.runs.resume import find_checkpoint

@@ -73,9 +73,9 @@ def _joined(scores: Sequence[TokenScores]) -> TokenScores:
 
 
 def key_of(reference: Reference, policy: ModelSpec) -> object:
-    """Equal for two references that give the same NLLs."""
+    """Equal for two references that give the same scores."""
     if reference.column is not None:
-        return reference.column
+        return tuple(reference.columns(with_entropy=True))
     if isinstance(reference, InitialPolicy):
         return repr(policy)
     return repr(reference.spec) if isinstance(reference, LiveReference) else id(reference)
@@ -84,7 +84,7 @@ def key_of(reference: Reference, policy: ModelSpec) -> object:
 def score_references(
     references: Sequence[Reference], policy: ModelSpec, excerpt: Excerpt, device: torch.device, *, with_entropy: bool
 ) -> dict[object, TokenScores]:
-    """What each different reference makes of the rows by :func:`key_of`, [rows, time]; a column knows NLLs alone.
+    """What each different reference makes of the rows by :func:`key_of`, [rows, time]; a column may know NLLs alone.
 
     Raises:
         NonFiniteError: NaN or infinite in a column at counted tokens.
@@ -97,7 +97,7 @@ def score_references(
         with progress(str(reference), len(excerpt.rows), "row") as bar:
             of_batches = []
             for batch in excerpt.batches(excerpt.data.batch_size, device):
-                found = reference.scores(batch, with_entropy=with_entropy and reference.column is None)
+                found = reference.scores(batch, with_entropy=with_entropy and reference.knows_entropy)
                 assert found.nll is not None
                 reference.require_finite(found.nll, batch)
                 of_batches.append(found)

@@ -16,11 +16,9 @@ from remit_lit.models.card import model_card
 from remit_lit.models.push import check_push, push
 from remit_lit.models.shards import read_zero_weights
 from remit_lit.models.spec import ModelSpec
-from remit_lit.runs.checkpoint_io import ENGINE, WEIGHTS, read_weights
+from remit_lit.runs.checkpoint_io import ENGINE, POLICY_PREFIX, WEIGHTS, read_weights
 from remit_lit.runs.folder import CHECKPOINTS, MODEL, POLICY
 from remit_lit.runs.resume import find_checkpoint
-
-_PREFIX = "policy."
 
 
 def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -> Path:
@@ -90,7 +88,9 @@ def export(
     if path is None:
         raise ConfigError(f"checkpoint: {run} has none yet; give a run that wrote one (checkpoint.every_n_train_steps)")
     state = read_zero_weights(path) if (path / ENGINE).is_dir() else read_weights(path / WEIGHTS)
-    weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+    weights = {
+        name.removeprefix(POLICY_PREFIX): value for name, value in state.items() if name.startswith(POLICY_PREFIX)
+    }
     try:
         written = write_model(weights, output, run)
     except RuntimeError as error:

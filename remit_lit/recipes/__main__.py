@@ -1,5 +1,5 @@
-"""``python -m remit_lit.recipes lab|calibrate|real|real_claim``: the lab's models and statistics, or the real model's
-inputs."""
+"""``python -m remit_lit.recipes lab|calibrate|memory|real|real_claim``: the lab's models, statistics and memory, or the
+real model's inputs."""
 
 import argparse
 import logging
@@ -29,6 +29,10 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     calibrate.add_argument("--seeds", type=Path, required=True, help="seeds.csv of that table")
     calibrate.add_argument("--studies", type=int, default=1000, help="how many studies to redraw from its runs")
+    memory = recipes.add_parser(
+        "memory", help="what a step of each method of a lab table holds, as estimate computes it"
+    )
+    memory.add_argument("--table", type=Path, required=True, help="the table's YAML file")
     arguments = parser.parse_args(args)
     _quiet_libraries()
     try:
@@ -40,6 +44,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from remit_lit.recipes.lab_calibration import report
 
             print(report(arguments.seeds, arguments.studies))
+        elif arguments.recipe == "memory":
+            from remit_lit.recipes.lab_memory import report as memory_report
+
+            print(memory_report(arguments.table))
         else:
             from remit_lit.recipes.real_inputs import make_claim_inputs, make_inputs
 

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,11 +17,14 @@ from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.shards import load_sharded
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores, token_scores
-from remit_lit.models.tokenization import require_same_tokenizer, tokenizer_fingerprint
-from remit_lit.models.top_tokens import TopTokens, top_tokens
+from remit_lit.models.top_tokens import TopTokens
+from remit_lit.reference.reading import check_reads
 
 if TYPE_CHECKING:
+    from remit_lit.data.columns import ColumnFacts
     from remit_lit.data.manifest import Manifest
+
+Reader = Callable[[PreTrainedModel, Tensor, Tensor], TokenScores | TopTokens]
 
 
 class OutputEmbedding(NamedTuple):
@@ -54,9 +59,18 @@ class Reference(ABC):
 
     Attributes:
         column: the score column to load beside the rows; None where the model runs live.
+        knows_entropy: ``scores`` can give entropies.
     """
 
     column: str | None = None
+    knows_entropy: bool = False
+
+    def columns(self, *, with_entropy: bool) -> list[str]:
+        """Names of the score columns that ``scores`` reads; none where the model runs live."""
+        return []
+
+    def check_columns(self, known: Mapping[str, "ColumnFacts"]) -> None:  # noqa: B027
+        """Refuse columns that hold something else than this reads of them, given the facts of all, by name."""
 
     def check(self, policy: ModelSpec, manifest: "Manifest") -> None:  # noqa: B027
         """Refuse a reference that does not fit the rows, before any weights are loaded."""
@@ -83,8 +97,8 @@ class Reference(ABC):
         return f"reference {self}: NaN or infinite at counted tokens of row(s) {rows}; check its weights"
 
     def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
-        """The NLLs and, of a live model that is asked for them, the entropies."""
-        assert not with_entropy, "only a live model knows its distributions"
+        """The NLLs and, where they are asked for, the entropies, which needs ``knows_entropy``."""
+        assert not with_entropy, "nothing is known of the distributions"
         return TokenScores(self.nll(batch))
 
 
@@ -93,17 +107,50 @@ class CachedReference(Reference):
 
     Args:
         column: name of the column, e.g. nll_rl.
+        entropy_column: name of a column of the same model's entropies, e.g. entropy_rl, for a strategy that reads them;
+            ``score --entropy_column`` writes one beside the NLLs.
     """
 
-    def __init__(self, column: str) -> None:
+    def __init__(self, column: str, entropy_column: str | None = None) -> None:
         self.column: str = column
+        self.entropy_column = entropy_column
+        self.knows_entropy = entropy_column is not None
 
     def __str__(self) -> str:
         return f"column {self.column}"
 
+    def columns(self, *, with_entropy: bool) -> list[str]:
+        return [self.column, *([self.entropy_column] if with_entropy and self.entropy_column is not None else [])]
+
+    def check_columns(self, known: Mapping[str, "ColumnFacts"]) -> None:
+        """Raise ConfigError for entropies in place of NLLs, NLLs in place of entropies, and those of two models."""
+        nll = known[self.column]
+        if nll.entropy:
+            raise ConfigError(f"column {self.column!r}: holds entropies, not NLLs; name the column of the NLLs")
+        if self.entropy_column is None or self.entropy_column not in known:
+            return
+        entropy, what = known[self.entropy_column], f"model.reference.entropy_column: {self.entropy_column!r}"
+        if not entropy.entropy:
+            raise ConfigError(f"{what} holds no entropies; {self.entropy_command}")
+        if entropy.model != nll.model:
+            raise ConfigError(f"{what} was scored by another model than {self.column!r}; {self.entropy_command}")
+
+    @property
+    def entropy_command(self) -> str:
+        """What writes the column of entropies, in words."""
+        fields = f"--rows ROWS --model.path MODEL --column {self.column} --entropy_column NAME"
+        return f"`python -m remit_lit score {fields}` writes one"
+
     def nll(self, batch: Batch) -> Tensor:
         """The column's values, float32 [batch, time]."""
         return batch.nll(self.column)
+
+    def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
+        """The values of both columns, or of the first alone."""
+        if not with_entropy:
+            return TokenScores(self.nll(batch))
+        assert self.entropy_column is not None, "nothing is known of the distributions"
+        return TokenScores(self.nll(batch), batch.nll(self.entropy_column))
 
     def complaint(self, rows: list[int]) -> str:
         return f"reference column {self.column!r}: NaN or infinite at counted tokens of row(s) {rows}; score them again"
@@ -120,6 +167,8 @@ class LiveReference(Reference):
     Raises:
         ConfigError: a sharded reference is given a device.
     """
+
+    knows_entropy = True
 
     def __init__(self, model: ModelSpec, device: str | None = None, sharded: bool = False) -> None:
         if sharded and device is not None:
@@ -162,18 +211,20 @@ class LiveReference(Reference):
 
     def scores(self, batch: Batch, *, with_entropy: bool) -> TokenScores:
         """As :meth:`nll`, and the entropies from the same logits."""
+        found = self.read(batch, partial(token_scores, with_entropy=with_entropy))[0]
+        assert isinstance(found, TokenScores)
+        return found
+
+    def read(self, batch: Batch, *readers: Reader) -> list[TokenScores | TopTokens]:
+        """What readers make of one forward pass: of the model, its last hidden states [batch, time, dim] and targets.
+
+        Their tensors come on the batch's device.
+        """
         device, targets = batch.targets.device, batch.targets.to(self.model.device)
         with self._frozen(), torch.autocast(device.type, enabled=False):
-            found = token_scores(self.model, self._hidden_states(batch), targets, with_entropy=with_entropy)
-        # A tensor made in inference mode could not be saved for a backward pass.
-        return TokenScores(*(None if values is None else values.to(device, copy=True) for values in found))
-
-    def top_tokens(self, batch: Batch, k: int, vocabulary: int) -> TopTokens:
-        """The ``k`` most likely tokens at each position, see :func:`remit_lit.models.top_tokens.top_tokens`."""
-        device = batch.targets.device
-        with self._frozen(), torch.autocast(device.type, enabled=False):
-            found = top_tokens(self.model, self._hidden_states(batch), k, vocabulary)
-        return TopTokens(*(values.to(device, copy=True) for values in found))
+            hidden = self._hidden_states(batch)
+            found = [reader(self.model, hidden, targets) for reader in readers]
+        return [type(each)(*(_kept(values, device) for values in each)) for each in found]
 
     def hidden_states(self, batch: Batch) -> "HiddenStates":
         """Last hidden states and the output embedding that reads them, on the batch's device."""
@@ -222,25 +273,6 @@ class InitialPolicy(LiveReference):
         super().load(policy, device)
 
 
-def check_reads(field: str, spec: ModelSpec, manifest: "Manifest") -> None:
-    """Refuse, before any weights are loaded, a model that cannot read the rows.
-
-    Raises:
-        ConfigError: another tokenizer, an embedding with fewer tokens than the tokenizer has, or positions that reach
-            less far than a row.
-    """
-    spec.check(field)  # before its tokenizer is looked for
-    tokenizer, config = spec.load_tokenizer(), spec.load_config(field)
-    require_same_tokenizer(field, tokenizer_fingerprint(tokenizer), "the rows", manifest.tokenizer)
-    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
-    if vocabulary is not None and vocabulary < len(tokenizer):
-        raise ConfigError(
-            f"{field}: has a vocabulary of {vocabulary} tokens (vocab_size), but the tokenizer has {len(tokenizer)}; "
-            "give the model that belongs to it"
-        )
-    window = getattr(config, "max_position_embeddings", None)
-    if window is not None and manifest.sequence_length > window:
-        raise ConfigError(
-            f"{field}: reads at most {window} tokens (max_position_embeddings), but the rows have a "
-            f"sequence_length of {manifest.sequence_length}; prepare shorter rows"
-        )
+def _kept(values: Any, device: torch.device) -> Any:
+    """A copy on ``device``: a tensor made in inference mode could not be saved for a backward pass."""
+    return None if values is None else values.to(device, copy=True)

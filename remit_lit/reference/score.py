@@ -1,18 +1,17 @@
-"""``score``: what a frozen model says of every token of prepared rows, as a column beside them."""
+"""``score``: what a frozen model says of every token of prepared rows, as columns beside them."""
 
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.columns import (
@@ -21,24 +20,20 @@ from remit_lit.data.columns import (
     ColumnFacts,
     ScoreColumn,
     column_directory,
-    has_facts,
-    is_whole,
     of_distributions,
-    read_facts,
-    shard_path,
-    write_facts,
-    write_shard,
     writing,
 )
 from remit_lit.data.manifest import SPLITS, read_manifest
-from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
-from remit_lit.errors import ConfigError, NonFiniteError, not_among, require_at_least
+from remit_lit.errors import ConfigError, not_among, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
+from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.models.tokenization import tokenizer_fingerprint
+from remit_lit.models.top_tokens import TopTokens, top_tokens
 from remit_lit.reference.aligned import AlignedScores
-from remit_lit.reference.reference import LiveReference
+from remit_lit.reference.passes import Column, Scorer, require_space, verify_columns, write_columns
+from remit_lit.reference.reference import LiveReference, Reader
 
 # Ranks wait for each other at the end only, for as long as the slowest scores its last shard.
 _TIMEOUT = timedelta(days=7)
@@ -60,10 +55,13 @@ def score(
     output: str | None = None,
     top_k: int | None = None,
     align: bool = False,
+    entropy_column: str | None = None,
+    top_k_column: str | None = None,
 ) -> Path:
     """Score prepared rows with a frozen model and write the NLLs as a column beside them, never rewriting the rows.
 
-    Killed at any moment and started again, it goes on from the last whole shard and ends with the same bytes.
+    Further columns may be written in the same pass. Killed at any moment and started again, it goes on from the last
+    whole shard and ends with the same bytes; a column that was whole before is left as it is.
 
     Args:
         rows: directory of prepared rows.
@@ -86,14 +84,17 @@ def score(
         align: the model may have another tokenizer: it reads the text of the rows in its own tokens, and their NLLs are
             carried over by bytes. A second column, of the name with _spread, has 1 where bounds do not meet, so that an
             NLL was shared out by bytes.
+        entropy_column: beside it, write a column of this name with the entropy of the model's distribution over the
+            token, in nats; for strategies that read the reference's entropy (model.reference.entropy_column).
+        top_k_column: with top_k, write the most likely tokens by this name, beside the NLLs and not in their place.
 
     Returns:
         The directory of the column.
 
     Raises:
-        ConfigError: the model does not fit the rows, its vocabulary is no larger than ``top_k``, the column holds the
-            scores of another model, the output holds other rows, the disk has too little room, or another process
-            writes the column.
+        ConfigError: the model does not fit the rows, its vocabulary is no larger than ``top_k``, names of columns do
+            not go together, a column holds the scores of another model, the output holds other rows, the disk has too
+            little room, or another process writes a column.
         DataError: the disk filled up meanwhile; finished shards are kept.
         NonFiniteError: the model gives NaN or infinite NLLs; names the rows.
     """
@@ -103,6 +104,7 @@ def score(
     require_at_least("top_k", top_k, 1, or_null=True)
     if split not in SPLITS:
         raise ConfigError(f"split: {not_among(split, SPLITS)}")
+    _check_names(column, entropy_column, top_k_column, top_k)
     manifest = read_manifest(rows)
     if output is not None:
         rows = _link(rows, output)
@@ -113,10 +115,11 @@ def score(
     reference.field = "model"
     aligned = None
     if align and tokenizer_fingerprint(model.load_tokenizer()) != manifest.tokenizer:
-        if top_k is not None:
-            raise ConfigError(
-                f"top_k: got {top_k} with align, but tokens of another vocabulary are none of the policy's"
-            )
+        for name, given in (("top_k", top_k), ("entropy_column", entropy_column)):
+            if given is not None:
+                raise ConfigError(
+                    f"{name}: got {given} with align, but tokens of another vocabulary are none of the policy's"
+                )
         model.check(reference.field)
         aligned = AlignedScores(reference, manifest)
     else:
@@ -124,9 +127,6 @@ def score(
     vocabulary = len(model.load_tokenizer())
     if top_k is not None and top_k >= vocabulary:
         raise ConfigError(f"top_k: got {top_k}; give less than the {vocabulary} tokens of the vocabulary")
-    directory = column_directory(rows, split, column if top_k is None else of_distributions(column))
-    strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     facts = ColumnFacts(
         rows=manifest.fingerprints[split],
         tokenizer=manifest.tokenizer,
@@ -136,80 +136,98 @@ def score(
         num_rows=len(packed),
         rows_per_shard=rows_per_shard,
         sequence_length=manifest.sequence_length,
-        top_k=top_k,
     )
-    with writing(directory) if fabric.global_rank == 0 else nullcontext():
+    names = {"column": column, "entropy_column": entropy_column, "top_k_column": top_k_column}
+    if aligned:
+        names["align"] = f"{column}_spread"
+    columns = _columns(rows, split, names, facts, top_k)
+    strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    with ExitStack() as holding:
         if fabric.global_rank == 0:
-            _require_space(directory, facts)
+            for each in columns:
+                holding.enter_context(writing(each.directory))
+            require_space(columns)
         fabric.launch()
         reference.load(model, fabric.device)
         forward = forward_flops(reference.model, manifest.sequence_length)
-        facts = replace(facts, model=reference.weights_hash(), forward_flops=forward)
-        if has_facts(directory) and read_facts(directory) != facts:
-            raise ConfigError(f"column: {directory} holds other scores ({read_facts(directory)}); name another column")
+        by = reference.weights_hash()
+        columns = [each.scored_by(by, forward) for each in columns]
         rows_per_batch = max(1, batch_tokens // facts.sequence_length)
-        said = _nlls(reference) if top_k is None else _tops(reference, top_k, vocabulary)
-        scorer = _Scorer(
-            aligned.nll if aligned else said, packed, Collate(document_attention), rows_per_batch, fabric.device
-        )
-        _write_shards(directory, facts, scorer, fabric)
-        if aligned:
-            _write_spread(
-                directory.with_name(f"{directory.name}_spread"), facts, replace(scorer, score=aligned.spread), fabric
-            )
+        said = _aligned(aligned) if aligned else _said(reference, [each.facts for each in columns], vocabulary)
+        scorer = Scorer(said, packed, Collate(document_attention), rows_per_batch, fabric.device)
+        write_columns(columns, scorer, fabric)
+        if aligned and fabric.is_global_zero:
+            _report_spread(columns[1].directory)
         if verify and fabric.is_global_zero:
-            _verify(directory, scorer, min(verify, len(packed)))
+            verify_columns(columns, scorer, min(verify, len(packed)))
         fabric.barrier()
-    return directory
+    return columns[0].directory
 
 
-def _nlls(reference: LiveReference) -> Callable[[Batch], np.ndarray]:
-    """NLLs of a batch in nats, float32 [rows, time]."""
-    return lambda batch: reference.nll(batch).cpu().numpy()
+def _check_names(column: str, entropy_column: str | None, top_k_column: str | None, top_k: int | None) -> None:
+    if top_k_column is not None and top_k is None:
+        raise ConfigError(f"top_k_column: got {top_k_column!r} without top_k; give how many tokens it is to hold")
+    if entropy_column == column and (top_k is None or top_k_column is not None):
+        raise ConfigError(f"entropy_column: got {entropy_column!r}, the name of the column of NLLs; give another")
 
 
-def _tops(reference: LiveReference, k: int, vocabulary: int) -> Callable[[Batch], np.ndarray]:
-    """The most likely tokens of a batch, with fields for ids and log-probabilities, [rows, time]."""
+def _columns(
+    rows: str, split: str, names: Mapping[str, str | None], facts: ColumnFacts, top_k: int | None
+) -> list[Column]:
+    """Those to write by the fields that name them, that of ``column`` first."""
+    tops = None if top_k is None else "column" if names["top_k_column"] is None else "top_k_column"
+    columns = []
+    for field, name in names.items():
+        if name is not None:
+            kind = of_distributions(name) if field == tops else name
+            of = replace(facts, top_k=top_k if field == tops else None, entropy=field == "entropy_column")
+            columns.append(Column(field, column_directory(rows, split, kind), of))
+    return columns
 
-    def score(batch: Batch) -> np.ndarray:
-        top = reference.top_tokens(batch, k, vocabulary)
-        values = np.empty(batch.targets.shape, [(IDS, np.int32, (k,)), (LOG_PROBABILITIES, np.float32, (k,))])
-        values[IDS], values[LOG_PROBABILITIES] = top.ids.cpu(), top.log_probabilities.cpu()
-        return values
+
+def _said(
+    reference: LiveReference, columns: Sequence[ColumnFacts], vocabulary: int
+) -> Callable[[Batch], list[np.ndarray]]:
+    """What a model says of a batch in one forward pass: the values of each column, [rows, time]."""
+    readers: list[Reader] = []
+    if any(facts.top_k is None for facts in columns):
+        readers.append(partial(token_scores, with_entropy=any(facts.entropy for facts in columns)))
+    top_k = next((facts.top_k for facts in columns if facts.top_k is not None), None)
+    if top_k is not None:
+        readers.append(lambda model, hidden, _: top_tokens(model, hidden, top_k, vocabulary))
+
+    def score(batch: Batch) -> list[np.ndarray]:
+        found = {type(each): each for each in reference.read(batch, *readers)}
+        return [_values(facts, found) for facts in columns]
 
     return score
 
 
-def _numbers(values: np.ndarray) -> np.ndarray:
-    """What of scores can be off by a little: NLLs, [rows, time], or log-probabilities, [rows, time, k]; float32."""
-    return (values if values.dtype.names is None else values[LOG_PROBABILITIES]).astype(np.float32)
+def _values(facts: ColumnFacts, found: Mapping[type, Any]) -> np.ndarray:
+    """Those of a column before they are rounded: float32, or ids and float32."""
+    if facts.top_k is None:
+        values: Tensor = found[TokenScores].entropy if facts.entropy else found[TokenScores].nll
+        return values.cpu().numpy()
+    top: TopTokens = found[TopTokens]
+    pairs = np.empty(top.ids.shape[:-1], replace(facts, dtype="float32").stored)
+    pairs[IDS], pairs[LOG_PROBABILITIES] = top.ids.cpu(), top.log_probabilities.cpu()
+    return pairs
 
 
-@dataclass(frozen=True)
-class _Scorer:
-    """What a frozen model says of rows, a batch at a time."""
+def _aligned(scores: AlignedScores) -> Callable[[Batch], list[np.ndarray]]:
+    """NLLs of a batch, and where they were shared out by bytes."""
+    return lambda batch: [scores.nll(batch), scores.spread(batch)]
 
-    score: Callable[[Batch], np.ndarray]
-    rows: PackedRows
-    collate: Collate
-    rows_per_batch: int
-    device: torch.device
 
-    def batches(self, rows: Sequence[int]) -> Iterator[np.ndarray]:
-        """Scores in nats, [rows, time], of consecutive batches of ``rows``.
-
-        Raises:
-            NonFiniteError: NaN or infinite scores; names the rows.
-        """
-        for start in range(0, len(rows), self.rows_per_batch):
-            chosen = rows[start : start + self.rows_per_batch]
-            batch = self.collate([self.rows[row] for row in chosen]).to(self.device)
-            values = self.score(batch)
-            is_finite = np.isfinite(_numbers(values)).reshape(len(values), -1).all(axis=1)
-            broken = batch.rows.cpu().numpy()[~is_finite].tolist()
-            if broken:
-                raise NonFiniteError(f"model: NaN or infinite NLL in {len(broken)} row(s), the first {broken[:8]}")
-            yield values
+def _report_spread(directory: Path) -> None:
+    column = ScoreColumn(directory)
+    facts = column.facts
+    spread = sum(int(column[row].sum(dtype=np.float32)) for row in range(facts.num_rows))
+    print(
+        f"{spread:,} of {facts.num_rows * facts.sequence_length:,} tokens: their bounds are not the model's, so "
+        f"that NLLs were shared out by bytes; column {directory.name} has 1 there"
+    )
 
 
 def _link(rows: str, output: str) -> str:
@@ -221,67 +239,3 @@ def _link(rows: str, output: str) -> str:
             with suppress(FileExistsError):
                 (directory / name).symlink_to(Path(rows, name).resolve())
     return output
-
-
-def _require_space(directory: Path, facts: ColumnFacts) -> None:
-    row_bytes = facts.sequence_length * facts.stored.itemsize
-    needed = sum(len(rows) * row_bytes for index, rows in facts.shards() if not shard_path(directory, index).exists())
-    free = shutil.disk_usage(directory).free
-    size = f"{facts.num_rows:,} rows x {facts.sequence_length:,} tokens in {facts.dtype}"
-    print(f"column {directory.name}: {size}, {needed / 1e6:,.2f} MB to write, {free / 1e6:,.0f} MB free")
-    if needed > free:
-        raise ConfigError(
-            f"column: {directory} needs {needed / 1e6:,.2f} MB, but its disk has {free / 1e6:,.2f} MB free; make room"
-            + (", or store float16" if facts.dtype == "float32" else "")
-        )
-
-
-def _write_shards(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: Fabric) -> None:
-    missing = None
-    if fabric.is_global_zero:
-        write_facts(directory, facts)
-        missing = [(index, rows) for index, rows in facts.shards() if not is_whole(directory, facts, index, len(rows))]
-    missing = fabric.broadcast(missing)
-    assert missing is not None
-    mine = missing[fabric.global_rank :: fabric.world_size]
-    tokens = sum(len(rows) for _, rows in mine) * facts.sequence_length
-    bar = progress(f"scoring {directory.name}", tokens, "token", disable=not fabric.is_global_zero)
-    start = time.perf_counter()
-    with bar:
-        for index, rows in mine:
-            values = []
-            for scores in scorer.batches(rows):
-                values.append(scores.astype(facts.stored))
-                bar.update(scores.size)
-            write_shard(directory, index, np.concatenate(values))
-    fabric.barrier()
-    tokens, seconds = sum(len(rows) for _, rows in missing) * facts.sequence_length, time.perf_counter() - start
-    rate = f"{tokens / seconds:,.0f} tokens/s on {fabric.world_size} device(s)"
-    fabric.print(
-        f"scored {tokens:,} tokens in {seconds:.1f} s, {rate}" if missing else "all shards had been written before"
-    )
-
-
-def _write_spread(directory: Path, facts: ColumnFacts, scorer: _Scorer, fabric: Fabric) -> None:
-    """The column that says which NLLs were shared out by bytes, and how many they are."""
-    with writing(directory) if fabric.global_rank == 0 else nullcontext():
-        _write_shards(directory, replace(facts, forward_flops=0.0), scorer, fabric)
-        if fabric.is_global_zero:
-            column, rows = ScoreColumn(directory), range(facts.num_rows)
-            spread = sum(int(column[row].sum(dtype=np.float32)) for row in rows)
-            print(
-                f"{spread:,} of {len(rows) * facts.sequence_length:,} tokens: their bounds are not the model's, so "
-                f"that NLLs were shared out by bytes; column {directory.name} has 1 there"
-            )
-
-
-def _verify(directory: Path, scorer: _Scorer, num_rows: int) -> None:
-    column = ScoreColumn(directory)
-    rows = sorted(np.random.default_rng().choice(column.facts.num_rows, num_rows, replace=False).tolist())
-    again = _numbers(np.concatenate(list(scorer.batches(rows))))
-    difference = np.abs(_numbers(np.stack([column[row] for row in rows])) - again).reshape(num_rows, -1)
-    worst = rows[difference.max(axis=1).argmax()]
-    print(
-        f"verified {num_rows:,} rows: they differ from a second scoring by at most {difference.max():.2e} nats "
-        f"(row {worst}), {difference.mean():.2e} on average"
-    )

@@ -99,12 +99,14 @@ def _select(rows: str, base: str, reference: str, weighting: TokenWeighting, spl
     manifest = read_manifest(rows)
     document_attention = read_facts(column_directory(rows, split, base)).document_attention
     packed = open_rows(rows, split, [base, reference], document_attention)
+    models = CachedReference(base), CachedReference(reference)
+    for model in models:
+        model.check_columns({name: column.facts for name, column in packed.columns.items()})
     for column in packed.columns.values():
         column.verify()
     choice = choose(
         weighting,
-        CachedReference(base),
-        CachedReference(reference),
+        *models,
         packed,
         manifest.sources[split],
         Collate(document_attention),

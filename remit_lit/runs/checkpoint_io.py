@@ -17,6 +17,8 @@ from remit_lit.errors import DataError
 from remit_lit.runs.checkpoint import begin, discard, finish
 
 WEIGHTS, TRAINER, ENGINE = "policy.safetensors", "trainer.pt", "checkpoint"
+POLICY_PREFIX = "policy."
+"""What the names of the policy's weights begin with."""
 # In the manifest: facts of the run at this step.
 FACTS = "facts"
 
@@ -48,15 +50,25 @@ class CheckpointFiles(CheckpointIO):
         Raises:
             DataError: a file is not what this class writes.
         """
-        file = Path(path, TRAINER)
-        try:
-            rest: dict[str, Any] = torch.load(file, map_location=map_location or "cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
-            raise DataError(f"checkpoint: {file} cannot be read ({_first_line(error)})") from error
+        rest = read_trainer(Path(path), map_location or "cpu")
         return {**rest, "state_dict": read_weights(Path(path, WEIGHTS))}
 
     def remove_checkpoint(self, path: Any) -> None:
         shutil.rmtree(path)
+
+
+def read_trainer(path: Path, device: Any) -> dict[str, Any]:
+    """The state of the trainer in the checkpoint at ``path``; on the meta device, shapes and settings alone.
+
+    Raises:
+        DataError: the file is not what :class:`CheckpointFiles` writes.
+    """
+    file = path / TRAINER
+    try:
+        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True, mmap=device == "meta")
+    except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise DataError(f"checkpoint: {file} cannot be read ({_first_line(error)})") from error
+    return state
 
 
 def _write_trainer(path: Path, state: dict[str, Any]) -> None:

@@ -82,12 +82,12 @@ def _forward_flops(spec: ModelSpec, sequence_length: int) -> float:
 
 
 def _scoring_flops(data: PackedData, columns: Iterable[str]) -> float | None:
-    """Of the columns that the run reads, and of those that its rows were chosen by."""
+    """Of the columns that the run reads and those that its rows were chosen by; of one model, one pass writes all."""
     rows, subset = data.rows_directory, data.subset
     chosen_by = () if subset is None else read_subset_facts(rows, "train", subset).columns
-    total = 0.0
+    of_models: dict[str, float] = {}
     for facts in (read_facts(column_directory(rows, "train", name)) for name in {*columns, *chosen_by}):
         if facts.forward_flops is None:
             return None
-        total += facts.num_rows * facts.sequence_length * facts.forward_flops
-    return total
+        of_models[facts.model] = facts.num_rows * facts.sequence_length * facts.forward_flops
+    return sum(of_models.values())

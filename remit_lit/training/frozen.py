@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from remit_lit.data.columns import of_distributions
 from remit_lit.errors import ConfigError
-from remit_lit.reference.reference import LiveReference, Reference
+from remit_lit.reference.reference import CachedReference, LiveReference, Reference
 from remit_lit.training.distillation import Distillation
 from remit_lit.weighting import TokenWeighting
 
@@ -40,10 +40,16 @@ class FrozenModels:
                 f"model.reference: {type(self.weighting).__name__} compares with a reference, but got none; give a "
                 "LiveReference (a frozen model) or a CachedReference (a column that `score` wrote)"
             )
-        if "reference_entropy" in self.weighting.signals and not isinstance(self.reference, LiveReference):
+        if self.reads_entropy and not (self.reference and self.reference.knows_entropy):
+            reads = f"{type(self.weighting).__name__} reads the reference's entropy"
+            if isinstance(self.reference, CachedReference):
+                raise ConfigError(
+                    f"model.reference.entropy_column: missing, and {reads}, which {self.reference} does not hold; "
+                    f"{self.reference.entropy_command}, or give a LiveReference"
+                )
             raise ConfigError(
-                f"model.reference: {type(self.weighting).__name__} reads the reference's entropy, which a column of "
-                f"NLLs does not hold; got {self.reference or 'none'}, give a LiveReference"
+                f"model.reference: {reads}, but got {self.reference or 'none'}; give a LiveReference, or a "
+                "CachedReference with an entropy_column (`score --entropy_column` writes one)"
             )
         if self.distillation is None or self.distillation.column is not None:
             return
@@ -55,6 +61,11 @@ class FrozenModels:
             )
         if self.reference.sharded:
             raise ConfigError("model.reference.sharded: got true, but distillation needs a whole reference; give false")
+
+    @property
+    def reads_entropy(self) -> bool:
+        """Whether the strategy reads the reference's entropy."""
+        return "reference_entropy" in self.weighting.signals
 
     @property
     def weighing(self) -> list[Reference]:
@@ -79,10 +90,14 @@ class FrozenModels:
 
     def columns(self, *, chooses_rows: bool) -> list[str]:
         """Names of the score columns that stand for frozen models, those of ``needed`` and the teacher's, each once."""
-        read = [reference.column for reference in self.needed(chooses_rows=chooses_rows)]
+        read = [
+            name
+            for reference in self.needed(chooses_rows=chooses_rows)
+            for name in reference.columns(with_entropy=self.reads_entropy and reference is self.reference)
+        ]
         if self.distillation is not None and self.distillation.column is not None:
             read.append(of_distributions(self.distillation.column))
-        return list(dict.fromkeys(name for name in read if name is not None))
+        return list(dict.fromkeys(read))
 
     def needed(self, *, chooses_rows: bool) -> list[Reference]:
         """Those that are needed in training or, with ``chooses_rows``, before it; each once."""

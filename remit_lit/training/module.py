@@ -17,7 +17,8 @@ from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_bod
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
 from remit_lit.reference.choice import Choice
-from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference, check_reads
+from remit_lit.reference.reading import check_reads
+from remit_lit.reference.reference import InitialPolicy, LiveReference, Reference
 from remit_lit.training.datamodule import PackedData
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import check_sharded, check_strategy, global_weights, restore_frequencies
@@ -34,6 +35,7 @@ from remit_lit.training.optimization import (
     check_optimizer,
     parameter_groups,
 )
+from remit_lit.training.optimizer_states import OptimizerStates
 from remit_lit.training.steps import OptimizerSteps
 from remit_lit.training.validation import SourceMeans
 from remit_lit.training.window import Verdict, Window
@@ -68,6 +70,9 @@ class MidTrainingModule(OptimizerSteps):
             graph; layers takes each layer by itself, where layers that are alike are compiled once.
         compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
             passes go over them.
+        optimizer_states: checkpoint of another run, e.g. runs/NAME/checkpoints/last.ckpt, whose optimizer states
+            (AdamW's moments) this run begins with, at step 0 of its own schedule; model.policy must be the model of
+            that checkpoint. Null begins with none.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class MidTrainingModule(OptimizerSteps):
         activation_checkpointing: Recomputed = False,
         compile: bool | Literal["layers"] = False,
         compile_loss: bool = False,
+        optimizer_states: str | None = None,
     ) -> None:
         super().__init__()
         policy.check("model.policy")
@@ -107,6 +113,7 @@ class MidTrainingModule(OptimizerSteps):
         self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
         self.compile_loss = compile_loss
+        self.optimizer_states = None if optimizer_states is None else OptimizerStates(optimizer_states)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.num_steps = 0
@@ -151,12 +158,17 @@ class MidTrainingModule(OptimizerSteps):
             return
         device = trainer.strategy.root_device.type
         check_attention("model.policy", self.spec, device, trains=True)
+        assert self.data.train_rows is not None, "the data are set up first"
+        facts = {name: column.facts for name, column in self.data.train_rows.columns.items()}
         for reference in self.references:
             reference.check(self.spec, manifest)
+            reference.check_columns(facts)
             if isinstance(reference, LiveReference) and not isinstance(reference, InitialPolicy):
                 check_attention(reference.field, reference.spec, reference.device or device, trains=False)
             check_sharded(reference, trainer.strategy)
         check_strategy(trainer)
+        if self.optimizer_states is not None:
+            self.optimizer_states.check(self.spec, self.optimizer, self.no_decay, trainer.strategy)
         steps = check_length(trainer, self.horizon, self.schedule, self.tokens_per_step)
         self.data.check_passes(self.weighting, steps * self.tokens_per_step // manifest.sequence_length)
 
@@ -194,6 +206,8 @@ class MidTrainingModule(OptimizerSteps):
     def configure_optimizers(self) -> Any:
         assert self.policy is not None
         optimizer = self.optimizer(parameter_groups(self.policy, self.no_decay))
+        if self.optimizer_states is not None and self.trainer.ckpt_path is None:
+            self.optimizer_states.load(self.policy, optimizer)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, self.num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -237,7 +251,7 @@ class MidTrainingModule(OptimizerSteps):
         assert self.policy is not None
         before = self._weighed[batch_idx % self.trainer.accumulate_grad_batches] if self._weighed else None
         weighs = self.weighting.needs_reference and before is None
-        asked = "reference_entropy" in self.weighting.signals
+        asked = self.frozen.reads_entropy
         reference = self.reference.scores(batch, with_entropy=asked) if weighs and self.reference else TokenScores(None)
         loss = weighted_loss(
             self.policy,

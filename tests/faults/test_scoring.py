@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import remit_lit.files
-import remit_lit.reference.score as scoring_module
+import remit_lit.reference.passes as scoring_module
 from remit_lit.data.columns import ScoreColumn, column_directory, shard_path, write_shard, writing
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
 from remit_lit.models.spec import ModelSpec
@@ -32,8 +32,9 @@ def deep_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start_scoring(rows: Path, model: Path, devices: int, printed: Path) -> WarmProcess:
-    """A real `score` of one row a shard into the column `cut`, in a process group of its own."""
-    fields = {"rows": rows, "model.path": model, "column": "cut", "rows_per_shard": 1, "batch_tokens": TIME}
+    """A real `score` of one row a shard into the columns `cut` and `said`, in a process group of its own."""
+    named = {"column": "cut", "entropy_column": "said"}
+    fields = {"rows": rows, "model.path": model, **named, "rows_per_shard": 1, "batch_tokens": TIME}
     command = ["score", *(f"--{name}={value}" for name, value in fields.items())]
     return WarmProcess([*command, f"--devices={devices}", "--accelerator=cpu"], printed, {"PYTHONPATH": str(ROOT)})
 
@@ -65,12 +66,13 @@ def test_scoring_goes_on_after_kill_minus_nine(
         assert kept.items() <= there.items(), "a finished shard was written again"
         kept = there
     spec, options = ModelSpec(str(deep_model_dir)), {"rows_per_shard": 1, "batch_tokens": TIME}
-    score(str(rows), spec, "whole", **options)  # type: ignore[arg-type]
+    score(str(rows), spec, "whole", entropy_column="whole_said", **options)  # type: ignore[arg-type]
     assert shards <= len(kept) < len(shards_of(rows, "whole")) - 1
     with pytest.raises(ConfigError, match=r"'cut': not complete, shard-\d+\.npy is missing"):
         ScoreColumn(directory)
-    score(str(rows), spec, "cut", **options)  # type: ignore[arg-type]
+    score(str(rows), spec, "cut", entropy_column="said", **options)  # type: ignore[arg-type]
     assert shards_of(rows, "cut") == shards_of(rows, "whole")
+    assert shards_of(rows, "said") == shards_of(rows, "whole_said")
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in directory.glob("*.npy")}.items()
 
 

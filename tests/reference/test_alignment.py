@@ -197,12 +197,14 @@ def test_of_the_same_tokenizer_the_column_is_that_of_a_plain_score(folder, tmp_p
     assert not (tmp_path / "aligned" / "columns" / "train" / "nll_spread").exists()
 
 
-def test_another_tokenizer_is_refused_without_align_and_for_most_likely_tokens(folder):
+def test_another_tokenizer_is_refused_without_align_and_for_what_is_not_of_the_rows_tokens(folder):
     spec = ModelSpec(str(folder / "model"))
     with pytest.raises(ConfigError, match=r"its tokenizer .* is not that of the rows"):
         score(str(folder / "rows"), spec, "nll")
     with pytest.raises(ConfigError, match="top_k: got 4 with align"):
         score(str(folder / "rows"), spec, "nll", align=True, top_k=4)
+    with pytest.raises(ConfigError, match="entropy_column: got said with align"):
+        score(str(folder / "rows"), spec, "nll", align=True, entropy_column="said")
 
 
 def test_a_text_longer_than_the_models_window_is_refused(folder, single, tmp_path):

@@ -126,6 +126,19 @@ def test_a_teacher_costs_a_forward_pass_and_one_that_weighs_two(
     assert found == expected(2 * forward, always=forward, once=num_rows(tiny_rows) * TIME * REFERENCE / 3)
 
 
+def test_columns_of_one_model_are_of_one_pass(
+    rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
+) -> None:
+    score(str(rows), ModelSpec(str(small_reference)), "nll_rl", accelerator="cpu", top_k=4, top_k_column="top")
+    settings = {
+        "weighting": ReMiT(),
+        "reference": CachedReference("nll_rl"),
+        "distillation": Distillation(column="top"),
+    }
+    scoring = num_rows(rows) * TIME * REFERENCE / 3
+    assert cost(rows, tiny_policy_dir, tmp_path / "run", **settings) == expected(0, scoring, once=scoring)
+
+
 def test_rows_chosen_before_training_are_scored_by_both_models(
     tiny_rows: Path, tiny_policy_dir: Path, small_reference: Path, tmp_path: Path
 ) -> None:

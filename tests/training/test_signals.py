@@ -72,10 +72,77 @@ def test_a_strategy_that_asks_for_nothing_gets_no_entropy(tiny_rows_split, tiny_
 
 
 def test_a_column_of_nlls_knows_no_entropy():
+    asked = Asks(("reference_entropy",))
+    command = r"`python -m remit_lit score .*--column nll_rl --entropy_column NAME` writes one, or give a LiveReference"
     with pytest.raises(
-        ConfigError, match=r"^model\.reference: Asks reads the reference's entropy.*column nll_rl, give a"
+        ConfigError, match=rf"^model\.reference\.entropy_column: missing, and Asks reads.*column nll_rl.*{command}"
     ):
-        FrozenModels(Asks(("reference_entropy",)), CachedReference("nll_rl"))
+        FrozenModels(asked, CachedReference("nll_rl"))
+    FrozenModels(asked, CachedReference("nll_rl", "entropy_rl"))
+    FrozenModels(Asks(("policy_entropy",)), CachedReference("nll_rl"))
+
+
+class Certain(TokenWeighting):
+    """Weighs a token by how sure the reference is of it; a nat of entropy moves a weight by less than 1."""
+
+    needs_reference = True
+    signals: Any = ("reference_entropy",)
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    def weights(self, signals: TokenSignals) -> Tensor:
+        assert signals.reference_entropy is not None
+        return signals.settle(torch.exp(-signals.reference_entropy))
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_rows, tiny_policy_dir, tiny_reference_dir, tmp_path_factory) -> str:
+    """Rows with columns of NLLs and entropies, of both types and of two models."""
+    own = tmp_path_factory.mktemp("scored") / "rows"
+    types: dict[str, Any] = {"half": "float16", "exact": "float32"}
+    for name, dtype in types.items():
+        spec = ModelSpec(str(tiny_reference_dir))
+        score(str(tiny_rows), spec, name, dtype=dtype, output=str(own), entropy_column=f"{name}_entropy")
+    score(str(own), ModelSpec(str(tiny_policy_dir)), "other", entropy_column="other_entropy")
+    return str(own)
+
+
+@pytest.mark.parametrize("scope", ["row", "step"])
+def test_weights_by_a_column_of_entropies_are_those_by_a_live_reference(
+    scored, tiny_policy_dir, tiny_reference_dir, tmp_path, scope
+):
+    references = {
+        "live": LiveReference(ModelSpec(str(tiny_reference_dir))),
+        "exact": CachedReference("exact", "exact_entropy"),
+        "half": CachedReference("half", "half_entropy"),
+    }
+    weights = {}
+    for name, reference in references.items():
+        run = fit(scored, tiny_policy_dir, tmp_path / name, steps=3, weighting=Certain(scope), reference=reference)
+        weights[name] = torch.stack(run.recorder.weights)
+    assert (weights["live"] > 0).any() and (weights["live"] < 0.5).any()
+    assert (weights["exact"] - weights["live"]).abs().max() < 1e-6
+    # Half a unit in float16's last place, of entropies below log 32 < 4 nats.
+    assert 0 < (weights["half"] - weights["live"]).abs().max() <= 2**-10 + 1e-6
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            ("half", "exact"),
+            r"^model\.reference\.entropy_column: 'exact' holds no entropies; `python -m remit_lit score",
+        ),
+        (("half", "other_entropy"), r"entropy_column: 'other_entropy' was scored by another model than 'half'"),
+        (("half_entropy", "exact_entropy"), r"^column 'half_entropy': holds entropies, not NLLs"),
+        (("half", "nowhere"), "no score column 'nowhere'.*write it with `python -m remit_lit score`"),
+    ],
+)
+def test_columns_that_do_not_hold_what_is_read_of_them_are_refused(scored, tiny_policy_dir, tmp_path, columns, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(scored, tiny_policy_dir, tmp_path, steps=1, weighting=Certain("row"), reference=CachedReference(*columns))
 
 
 @pytest.mark.parametrize("scope", ["row", "step"])
