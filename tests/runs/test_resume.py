@@ -120,6 +120,15 @@ def test_a_checkpoint_may_be_named(finished: str, tmp_path: Path) -> None:
     assert (last / WEIGHTS).read_bytes() == before
 
 
+def test_a_run_in_parts_is_the_same_run(settings: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**settings, "checkpoint": {"every_n_train_steps": None}}))
+    main(["fit", f"--config={path}", "--trainer.max_steps=3"])
+    main(["fit", f"--config={path}", "--ckpt_path=last", "--allow_change=trainer.max_steps"])
+    last = checkpoint_path(tmp_path / "run" / "checkpoints", 4)
+    assert (last / WEIGHTS).read_bytes() == (checkpoint_path(trained / "checkpoints", 4) / WEIGHTS).read_bytes()
+
+
 def test_a_finished_run_without_checkpoints_stays_as_it_is(
     settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

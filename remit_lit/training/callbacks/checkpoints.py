@@ -81,6 +81,8 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        if not trainer.should_stop:
+            _reopen_epoch(checkpoint["loops"]["fit_loop"])
         checkpoint[_RANDOM] = _random_states()
         checkpoint[FACTS] = {
             "step": trainer.global_step,
@@ -131,6 +133,22 @@ class Checkpoints(Checkpoint):
                 rank_zero_warn(f"step {trainer.global_step}: the disk refused metrics ({refusal})")
             prune(directory, self.keep_last, self.keep_every)
         trainer.strategy.barrier()
+
+
+def _reopen_epoch(fit_loop: dict[str, Any]) -> None:
+    """Of a checkpoint at the end: as of one amid the only epoch, so that a longer run, or its next part, goes on there.
+
+    A run that ends before its horizon for a reason of its own, such as a figure that is reached, stays ended.
+    """
+    epoch = fit_loop["epoch_progress"]
+    if not epoch["current"]["processed"]:
+        return
+    for progress in (epoch["current"], epoch["total"]):
+        progress["processed"] = progress["completed"] = 0
+    batches = fit_loop["epoch_loop.batch_progress"]
+    for progress in (batches["current"], batches["total"]):
+        progress["completed"] = progress["processed"] - 1
+    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
 def _random_states() -> dict[str, Any]:
