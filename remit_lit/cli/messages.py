@@ -34,7 +34,8 @@ def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str |
             if providing is not None:
                 return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
         if isinstance(cause, _USER_ERRORS):
-            return located(_without_traceback(cause), read_sources(arguments))
+            beside = cause.beside if isinstance(cause, ConfigError) else ""
+            return located(_without_traceback(cause), read_sources(arguments), beside)
         if str(cause).startswith("Does not validate against any of the Union subtypes"):
             return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
         refusal = _refused_by_disk(cause)
