@@ -13,6 +13,7 @@ from remit_lit.cli.common_fields import COMMON_FIELDS
 from remit_lit.cli.construction import explained, watched
 from remit_lit.cli.given import Source, merged, read_sources
 from remit_lit.cli.mistakes import Mistake, find_mistakes
+from remit_lit.cli.overlays import experiment_wanted
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import strings
 from remit_lit.verbs import VERBS
@@ -60,9 +61,8 @@ class Parser(ArgumentParser):
                 return super().parse_args(args, *rest, **kwargs)
             except ConfigError as error:
                 mistake = next(self._mistakes(sources), None)
-                if mistake is None:
-                    raise
-                raise ConfigError(self._said(mistake)) from error
+                said = f"{error}{experiment_wanted(str(error), sources)}" if mistake is None else self._said(mistake)
+                raise ConfigError(said) from error
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """The objects that a config describes.

@@ -102,7 +102,16 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{FIT} --{WEB}.documnts=9", [f"{WEB}.documnts: LabDocuments has no field", "documents?"]),
     (f"{FIT} --trainer.default_root_dir=x", ["trainer.default_root_dir: follows from run_dir"]),
     (f"{FIT} --model.horizon.steps", ["model.horizon.steps: got no value", "--model.horizon.steps=VALUE"]),
-    ("fit --config baselines/remit", ["model.optimizer, data.rows, data.batch_size: missing"]),
+    ("fit --config baselines/remit", [
+        "model.optimizer, data.rows, data.batch_size: missing", "remit.yaml is an overlay", "--config=quickstart be",
+    ]),
+    ("estimate --config shapes/olmo2_1b", [
+        "model.optimizer, data.rows, data.batch_size: missing", "shapes/olmo2_1b.yaml is an overlay",
+        "give --config=experiments/olmo2_1b.yaml before",
+    ]),
+    ("inspect --config shapes/smollm3_3b --config baselines/remit --output=w", [
+        "data.rows: missing", "remit.yaml are overlays", "--config=experiments/smollm3_3b.yaml before",
+    ]),
     (f"{SFT} --stage.on_too_lon=drop", ["stage.on_too_lon: SFT has no field", "did you mean on_too_long?"]),
     (f"{SFT} --training.learning_rte=1", ["training.learning_rte: ", "did you mean learning_rate?"]),
     (f"{RLVR} --data.problem=1", ["data.init_args.problem: LabProblems has no field", "did you mean problems?"]),
