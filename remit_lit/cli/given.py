@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +11,10 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from remit_lit.cli.names import own_values, shared_names
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
+from remit_lit.verbs import VERBS
 
 COMMAND_LINE = "the command line"
 
@@ -51,15 +53,19 @@ class Source:
         return None if entry is None else f"{self.name}:{entry.line}" if entry.line else self.name
 
 
-def read_sources(arguments: Sequence[str]) -> list[Source]:
+def read_sources(arguments: Sequence[str], verb: str = "") -> list[Source]:
     """The sources of a command line, the last of which wins; a file's bases (``extends``) come before it.
 
     Files that cannot be read are left out: :func:`read_file` says of each what is wrong.
+
+    Args:
+        arguments: of the command line, with the verb's own fields.
+        verb: by whose own fields files are read; empty: as they are.
     """
     sources: list[Source] = []
     for name, value in _fields(arguments):
         if name == "config":
-            sources += _with_bases(value)
+            sources += (_by_own_names(verb, source) for source in _with_bases(value))
         elif name.split(".")[-1] not in ("help", "print_config"):
             sources.append(_argument(name, value))
     return sources
@@ -195,6 +201,19 @@ def _with_bases(path: str, *seen: str) -> list[Source]:
     except (KeyError, ConfigError):
         return [source]
     return [*([] if base in (*seen, path) else _with_bases(base, *seen, path)), source]
+
+
+def _by_own_names(verb: str, source: Source) -> Source:
+    try:
+        values = own_values(verb, source.values)
+    except ConfigError:  # it is said before
+        return source
+    entries = dict(source.entries)
+    for name in shared_names(verb):
+        if name in entries:
+            entry = entries.pop(name)
+            entries |= {field: entry._replace(path=field) for field in VERBS[verb].own(name, entry.text)}
+    return replace(source, values=values, entries=entries)
 
 
 def _argument(name: str, typed: str) -> Source:

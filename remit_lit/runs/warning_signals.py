@@ -74,7 +74,7 @@ class Warnings:
     def message(self) -> str:
         """What is said where nothing was saved."""
         assert self.received is not None
-        return f"{self.received.name} received outside training; the same command with --ckpt_path=last goes on"
+        return f"{self.received.name} received outside training; the same command with --resume=true goes on"
 
     def _insist(self, listener: socket.socket) -> None:
         """End a process that hears nothing: its main thread waits for others, which may have ended on the signal."""
