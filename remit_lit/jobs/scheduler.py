@@ -2,6 +2,8 @@
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from remit_lit.errors import ConfigError
 from remit_lit.files import make_directory
@@ -84,14 +86,18 @@ def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
     plan = with_inputs(jobs)
     seconds: dict[str, list[float]] = {}
     for root in {job.root for job in plan}:
-        for path in root.glob("*/done.json"):
-            if done := read_outcome(path, "seconds"):
-                seconds.setdefault(done["kind"], []).append(done["seconds"])
+        for done in finished(root):
+            seconds.setdefault(done["kind"], []).append(done["seconds"])
     return {
         job.key: statistics.median(seconds[job.kind]) if job.kind in seconds else None
         for job in plan
         if job.state != "done"
     }
+
+
+def finished(root: Path) -> list[dict[str, Any]]:
+    """How each finished job below a directory of jobs ended: its ``kind``, ``seconds`` and more."""
+    return [done for path in root.glob("*/done.json") if (done := read_outcome(path, "seconds"))]
 
 
 def _is_ready(job: Job) -> bool:
