@@ -27,6 +27,7 @@ class Verb:
         file: name of the result's file in its folder; empty where the result is the folder.
         holds: JSON files that a whole result has, where it is a folder.
         packages: distributions whose versions decide the result's digits.
+        late: modules that it imports only once its fields are right, which takes seconds.
         resume: fields with which an interrupted command goes on, for which ``resume: true`` stands; None: it starts
             anew in an empty folder.
         names: the verb's own fields by the names that all verbs share.
@@ -43,6 +44,7 @@ class Verb:
     file: str = ""
     holds: tuple[str, ...] = ()
     packages: tuple[str, ...] = _MODELS
+    late: tuple[str, ...] = ()
     resume: Mapping[str, Any] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     as_job: Mapping[str, Any] = field(default_factory=dict)
@@ -132,6 +134,7 @@ VERBS: dict[str, Verb] = {
     "agreement": Verb(
         "compare a model with a reference on prepared rows: KL and top-1 agreement",
         "remit_lit.evaluation.agreement:agreement",
+        late=("lightning.fabric",),
         output="output",
         file="evaluation.json",
     ),

@@ -16,6 +16,8 @@ from remit_lit.cli.names import own_arguments, own_values
 from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError, Preempted, did_you_mean
+from remit_lit.runs.folder import global_rank
+from remit_lit.runs.lock import held
 from remit_lit.runs.warning_signals import WARNINGS
 from remit_lit.verbs import VERBS
 
@@ -73,15 +75,10 @@ def _run(verb: str, arguments: list[str]) -> None:
     values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
     values.pop("config", None)
     field = VERBS[verb].output or "output"
-    if not values.get(field) and not VERBS[verb].ranks:  # without Lightning, whose import takes seconds
-        print(f"{verb}: {function(**values)}")
-        return
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    from remit_lit.runs.lock import held
-
     with held(field, values[field]) if values.get(field) else contextlib.nullcontext():
-        rank_zero_only(print)(f"{verb}: {function(**values)}")
+        result = function(**values)
+        if global_rank() == 0:
+            print(f"{verb}: {result}")
 
 
 def _with_found_configs(arguments: Sequence[str]) -> list[str]:
@@ -121,8 +118,6 @@ def _fail(message: str) -> NoReturn:
 
 
 def _exit_preempted(stop: Preempted) -> NoReturn:
-    from remit_lit.runs.folder import global_rank
-
     # Lightning's launcher takes another exit code of a rank that it started for a crash, and kills rank 0 with it.
     if global_rank():
         raise SystemExit(0)

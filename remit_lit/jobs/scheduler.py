@@ -71,7 +71,8 @@ def _modules_of(jobs: Sequence[Job]) -> list[str]:
     functions = [verb.function.split(":")[0] for verb in verbs]
     # Most verbs import these as late as they can: a second of each job.
     packages = [name.replace("-", "_") for verb in verbs for name in verb.packages]
-    return [*dict.fromkeys([*functions, *packages]), work.__module__]
+    late = [name for verb in verbs for name in verb.late]
+    return [*dict.fromkeys([*functions, *packages, *late]), work.__module__]
 
 
 def describe(job: Job) -> str:

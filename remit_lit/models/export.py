@@ -16,9 +16,9 @@ from remit_lit.models.card import model_card
 from remit_lit.models.push import check_push, push
 from remit_lit.models.shards import read_zero_weights
 from remit_lit.models.spec import ModelSpec
-from remit_lit.runs.checkpoint_io import ENGINE, WEIGHTS, read_weights
 from remit_lit.runs.folder import CHECKPOINTS, MODEL, POLICY
 from remit_lit.runs.resume import find_checkpoint
+from remit_lit.runs.weights import ENGINE, WEIGHTS, read_weights
 
 _PREFIX = "policy."
 

@@ -22,7 +22,7 @@ from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.models.export import export
 from remit_lit.runs.checkpoint import LAST, begin, checkpoint_path, finish
-from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights, write_weights
+from remit_lit.runs.weights import WEIGHTS, read_weights, write_weights
 from tests.columns import slow_nll
 
 
