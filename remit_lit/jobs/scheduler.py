@@ -84,14 +84,14 @@ def describe(job: Job) -> str:
 
 def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
     """What each job that is not done may take, by its key: the median of finished ones of its kind; None: unknown."""
-    plan = with_inputs(jobs)
+    jobs = with_inputs(jobs)
     seconds: dict[str, list[float]] = {}
-    for root in {job.root for job in plan}:
+    for root in {job.root for job in jobs}:
         for done in finished(root):
             seconds.setdefault(done["kind"], []).append(done["seconds"])
     return {
         job.key: statistics.median(seconds[job.kind]) if job.kind in seconds else None
-        for job in plan
+        for job in jobs
         if job.state != "done"
     }
 
