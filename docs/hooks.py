@@ -17,10 +17,13 @@ from mkdocs.structure.files import File, Files
 
 import remit_lit
 from remit_lit.cli import main
-from remit_lit.verbs import VERBS
+from remit_lit.verbs import RESUME, VERBS
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
+_SHARED = """\
+In every verb `--model.path` is the model that it works on, and `--resume=true` goes on where an interrupted command
+stopped. A verb that had another name before takes either, on the command line and in a config; the last one counts."""
 
 
 class ShapesAreNoLinks(griffe.Extension):
@@ -60,8 +63,20 @@ def _verbs() -> dict[str, str]:
 
 def _cli_page() -> str:
     head = "# Command line\n\nEach section is the help of a verb: `python -m remit_lit VERB --help=all`.\n\n"
+    head += f"{_shared_names()}\n\n"
     index = "\n".join(f"- [`{verb}`](#{verb}): {purpose}" for verb, purpose in _verbs().items())
     return head + index + "\n\n" + "\n".join(f"## {verb}\n\n{_listing(_help(verb))}" for verb in _verbs())
+
+
+def _shared_names() -> str:
+    """The names that all verbs share, and each verb's own beside them."""
+    lines = [_SHARED, "", "| verb | shared name | its own |", "|---|---|---|"]
+    for name, verb in VERBS.items():
+        lines += [f"| `{name}` | `--{shared}` | `--{own}` |" for shared, own in verb.names.items()]
+        if RESUME in verb.shared:
+            own = ", ".join(f"`--{field}={value}`" for field, value in verb.own(RESUME, True).items())
+            lines.append(f"| `{name}` | `--{RESUME}=true` | {own or 'none: it always goes on'} |")
+    return "\n".join(lines)
 
 
 def _help(verb: str) -> str:

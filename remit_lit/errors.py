@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work. The command line prints it without a traceback and exits with 2."""
+    """A setting that cannot work. The command line prints it without a traceback and exits with 2.
+
+    Args:
+        message: beginning with the field's dotted path.
+        beside: dotted path of another field that the mistake depends on: the command line says where that is set, too.
+    """
+
+    def __init__(self, message: str = "", beside: str = "") -> None:
+        super().__init__(message)
+        self.beside = beside
 
 
 class DataError(ValueError):

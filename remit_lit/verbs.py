@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from remit_lit.errors import ConfigError
+
 _MODELS = ("torch", "transformers", "tokenizers")
+MODEL, RESUME = "model.path", "resume"
+"""What every verb calls the model that it works on, and the field with which an interrupted command goes on."""
+_OF_POLICY = {MODEL: "model.policy.path", "model.revision": "model.policy.revision"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,10 @@ class Verb:
         file: name of the result's file in its folder; empty where the result is the folder.
         holds: JSON files that a whole result has, where it is a folder.
         packages: distributions whose versions decide the result's digits.
-        resume: fields with which an interrupted command goes on; None: it starts anew in an empty folder.
+        late: modules that it imports only once its fields are right, which takes seconds.
+        resume: fields with which an interrupted command goes on, for which ``resume: true`` stands; None: it starts
+            anew in an empty folder.
+        names: the verb's own fields by the names that all verbs share.
         as_job: fields that a job gives, which decide nothing of what it is run for.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
         ranks: several processes, each with its own GPU, can run one command.
@@ -36,11 +44,33 @@ class Verb:
     file: str = ""
     holds: tuple[str, ...] = ()
     packages: tuple[str, ...] = _MODELS
+    late: tuple[str, ...] = ()
     resume: Mapping[str, Any] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     as_job: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = False
     ranks: bool = False
     extra: str = ""
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The names that stand for others of its own."""
+        return (*self.names, *(() if self.resume is None or RESUME in self.resume else (RESUME,)))
+
+    def own(self, name: str, value: Any) -> dict[str, Any]:
+        """A field and its value by the verb's own names.
+
+        Args:
+            name: dotted.
+            value: as YAML or a command line has it.
+        """
+        if name not in self.shared:
+            return {name: value}
+        if name != RESUME:
+            return {self.names[name]: value}
+        if str(value).lower() not in ("true", "false"):
+            raise ConfigError(f"{RESUME}: got {value!r}; give true or false")
+        return dict(self.resume or {}) if str(value).lower() == "true" else {}
 
 
 VERBS: dict[str, Verb] = {
@@ -52,6 +82,7 @@ VERBS: dict[str, Verb] = {
         holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "lightning", "datasets"),
         resume={"ckpt_path": "last"},
+        names=_OF_POLICY,
         as_job={"report": False},
         repeats=True,
         ranks=True,
@@ -60,10 +91,16 @@ VERBS: dict[str, Verb] = {
         "measure the loss per source on the validation rows",
         "remit_lit.cli.training:run_trainer",
         parses=True,
+        names=_OF_POLICY,
     ),
-    "test": Verb("the same as validate, logged as test", "remit_lit.cli.training:run_trainer", parses=True),
+    "test": Verb(
+        "the same as validate, logged as test", "remit_lit.cli.training:run_trainer", parses=True, names=_OF_POLICY
+    ),
     "estimate": Verb(
-        "memory, disk and time of a fit before it starts", "remit_lit.cli.unrun:run_estimate", parses=True
+        "memory, disk and time of a fit before it starts",
+        "remit_lit.cli.unrun:run_estimate",
+        parses=True,
+        names=_OF_POLICY,
     ),
     "prepare": Verb(
         "pack text into rows of tokens",
@@ -97,6 +134,7 @@ VERBS: dict[str, Verb] = {
     "agreement": Verb(
         "compare a model with a reference on prepared rows: KL and top-1 agreement",
         "remit_lit.evaluation.agreement:agreement",
+        late=("lightning.fabric",),
         output="output",
         file="evaluation.json",
     ),
@@ -106,6 +144,7 @@ VERBS: dict[str, Verb] = {
         parses=True,
         output="output",
         file="weights.html",
+        names=_OF_POLICY,
     ),
     "evaluate": Verb(
         "measure a model on benchmarks, and keep the outcome of every item",
@@ -119,18 +158,21 @@ VERBS: dict[str, Verb] = {
         "compare methods over seeds: run what is missing, and show the results with error bars",
         "remit_lit.cli.studies:run_table",
         parses=True,
+        resume={},
         extra="evaluation",
     ),
     "figure": Verb(
         "draw a figure of the paper from a table's runs, and say whether ours agrees with what the paper found",
         "remit_lit.cli.studies:run_figure",
         parses=True,
+        resume={},
         extra="evaluation",
     ),
     "flywheel": Verb(
         "rounds of mid-training and post-training, each with the last RL-tuned model as the reference",
         "remit_lit.cli.studies:run_flywheel",
         parses=True,
+        resume={},
         extra="evaluation",
     ),
     "report": Verb(
@@ -138,18 +180,22 @@ VERBS: dict[str, Verb] = {
         "remit_lit.cli.reporting:run_report",
         parses=True,
     ),
-    "export": Verb("write a run's checkpoint as a Hugging Face directory", "remit_lit.models.export:export"),
+    "export": Verb(
+        "write a run's checkpoint as a Hugging Face directory", "remit_lit.models.export:export", names={MODEL: "run"}
+    ),
     "average": Verb(
         "average the weights of several models, e.g. of runs on different orders of the data (model soups)",
         "remit_lit.models.average:average",
         output="output",
         holds=("config.json", "average.json"),
+        names={MODEL: "models"},
         packages=(*_MODELS, "safetensors"),
         repeats=True,
     ),
     "convert": Verb(
         "make a ZeRO checkpoint one that any number of ranks can go on from",
         "remit_lit.runs.convert:convert",
+        names={MODEL: "checkpoint"},
         extra="deepspeed",
     ),
     "configs": Verb(

@@ -42,7 +42,9 @@ def test_the_fields_of_a_verb_that_parses_exist(
     assert all(f"--{field}" in shown for field in (verb.output, *verb.as_job, *(verb.resume or {})))
 
 
-def test_extras_and_packages_exist() -> None:
+def test_extras_packages_and_late_modules_exist() -> None:
+    for module in {module for verb in VERBS.values() for module in verb.late}:
+        importlib.import_module(module)
     extras = set(importlib.metadata.metadata("remit_lit").get_all("Provides-Extra") or [])
     assert {verb.extra for verb in VERBS.values()} - {""} <= extras
     for package in {package for verb in VERBS.values() for package in verb.packages}:
@@ -69,6 +71,21 @@ def test_the_table_of_verbs_imports_nothing_heavy() -> None:
     code = "import sys, remit_lit.verbs; print([m for m in ('torch', 'lightning', 'transformers') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+@pytest.mark.slow  # it imports what those verbs do need
+def test_verbs_without_a_trainer_take_their_fields_without_lightning() -> None:
+    trained = {"fit", "validate", "test", "estimate", "inspect", "score", "evaluate"}
+    modules = sorted({verb.function.split(":")[0] for name, verb in VERBS.items() if name not in trained})
+    code = f"""
+import importlib, sys
+import remit_lit.cli.dispatch
+for module in {modules!r}:
+    importlib.import_module(module)
+    assert not {{"lightning", "torchmetrics"}} & set(sys.modules), module
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("program", [[sys.executable, "-m", "remit_lit"], None], ids=["module", "script"])

@@ -12,9 +12,12 @@ from remit_lit import __version__
 from remit_lit.cli.construction import DEBUG
 from remit_lit.cli.given import read_file
 from remit_lit.cli.messages import explain
+from remit_lit.cli.names import own_arguments, own_values
 from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError, Preempted, did_you_mean
+from remit_lit.runs.folder import global_rank
+from remit_lit.runs.lock import held
 from remit_lit.runs.warning_signals import WARNINGS
 from remit_lit.verbs import VERBS
 
@@ -40,9 +43,9 @@ def main(args: Sequence[str] | None = None) -> None:
     rest = arguments[1:]
     Parser.explains_all = _ALL in rest
     try:
-        rest = _with_found_configs([_plain(argument) for argument in rest])
+        rest = own_arguments(verb, _with_found_configs([_plain(argument) for argument in rest]))
         for path in config_files(rest):
-            read_file(path)
+            own_values(verb, read_file(path).values)
         # Before the verb's imports, which are slow; other verbs end as the signal's default is.
         with WARNINGS.heard() if verb == "fit" else contextlib.nullcontext():
             _run(verb, rest)
@@ -52,10 +55,10 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
     except SystemExit as stop:
         if stop.code is None:  # as Lightning leaves on a signal: nobody said that this is success
-            _exit_preempted(Preempted("the trainer was interrupted; --ckpt_path=last goes on from its last checkpoint"))
+            _exit_preempted(Preempted("the trainer was interrupted; --resume=true goes on from its last checkpoint"))
         raise
     except Exception as error:
-        message = explain(error, VERBS[verb].extra, rest)
+        message = explain(error, verb, rest)
         if message is None or os.environ.get(DEBUG):
             raise
         _fail(message)
@@ -72,15 +75,10 @@ def _run(verb: str, arguments: list[str]) -> None:
     values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
     values.pop("config", None)
     field = VERBS[verb].output or "output"
-    if not values.get(field) and not VERBS[verb].ranks:  # without Lightning, whose import takes seconds
-        print(f"{verb}: {function(**values)}")
-        return
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    from remit_lit.runs.lock import held
-
     with held(field, values[field]) if values.get(field) else contextlib.nullcontext():
-        rank_zero_only(print)(f"{verb}: {function(**values)}")
+        result = function(**values)
+        if global_rank() == 0:
+            print(f"{verb}: {result}")
 
 
 def _with_found_configs(arguments: Sequence[str]) -> list[str]:
@@ -108,7 +106,8 @@ def _usage() -> str:
     head = "usage: remit_lit VERB --config A.yaml [--config B.yaml] [--field=value]\n\nverbs:\n"
     tail = (
         "\n\n`python -m remit_lit VERB` does the same. Each verb explains its fields with --help (fit and estimate all "
-        "of them with --help=all) and shows the merged config with --print_config."
+        "of them with --help=all) and shows the merged config with --print_config. In every verb --model.path is the "
+        "model that it works on, and --resume=true goes on where an interrupted command stopped."
     )
     return head + "\n".join(lines) + tail
 
@@ -119,8 +118,6 @@ def _fail(message: str) -> NoReturn:
 
 
 def _exit_preempted(stop: Preempted) -> NoReturn:
-    from remit_lit.runs.folder import global_rank
-
     # Lightning's launcher takes another exit code of a rank that it started for a crash, and kills rank 0 with it.
     if global_rank():
         raise SystemExit(0)

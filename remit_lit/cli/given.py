@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +11,10 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from remit_lit.cli.names import own_values, shared_names
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
+from remit_lit.verbs import VERBS
 
 COMMAND_LINE = "the command line"
 
@@ -51,15 +53,19 @@ class Source:
         return None if entry is None else f"{self.name}:{entry.line}" if entry.line else self.name
 
 
-def read_sources(arguments: Sequence[str]) -> list[Source]:
+def read_sources(arguments: Sequence[str], verb: str = "") -> list[Source]:
     """The sources of a command line, the last of which wins; a file's bases (``extends``) come before it.
 
     Files that cannot be read are left out: :func:`read_file` says of each what is wrong.
+
+    Args:
+        arguments: of the command line, with the verb's own fields.
+        verb: by whose own fields files are read; empty: as they are.
     """
     sources: list[Source] = []
     for name, value in _fields(arguments):
         if name == "config":
-            sources += _with_bases(value)
+            sources += (_by_own_names(verb, source) for source in _with_bases(value))
         elif name.split(".")[-1] not in ("help", "print_config"):
             sources.append(_argument(name, value))
     return sources
@@ -101,41 +107,66 @@ def merged(sources: Sequence[Source]) -> dict[str, Any]:
     return result
 
 
-def said_where(path: str, sources: Sequence[Source]) -> str:
-    """Where a field, or what it is part of, is set, on a line of its own, with the places that set it before."""
+def located(message: str, sources: Sequence[Source], beside: str = "") -> str:
+    """A message that begins with the name of a field, with the whole name and where the field is set.
+
+    Args:
+        message: of an error.
+        sources: of the command line.
+        beside: another field that the message is about: where it is set is said, too.
+    """
+    head, colon, rest = message.partition(":")
+    if not colon or not re.fullmatch(r"[\w.\[\]]+", head):
+        return message
+    name = _whole_name(head, rest, sources)
+    first, *more = rest.splitlines() or [""]
+    lines = [f"{name}:{first}"]
+    for said, path in (("set", name), (f"{beside} is set", beside)):
+        if where := _places(path, sources):
+            lines.append(f"  {said} {where}")
+    return "\n".join([*lines, *more])
+
+
+def _whole_name(head: str, rest: str, sources: Sequence[Source]) -> str:
+    """The name of a field as the sources have it, with ``init_args``; as it came where they do not have it.
+
+    Classes know only the last part of it: that is completed where just one field has the value that the rest of the
+    message is about, or where they do not have the field itself, but just one that it is part of.
+    """
+    given = {name: entry for source in sources for name, entry in source.entries.items()}
+    name = plain(re.sub(r"^[A-Z]\w*\.", "", head))  # of the class that says it
+    if name in given:
+        return max(head if plain(head) == name else "", given[name].path, key=len)  # either may leave out init_args
+    alike = [
+        other
+        for other, entry in given.items()
+        if other.endswith(f".{name}") and ("." in name if entry.text is None else _has_word(rest, entry.text))
+    ]
+    if len(alike) == 1:
+        return given[alike[0]].path
+    return _below_whole_name(head, given)
+
+
+def _below_whole_name(head: str, given: Mapping[str, Entry]) -> str:
+    """Of a field that the sources do not have: with the whole name of what it is part of."""
+    parent = head.rpartition(".")[0].removesuffix(".init_args")
+    while "." in parent and plain(parent) not in given:
+        wholes = [entry.path for other, entry in given.items() if other.endswith(f".{plain(parent)}")]
+        if len(wholes) == 1:
+            return f"{wholes[0]}{head.removeprefix(parent)}"
+        parent = parent.rpartition(".")[0]
+    return head
+
+
+def _places(path: str, sources: Sequence[Source]) -> str:
+    """Where a field, or what it is part of, is set, with the places that set it before; empty where nothing does."""
     while not any(source.place(path) for source in sources):
         path = path.rpartition("[" if path.endswith("]") else ".")[0]
         if "." not in path:  # a whole section says nothing
             return ""
     places = list(dict.fromkeys(place for source in reversed(sources) if (place := source.place(path))))
     before = f", over {', '.join(places[1:])}" if places[1:] else ""
-    return f"\n  set {'on' if places[0] == COMMAND_LINE else 'in'} {places[0]}{before}"
-
-
-def located(message: str, sources: Sequence[Source]) -> str:
-    """A message that begins with the name of a field, with the whole name and where the field is set.
-
-    The whole name is that of the sources. Classes know only the last part of it: that is completed where just one field
-    has the value that the message is about.
-    """
-    head, colon, rest = message.partition(":")
-    if not colon or not re.fullmatch(r"[\w.\[\]]+", head):
-        return message
-    given = {name: entry for source in sources for name, entry in source.entries.items()}
-    name = plain(re.sub(r"^[A-Z]\w*\.", "", head))  # of the class that says it
-    if name not in given:
-        alike = [
-            other
-            for other, entry in given.items()
-            if other.endswith(f".{name}") and ("." in name if entry.text is None else _has_word(rest, entry.text))
-        ]
-        if len(alike) != 1:
-            first, *more = message.splitlines()
-            return "\n".join([f"{first}{said_where(name, sources)}", *more])
-        name = alike[0]
-    first, *more = rest.splitlines() or [""]
-    whole = max(head if plain(head) == name else "", given[name].path, key=len)  # one of them may leave out init_args
-    return "\n".join([f"{whole}:{first}{said_where(name, sources)}", *more])
+    return f"{'on' if places[0] == COMMAND_LINE else 'in'} {places[0]}{before}"
 
 
 def plain(path: str) -> str:
@@ -170,6 +201,19 @@ def _with_bases(path: str, *seen: str) -> list[Source]:
     except (KeyError, ConfigError):
         return [source]
     return [*([] if base in (*seen, path) else _with_bases(base, *seen, path)), source]
+
+
+def _by_own_names(verb: str, source: Source) -> Source:
+    try:
+        values = own_values(verb, source.values)
+    except ConfigError:  # it is said before
+        return source
+    entries = dict(source.entries)
+    for name in shared_names(verb):
+        if name in entries:
+            entry = entries.pop(name)
+            entries |= {field: entry._replace(path=field) for field in VERBS[verb].own(name, entry.text)}
+    return replace(source, values=values, entries=entries)
 
 
 def _argument(name: str, typed: str) -> Source:

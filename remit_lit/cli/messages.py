@@ -13,28 +13,30 @@ from packaging.utils import canonicalize_name
 from remit_lit.cli.given import located, read_sources
 from remit_lit.cli.parser import NOISE, causes
 from remit_lit.errors import ConfigError, DataError, NonFiniteError
+from remit_lit.verbs import VERBS
 
 _USER_ERRORS = (ConfigError, DataError, NonFiniteError)
 # Of a disk.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def explain(error: BaseException, extra: str, arguments: Sequence[str]) -> str | None:
+def explain(error: BaseException, verb: str, arguments: Sequence[str]) -> str | None:
     """The message for an error of the user's; None for one of the program's, which deserves a traceback.
 
     Args:
         error: that ended the command. A class that refuses its arguments does so inside jsonargparse, which wraps the
             error in its own, so the causes are looked through.
-        extra: optional dependencies of the verb.
+        verb: of the command.
         arguments: of the command line.
     """
     for cause in causes(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
-            providing = extra_with(cause.name.split(".")[0], extra)
+            providing = extra_with(cause.name.split(".")[0], VERBS[verb].extra if verb in VERBS else "")
             if providing is not None:
                 return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
         if isinstance(cause, _USER_ERRORS):
-            return located(_without_traceback(cause), read_sources(arguments))
+            beside = cause.beside if isinstance(cause, ConfigError) else ""
+            return located(_without_traceback(cause), read_sources(arguments, verb), beside)
         if str(cause).startswith("Does not validate against any of the Union subtypes"):
             return "\n".join(line.strip(" -") for line in str(cause).splitlines()[1:] if not NOISE.match(line))
         refusal = _refused_by_disk(cause)

@@ -13,6 +13,8 @@ from remit_lit.cli.common_fields import COMMON_FIELDS
 from remit_lit.cli.construction import explained, watched
 from remit_lit.cli.given import Source, merged, read_sources
 from remit_lit.cli.mistakes import Mistake, find_mistakes
+from remit_lit.cli.names import own_text
+from remit_lit.cli.overlays import experiment_wanted
 from remit_lit.errors import ConfigError
 from remit_lit.jobs.fields import strings
 from remit_lit.verbs import VERBS
@@ -53,16 +55,19 @@ class Parser(ArgumentParser):
         """
         if args is None or self._is_inner:
             return super().parse_args(args, *rest, **kwargs)
-        sources = read_sources(args)
+        sources = read_sources(args, _verb_of(self._with_fields))
         with guarded():
             self._refuse_classes(sources)
             try:
                 return super().parse_args(args, *rest, **kwargs)
             except ConfigError as error:
                 mistake = next(self._mistakes(sources), None)
-                if mistake is None:
-                    raise
-                raise ConfigError(self._said(mistake)) from error
+                said = f"{error}{experiment_wanted(str(error), sources)}" if mistake is None else self._said(mistake)
+                raise ConfigError(said) from error
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The fields of a config file's text, by the verb's own names."""
+        return super().parse_string(own_text(_verb_of(self), content), *args, **kwargs)
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """The objects that a config describes.

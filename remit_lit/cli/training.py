@@ -180,7 +180,7 @@ class TrainerCLI(LightningCLI):
         earlier, resume_from = Path(config.run_dir, RECORD).exists(), config.ckpt_path
         if self.subcommand == "fit" and earlier and resume_from is None and not config.overwrite:
             raise ConfigError(
-                f"run_dir: {config.run_dir} holds an earlier run; continue it with --ckpt_path=last, replace it with "
+                f"run_dir: {config.run_dir} holds an earlier run; continue it with --resume=true, replace it with "
                 "--overwrite=true, or give another --run_dir"
             )
         self.checkpoint = find_checkpoint(resume_from, config.run_dir) if resume_from is not None else None

@@ -139,7 +139,7 @@ def _mix(corpus: Corpus, orders: list[np.ndarray], settings: PrepareSettings) ->
     ]
     chosen: list[list[np.ndarray]] = []
     taken, wanted = [0] * len(orders), [0] * len(orders)
-    for number, stage in enumerate(settings.plan):
+    for number, stage in enumerate(settings.all_stages):
         shares, target = _of_stage(stage, corpus.names, available)
         if target is None:
             return [orders]

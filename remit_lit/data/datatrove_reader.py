@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from remit_lit.data.sources import Source
+from remit_lit.data.sources import MalformedRecord, Source
 from remit_lit.errors import ConfigError, DataError
 
 # Each reader's own count and order, which would depend on how many shards there are.
@@ -132,8 +132,7 @@ class _Watch:
         self.records += 1
         self._passed_over += 1
         if self._raises:
-            where = f"{self._where}, record {self.records}"
-            raise DataError(f"{where}: {problem}. Fix it, or set on_malformed: skip to count it and go on")
+            raise MalformedRecord.at(f"{self._where}, record {self.records}", problem)
 
     @contextlib.contextmanager
     def warnings(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ def forecast(settings: PrepareSettings) -> list[str]:
     """
     settings.check()
     settings.check_sources()
-    stages = settings.plan
+    stages = settings.all_stages
     if any(stage.num_tokens is None for stage in stages):
         return ["tokens, disk, time: not known before all sources are read; num_tokens or stages say how much to take"]
     tokens = sum(stage.num_tokens or 0 for stage in stages)
@@ -54,7 +54,9 @@ def _time(settings: PrepareSettings) -> str:
             start = time.perf_counter()
             sample = job.segments(Shard(index, 0, at_most=_SAMPLE_TOKENS))
             rate = sum(int(segment.records.lengths.sum()) for segment in sample) / (time.perf_counter() - start)
-            wanted = sum((stage.num_tokens or 0) * (stage.mix or {name: 1.0}).get(name, 0.0) for stage in settings.plan)
+            wanted = sum(
+                (stage.num_tokens or 0) * (stage.mix or {name: 1.0}).get(name, 0.0) for stage in settings.all_stages
+            )
             seconds += wanted / max(rate, 1.0) / settings.num_workers
             rates.append(f"{name} {rate:,.0f}")
     return (

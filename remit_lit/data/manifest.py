@@ -12,6 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from remit_lit import __version__
+from remit_lit.data.mixing import Stage
 from remit_lit.data.sources import Source
 from remit_lit.errors import ConfigError
 from remit_lit.files import near_path
@@ -91,19 +92,34 @@ class Manifest:
         return tuple(stage["rows"] for stage in self.counts["train"].get("stages", ()))
 
     def summary(self) -> list[str]:
-        """Rows, documents, tokens and skipped records of each split and source, and rows of each stage, a line each."""
+        """Rows, documents, tokens and skipped records of each split and source, and rows of each stage, a line each.
+
+        Beside a source stands what it got against its share of a mix.
+        """
         lines = []
         for split, count in self.counts.items():
             lines.append(f"{split}: {count['rows']:,} rows of {self.sequence_length:,} tokens")
+            mixed = split == "train" and not self.stages
+            got = _got(count["sources"], self.settings) if mixed else {}
             lines += [
                 f"  {name}: {facts['documents']:,} documents, {facts['tokens']:,} tokens, {facts['bytes']:,} bytes, "
-                f"{facts['skipped']:,} skipped"
+                f"{facts['skipped']:,} skipped{got.get(name, '')}"
                 for name, facts in count["sources"].items()
             ]
-            for number, stage in enumerate(count.get("stages", ()), start=1):
-                taken = ", ".join(f"{facts['tokens']:,} tokens of {name}" for name, facts in stage["sources"].items())
-                lines.append(f"  stage {number}: {stage['rows']:,} rows, {taken}")
+            for number, stage in enumerate(count.get("stages", ())):
+                lines.append(f"  stage {number + 1}: {stage['rows']:,} rows")
+                got = _got(stage["sources"], self.settings["stages"][number])
+                lines += [
+                    f"    {name}: {facts['tokens']:,} tokens{got[name]}" for name, facts in stage["sources"].items()
+                ]
         return lines if self.decontamination is None else [*lines, *self.decontamination.summary()]
+
+
+def _got(sources: dict[str, dict[str, Any]], settings: dict[str, Any]) -> dict[str, str]:
+    said = Stage(settings.get("num_tokens"), settings.get("mix")).got(
+        {n: facts["tokens"] for n, facts in sources.items()}
+    )
+    return {name: f"; {words}" for name, words in said.items()}
 
 
 def settings_of(settings: "PrepareSettings") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How much of each source is taken: the shares of a mix, and stages with mixes of their own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remit_lit.errors import ConfigError, did_you_mean, require_range
@@ -16,6 +17,22 @@ class Stage:
 
     num_tokens: int | None = None
     mix: dict[str, float] | None = None
+
+    def got(self, taken: Mapping[str, int]) -> dict[str, str]:
+        """What each source got against its share, in words; nothing of a source where there are no shares.
+
+        Args:
+            taken: tokens of each source, of which the last document goes past the share.
+        """
+        if self.mix is None:
+            return {}
+        total, said = sum(taken.values()), {}
+        for name, tokens in taken.items():
+            share = self.mix.get(name, 0.0)
+            said[name] = f"{100 * tokens / total:.2f} % for a share of {100 * share:g} %"
+            if self.num_tokens is not None:
+                said[name] += f", {tokens - int(self.num_tokens * share):,} tokens more than asked for"
+        return said
 
 
 def check_mix(field: str, mix: dict[str, float], sources: list[str], *, of_all: bool) -> None:

@@ -68,7 +68,8 @@ def _write(
     take = take_shards if settings.draw == "shards" else take_documents
     training, held_out = take(job, settings)
     if settings.validation is not None:
-        held_out = take_all(Tokenizing.of(settings.validation, tokenizer, scratch / "validation-tokens"), settings)
+        directory = scratch / "validation-tokens"
+        held_out = take_all(Tokenizing.of(settings.validation, tokenizer, directory, field="validation"), settings)
     rows = scratch / "rows"
     counts, fingerprints = {}, {}
     for split, taken in zip(SPLITS, (training, held_out), strict=True):

@@ -59,7 +59,7 @@ class PrepareSettings:
     draw: Literal["documents", "shards"] = "documents"
 
     @property
-    def plan(self) -> list[Stage]:
+    def all_stages(self) -> list[Stage]:
         """The stages, or the only one."""
         return self.stages or [Stage(self.num_tokens, self.mix)]
 

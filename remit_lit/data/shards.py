@@ -42,7 +42,7 @@ class Drawn:
 
 def _parts_of(settings: PrepareSettings) -> Parts:
     """How documents are dealt out, so that a part fits in memory."""
-    tokens = [stage.num_tokens for stage in settings.plan]
+    tokens = [stage.num_tokens for stage in settings.all_stages]
     known = sum(count for count in tokens if count is not None)
     training = _PARTS_OF_ALL if None in tokens else max(_LEAST_PARTS, math.ceil(known / _PART_TOKENS))
     share = settings.validation_share if settings.validation is None else 0.0
@@ -61,7 +61,7 @@ def take_shards(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, Take
         drawn = [_Draw(job, settings, index).run(workers) for index in range(len(job.names))]
     stages = [
         [(source, segment) for source, each in enumerate(drawn) for segment in each.segments[number]]
-        for number in range(len(settings.plan))
+        for number in range(len(settings.all_stages))
     ]
     writers = [
         partial(_write_parts, segments, job.parts.training, [settings.seed, number])
@@ -86,14 +86,14 @@ class _Draw:
         # Tokens that each stage still needs; infinitely many where it takes all that there are.
         self._missing = [
             math.inf if stage.num_tokens is None else int(stage.num_tokens * share)
-            for stage, share in zip(settings.plan, self._shares(), strict=True)
+            for stage, share in zip(settings.all_stages, self._shares(), strict=True)
         ]
         self._stage, self._once, self._taken, self._shards = 0, 0, 0, 0
         self._is_over = False
         self._drawn = Drawn(self._name, [[] for _ in self._missing], [Counts() for _ in self._missing])
 
     def _shares(self) -> list[float]:
-        return [1.0 if stage.mix is None else stage.mix.get(self._name, 0.0) for stage in self._settings.plan]
+        return [1.0 if stage.mix is None else stage.mix.get(self._name, 0.0) for stage in self._settings.all_stages]
 
     def run(self, workers: Workers) -> Drawn:
         """Read as much as is needed."""
@@ -169,7 +169,7 @@ class _Draw:
 
     def _require_filled(self) -> None:
         wanted = 0
-        for number, (stage, share) in enumerate(zip(self._settings.plan, self._shares(), strict=True)):
+        for number, (stage, share) in enumerate(zip(self._settings.all_stages, self._shares(), strict=True)):
             if stage.num_tokens is None:
                 return
             wanted += int(stage.num_tokens * share)

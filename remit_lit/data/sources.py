@@ -39,6 +39,15 @@ class Source(ABC):
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **vars(self)}
 
 
+class MalformedRecord(DataError):  # noqa: N818
+    """A record that a source with ``on_malformed: raise`` stops at."""
+
+    @classmethod
+    def at(cls, where: str, problem: str) -> "MalformedRecord":
+        """Names where the record is and what is wrong with it."""
+        return cls(f"{where}: {problem}. Fix it, or set on_malformed: skip to count it and go on")
+
+
 class _Files(Source):
     def __init__(self, files: str | list[str], on_malformed: OnMalformed) -> None:
         self.files = [files] if isinstance(files, str) else files
@@ -50,7 +59,7 @@ class _Files(Source):
 
     def _malformed(self, where: str, problem: str, cause: Exception | None = None) -> None:
         if self.on_malformed == "raise":
-            raise DataError(f"{where}: {problem}. Fix it, or set on_malformed: skip to count it and go on") from cause
+            raise MalformedRecord.at(where, problem) from cause
 
 
 class JsonLines(_Files):

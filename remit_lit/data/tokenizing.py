@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.segments import Records, Segment
-from remit_lit.data.sources import Source
+from remit_lit.data.sources import MalformedRecord, Source
 from remit_lit.data.token_files import TokenSource
 from remit_lit.errors import ConfigError, DataError
 
@@ -91,6 +91,7 @@ class Tokenizing:
         directory: of the segments.
         decontamination: items that no document may share words with; None compares with none.
         parts: of a segment.
+        field: of the settings that has the sources.
     """
 
     names: list[str]
@@ -100,6 +101,7 @@ class Tokenizing:
     directory: Path
     decontamination: Decontamination | None = None
     parts: Parts = Parts()
+    field: str = "sources"
 
     @classmethod
     def of(
@@ -108,37 +110,46 @@ class Tokenizing:
         tokenizer: PreTrainedTokenizerBase,
         directory: Path,
         decontamination: Decontamination | None = None,
+        field: str = "sources",
     ) -> "Tokenizing":
         """How sources are tokenised, with their shards.
 
         Raises:
-            ConfigError: tokens of another tokenizer; names the source.
+            ConfigError: a dataset that cannot be read, or tokens of another tokenizer; names the source's field.
             DataError: a source without any shard; names it.
         """
         shards = []
         for name, source in sources.items():
             if isinstance(source, TokenSource) and source.end != tokenizer.eos_token_id:
                 raise ConfigError(
-                    f"sources.{name}.end: got {source.end}, but the tokenizer's EOS is {tokenizer.eos_token_id}; the "
-                    "files must be of that tokenizer"
+                    f"{field}.{name}.init_args.end: got {source.end}, but the tokenizer's EOS is "
+                    f"{tokenizer.eos_token_id}; the files must be of that tokenizer"
                 )
             try:
                 shards.append(source.shards())
+            except ConfigError as error:
+                raise ConfigError(f"{field}.{name}.init_args.{error}") from error
             except DataError as error:
                 raise DataError(f"source {name!r}: {error}") from error
             require_text(name, len(shards[-1]), 0)
-        return cls(list(sources), list(sources.values()), shards, tokenizer, directory, decontamination)
+        return cls(list(sources), list(sources.values()), shards, tokenizer, directory, decontamination, field=field)
 
     def segments(self, shard: Shard) -> list[Segment]:
         """Tokenise one shard.
 
         Raises:
-            DataError: a malformed record; names source, file and line.
+            ConfigError: a dataset that cannot be read; names the source's field.
+            DataError: a malformed record; names the source's field, file and line.
         """
+        name = self.names[shard.source]
         try:
             return list(self._segments(shard))
+        except MalformedRecord as error:
+            raise DataError(f"{self.field}.{name}.init_args.on_malformed: source {name!r}: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{self.field}.{name}.init_args.{error}") from error
         except DataError as error:
-            raise DataError(f"source {self.names[shard.source]!r}: {error}") from error
+            raise DataError(f"source {name!r}: {error}") from error
 
     def _segments(self, shard: Shard) -> Iterator[Segment]:
         deal, taken, number = self.parts.dealer(shard), 0, 0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from lightning.fabric import Fabric
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import kl_div
@@ -98,6 +97,8 @@ def agreement(
     path = Path(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise ConfigError(f"output: {output} exists; give another file, or --overwrite=true")
+    from lightning.fabric import Fabric  # only here: tables and post-training, which read figures, need not wait for it
+
     manifest = read_manifest(rows)
     packed = open_rows(rows, split, [], document_attention)
     number = len(packed) if limit is None else min(limit, len(packed))

@@ -10,14 +10,15 @@ from yaml import YAMLError
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
 from remit_lit.files import flatten
+from remit_lit.verbs import Verb
 
 Fields = dict[str, str | bool | int | float | list | dict | None]  # type: ignore[type-arg]
 """Fields of a verb as a YAML file says them. With ``Any`` for its values, jsonargparse would make an object of each
 class_path there, which a job can neither compare nor write down."""
 
 
-def leaves(configs: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted name; a later config's value replaces an earlier one's, and a field all of them.
+def leaves(configs: Iterable[str], fields: Mapping[str, Any], verb: Verb) -> dict[str, Any]:
+    """Values by dotted name, each the verb's own; a later config's value replaces an earlier one's, and a field all.
 
     What replaces a whole section, or a value by a section, replaces all of it.
 
@@ -25,7 +26,8 @@ def leaves(configs: Iterable[str], fields: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: there is no such file, or it is no YAML.
     """
     merged: dict[str, Any] = {}
-    for values in (*(_read(path) for path in configs), fields):
+    for given in (*(_read(path) for path in configs), fields):
+        values = {own: its for name, value in given.items() for own, its in verb.own(name, value).items()}
         for name in values:
             for other in [other for other in merged if _overlap(name, other)]:
                 del merged[other]

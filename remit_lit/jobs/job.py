@@ -62,7 +62,7 @@ class Job:
         keys = {name: f"{{{job.key}}}" for name, job in self.inputs.items()}
         keys |= {f"{name}.rows": f"{{{job.key}.rows}}" for name, job in self.inputs.items()}
         verb = VERBS[self.verb]
-        fields = fill(leaves(self.configs, self.fields), keys)
+        fields = fill(leaves(self.configs, self.fields, verb), keys)
         fields.pop(verb.output, None)
         # Rows that are made where they are missing count by how they are made.
         made = {"data.rows"} if any(name.startswith("data.prepare.") for name in fields) else set()

@@ -1,6 +1,7 @@
 """What a set of jobs is about to do, and the record of what it did."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from remit_lit.errors import DataError
 from remit_lit.files import write_whole
+from remit_lit.jobs.calibration import shipped
 from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.job import Job, lineage, with_inputs
 from remit_lit.jobs.scheduler import describe, estimated_seconds
@@ -46,18 +48,32 @@ def require_done(jobs: Iterable[Job]) -> None:
 
 
 def print_plan(jobs: Iterable[Job], at_once: int | None, console: Console, slurm: SlurmSettings | None = None) -> None:
-    """Each job with its state, of the cluster too, and what it may take, by what others of its kind took."""
+    """Each job with its state, of the cluster too, and what it may take.
+
+    That is what others of its kind took here; where none has run yet, what they took where the package was calibrated.
+    """
     jobs = with_inputs(jobs)
     seconds = estimated_seconds(jobs)
+    calibrated = {job.key: shipped().of(job.kind) for job in jobs if seconds.get(job.key, 0) is None}
     queued: Mapping[str, str] = {} if slurm is None else states(jobs)
     shown = Table("job", "state", "seconds")
     for job in jobs:
-        expected = "" if job.state == "done" else "unknown" if (s := seconds[job.key]) is None else f"{s:.0f}"
-        shown.add_row(job.name, queued.get(job.key, job.state), expected)
+        shown.add_row(job.name, queued.get(job.key, job.state), _expected(job.key, seconds, calibrated))
     console.print(shown)
-    known = sum(value for value in seconds.values() if value is not None)
-    unknown = sum(value is None for value in seconds.values())
-    at_once = at_once or 1
-    parts = [f"about {known / at_once / 60:.0f} minutes with {at_once} at a time"] if known else []
+    at_once, elsewhere = at_once or 1, [value for value in calibrated.values() if value is not None]
+    known = sum(value for value in seconds.values() if value is not None) + sum(elsewhere)
+    unknown = sum(value is None for value in calibrated.values())
+    parts = [f"about {math.ceil(known / at_once / 60)} minutes with {at_once} at a time"] if known else []
+    parts += [f"{len(elsewhere)} of them calibrated ({shipped().source})"] if elsewhere else []
     parts += [f"{unknown} of kinds that have never run here"] if unknown else []
-    console.print(f"{len(jobs)} jobs, {len(seconds)} to run: {', and '.join(parts) or 'nothing'}", highlight=False)
+    console.print(
+        f"{len(jobs)} jobs, {len(seconds)} to run: {', and '.join(parts) or 'nothing'}", highlight=False, soft_wrap=True
+    )
+
+
+def _expected(key: str, seconds: Mapping[str, float | None], calibrated: Mapping[str, float | None]) -> str:
+    if key not in seconds:
+        return ""
+    if (here := seconds[key]) is not None:
+        return f"{here:.0f}"
+    return "unknown" if (elsewhere := calibrated[key]) is None else f"{elsewhere:.0f} (calibrated)"

@@ -2,6 +2,8 @@
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from remit_lit.errors import ConfigError
 from remit_lit.files import make_directory
@@ -69,7 +71,8 @@ def _modules_of(jobs: Sequence[Job]) -> list[str]:
     functions = [verb.function.split(":")[0] for verb in verbs]
     # Most verbs import these as late as they can: a second of each job.
     packages = [name.replace("-", "_") for verb in verbs for name in verb.packages]
-    return [*dict.fromkeys([*functions, *packages]), work.__module__]
+    late = [name for verb in verbs for name in verb.late]
+    return [*dict.fromkeys([*functions, *packages, *late]), work.__module__]
 
 
 def describe(job: Job) -> str:
@@ -81,17 +84,21 @@ def describe(job: Job) -> str:
 
 def estimated_seconds(jobs: Sequence[Job]) -> dict[str, float | None]:
     """What each job that is not done may take, by its key: the median of finished ones of its kind; None: unknown."""
-    plan = with_inputs(jobs)
+    jobs = with_inputs(jobs)
     seconds: dict[str, list[float]] = {}
-    for root in {job.root for job in plan}:
-        for path in root.glob("*/done.json"):
-            if done := read_outcome(path, "seconds"):
-                seconds.setdefault(done["kind"], []).append(done["seconds"])
+    for root in {job.root for job in jobs}:
+        for done in finished(root):
+            seconds.setdefault(done["kind"], []).append(done["seconds"])
     return {
         job.key: statistics.median(seconds[job.kind]) if job.kind in seconds else None
-        for job in plan
+        for job in jobs
         if job.state != "done"
     }
+
+
+def finished(root: Path) -> list[dict[str, Any]]:
+    """How each finished job below a directory of jobs ended: its ``kind``, ``seconds`` and more."""
+    return [done for path in root.glob("*/done.json") if (done := read_outcome(path, "seconds"))]
 
 
 def _is_ready(job: Job) -> bool:

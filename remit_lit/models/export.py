@@ -16,9 +16,9 @@ from remit_lit.models.card import model_card
 from remit_lit.models.push import check_push, push
 from remit_lit.models.shards import read_zero_weights
 from remit_lit.models.spec import ModelSpec
-from remit_lit.runs.checkpoint_io import ENGINE, POLICY_PREFIX, WEIGHTS, read_weights
 from remit_lit.runs.folder import CHECKPOINTS, MODEL, POLICY
 from remit_lit.runs.resume import find_checkpoint
+from remit_lit.runs.weights import ENGINE, POLICY_PREFIX, WEIGHTS, read_weights
 
 
 def write_model(state: dict[str, Tensor], output: str | Path, run: str | Path) -> Path:
@@ -63,9 +63,9 @@ def export(
     """Write a Hugging Face directory from a run's checkpoint; of a ZeRO checkpoint, its float32 masters.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or one of its checkpoints.
         output: directory to write.
-        checkpoint: a checkpoint directory; null is the run's newest undamaged one.
+        checkpoint: a checkpoint directory; null is that given as run, or the run's newest undamaged one.
         push_to_hub: a repository of Hugging Face's hub, owner/name, to upload the directory to as well; it is made if
             need be. Needs a token that may write (`hf auth login`, or HF_TOKEN).
         private: whether a repository that is made is private.
@@ -80,6 +80,8 @@ def export(
     """
     if push_to_hub is not None:
         check_push(push_to_hub)
+    if checkpoint is None and (its_run := _run_of(run)) is not None:
+        run, checkpoint = str(its_run), run
     if not Path(run, POLICY).is_dir():
         raise ConfigError(f"run: {run} is not a run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():
@@ -100,6 +102,13 @@ def export(
     return written
 
 
+def _run_of(path: str | Path) -> Path | None:
+    """The run that a path is a checkpoint of; None where it is none."""
+    folder = Path(path).absolute().parent
+    is_checkpoint = Path(path).is_dir() and folder.name == CHECKPOINTS and (folder.parent / POLICY).is_dir()
+    return folder.parent if is_checkpoint else None
+
+
 @contextmanager
 def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
     """``spec`` with a path that transformers can load, for as long as the context lasts.
@@ -114,11 +123,9 @@ def as_model(spec: ModelSpec) -> Iterator[ModelSpec]:
     if spec.path is None:
         raise ConfigError("model.path: a fresh model has learned nothing yet; give a directory, hub id or run folder")
     path = Path(spec.path)
-    folder = path.absolute().parent
-    run = folder.parent
-    if path.is_dir() and folder.name == CHECKPOINTS and (run / POLICY).is_dir():
+    if _run_of(path) is not None:
         with tempfile.TemporaryDirectory(prefix="remit_lit-") as directory:
-            yield replace(spec, path=str(export(str(run), f"{directory}/model", str(path))))
+            yield replace(spec, path=str(export(spec.path, f"{directory}/model")))
         return
     if (path / POLICY).is_dir():
         if not (path / MODEL / "config.json").exists():

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from remit_lit.errors import ConfigError
-from remit_lit.runs.checkpoint_io import ENGINE
+from remit_lit.runs.weights import ENGINE
 
 if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
+
     from remit_lit.models.spec import ModelSpec
 
 
@@ -42,11 +43,15 @@ def size_of(parameter: nn.Parameter) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
-def full_state_dict(model: nn.Module, strategy: Strategy) -> dict[str, Tensor] | None:
+def full_state_dict(model: nn.Module, strategy: "Strategy") -> dict[str, Tensor] | None:
     """Weights as a whole on rank 0's CPU, None on the others; under ZeRO those of the float32 masters.
 
     Every rank must call it.
     """
+    from lightning.pytorch.strategies import (
+        DeepSpeedStrategy,  # only here: verbs without a trainer need not wait for it
+    )
+
     if not isinstance(strategy, DeepSpeedStrategy):
         return dict(model.state_dict()) if strategy.is_global_zero else None
     from deepspeed.utils import safe_get_full_fp32_param

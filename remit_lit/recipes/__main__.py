@@ -1,5 +1,4 @@
-"""``python -m remit_lit.recipes lab|calibrate|memory|real|real_claim``: the lab's models, statistics and memory, or the
-real model's inputs."""
+"""``python -m remit_lit.recipes RECIPE``: the lab's models, statistics, times and memory, or the real model's inputs."""
 
 import argparse
 import logging
@@ -24,11 +23,13 @@ def main(args: Sequence[str] | None = None) -> None:
     lab.add_argument("--output", required=True, help="directory to write the models to")
     recipes.add_parser("real", help=f"fetch SmolLM2-135M and benchmark texts, and make what {EXPERIMENT} reads")
     recipes.add_parser("real_claim", help=f"fetch the same, fine-tune the reference, and make what {CLAIM} reads")
-    calibrate = recipes.add_parser(
+    statistics = recipes.add_parser(
         "calibrate", help="whether tests and intervals of a table of equal methods are right"
     )
-    calibrate.add_argument("--seeds", type=Path, required=True, help="seeds.csv of that table")
-    calibrate.add_argument("--studies", type=int, default=1000, help="how many studies to redraw from its runs")
+    statistics.add_argument("--seeds", type=Path, required=True, help="seeds.csv of that table")
+    statistics.add_argument("--studies", type=int, default=1000, help="how many studies to redraw from its runs")
+    seconds = recipes.add_parser("seconds", help="keep what jobs took here as what a dry run expects of them elsewhere")
+    seconds.add_argument("--cells", type=Path, default=Path("runs/cells"), help="folder of the jobs")
     memory = recipes.add_parser(
         "memory", help="what a step of each method of a lab table holds, as estimate computes it"
     )
@@ -48,6 +49,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from remit_lit.recipes.lab_memory import report as memory_report
 
             print(memory_report(arguments.table))
+        elif arguments.recipe == "seconds":
+            from remit_lit.recipes.job_seconds import calibrate
+
+            calibrate(arguments.cells).write()
         else:
             from remit_lit.recipes.real_inputs import make_claim_inputs, make_inputs
 

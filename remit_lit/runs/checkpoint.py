@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.files import make_directory, put_in_place, sync
+from remit_lit.runs.folder import warn
 
 LAST = "last.ckpt"
 _MANIFEST = "manifest.json"
@@ -125,7 +124,7 @@ def newest(checkpoints: str | Path) -> Path | None:
         try:
             verify(path)
         except (ConfigError, DataError) as error:
-            rank_zero_warn(f"{error}; trying the one before it")
+            warn(f"{error}; trying the one before it")
         else:
             return path
     if existing:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.runs.checkpoint import begin, discard, finish, verify
-from remit_lit.runs.checkpoint_io import ENGINE
 from remit_lit.runs.lock import held
+from remit_lit.runs.weights import ENGINE
 
 UNIVERSAL = "universal"
 _WORKERS = 2

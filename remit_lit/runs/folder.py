@@ -1,8 +1,10 @@
 """What the folder of a run holds, of mid-training and of post-training, and which process writes it."""
 
+import os
+import warnings
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 CONFIG = "config.yaml"
 """All settings, resolved."""
@@ -24,10 +26,22 @@ CHECKPOINTS = "checkpoints"
 """A directory for each checkpoint, and the link ``last.ckpt``."""
 
 
+# As Lightning looks for it: SLURM_PROCID is there also where SLURM started no processes of its own.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
 def global_rank() -> int:
     """Rank of this process over all nodes, by the launcher's environment; only rank 0 writes the folder.
 
-    It is known before there is a process group, too, and 0 where there is one process.
+    It is known before there is a process group, and before Lightning is imported, which takes seconds; 0 where there is
+    one process.
     """
     lightning: Any = rank_zero_only
-    return int(getattr(lightning, "rank", None) or 0)
+    known = getattr(lightning, "rank", None)
+    return int(next((os.environ[name] for name in _RANKS if name in os.environ), 0) if known is None else known)
+
+
+def warn(message: str) -> None:
+    """Warn, in the process that writes the folder only."""
+    if global_rank() == 0:
+        warnings.warn(message, stacklevel=3)

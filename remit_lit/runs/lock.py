@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from remit_lit.errors import ConfigError
 from remit_lit.files import make_directory
-from remit_lit.runs.folder import global_rank
+from remit_lit.runs.folder import global_rank, warn
 from remit_lit.runs.provenance import now
 
 SUFFIX = ".lock"
@@ -48,7 +46,7 @@ def held(field: str, folder: str | Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{field}: {folder} cannot be written ({error.strerror}); give another folder") from error
     if handle is None:
-        rank_zero_warn(f"{field}: this file system locks no files; see that no other command writes {folder}")
+        warn(f"{field}: this file system locks no files; see that no other command writes {folder}")
         yield
         return
     try:

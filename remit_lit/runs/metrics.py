@@ -5,11 +5,9 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from remit_lit.errors import DataError
 from remit_lit.files import write_whole
-from remit_lit.runs.folder import METRICS, TIDY_METRICS
+from remit_lit.runs.folder import METRICS, TIDY_METRICS, warn
 
 Points = list[tuple[int, float]]
 """(step, value) of each step at which a figure was logged, in order."""
@@ -61,7 +59,7 @@ def write_tidy_metrics(run_dir: str | Path) -> None:
     try:
         logged = read_all_metrics(run_dir)
     except DataError as error:
-        rank_zero_warn(f"{Path(run_dir, TIDY_METRICS)} was not written: {error}")
+        warn(f"{Path(run_dir, TIDY_METRICS)} was not written: {error}")
         return
     lines = [(step, name, value) for name, points in sorted(logged.items()) for step, value in points]
     if not lines:

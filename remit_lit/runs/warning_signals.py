@@ -14,6 +14,7 @@ from typing import NoReturn
 import psutil
 
 from remit_lit.errors import Preempted
+from remit_lit.runs.folder import global_rank
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # For a process that waits for another in a library, which no Python code can interrupt. Schedulers give 30 s or more.
@@ -74,7 +75,7 @@ class Warnings:
     def message(self) -> str:
         """What is said where nothing was saved."""
         assert self.received is not None
-        return f"{self.received.name} received outside training; the same command with --ckpt_path=last goes on"
+        return f"{self.received.name} received outside training; the same command with --resume=true goes on"
 
     def _insist(self, listener: socket.socket) -> None:
         """End a process that hears nothing: its main thread waits for others, which may have ended on the signal."""
@@ -87,8 +88,6 @@ class Warnings:
 
     def leave(self) -> NoReturn:
         """End this process at once, from any thread, with the exit code that the command line gives."""
-        from remit_lit.runs.folder import global_rank  # here, since it imports Lightning
-
         if global_rank():
             os._exit(0)
         print(f"preempted: {self.message}", file=sys.stderr, flush=True)

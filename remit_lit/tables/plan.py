@@ -13,6 +13,7 @@ from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
 from remit_lit.jobs.job import Job
 from remit_lit.tables.settings import AGREEMENT, EVALUATE, INPUTS, TableSettings, staged_name
+from remit_lit.verbs import VERBS
 
 TRAINED = ""
 """The stage of a method's model before any post-training."""
@@ -154,7 +155,7 @@ class _Seed:
 
     def _rows(self, configs: list[str], fields: Mapping[str, Any], inputs: Mapping[str, Job]) -> Path:
         """Where rows of these settings lie, so that all runs with them share them."""
-        values = fill(leaves(configs, fields), {name: job.key for name, job in inputs.items()})
+        values = fill(leaves(configs, fields, VERBS["fit"]), {name: job.key for name, job in inputs.items()})
         prepare = {name: value for name, value in values.items() if name.startswith("data.prepare.")}
         if not prepare:
             raise ConfigError(
@@ -168,7 +169,7 @@ class _Seed:
 def _keeps_rows(configs: list[str], fields: Mapping[str, Any]) -> bool:
     """Whether the rows lie where the configs say: these are the rows they mean, unless a field makes others of them."""
     makes_others = any(name == "data.prepare" or name.startswith("data.prepare.") for name in fields)
-    return not makes_others and leaves(configs, {}).get("data.rows") is not None
+    return not makes_others and leaves(configs, {}, VERBS["fit"]).get("data.rows") is not None
 
 
 def _check_configs(settings: TableSettings) -> None:

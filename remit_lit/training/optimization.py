@@ -37,6 +37,11 @@ class Horizon:
         if (self.steps or self.tokens or 0) < 1:
             raise ConfigError(f"model.horizon: got {self.steps or self.tokens or 0}; give at least 1")
 
+    @property
+    def field(self) -> str:
+        """Dotted path of the field that gives the length."""
+        return "model.horizon.tokens" if self.steps is None else "model.horizon.steps"
+
     def in_steps(self, tokens_per_step: int) -> int:
         """Optimizer steps, given the tokens that one step trains on over all ranks.
 
@@ -64,11 +69,20 @@ class Schedule(ABC):
         require_at_least("model.schedule.warmup_steps", warmup_steps, 0)
         self.warmup_steps = warmup_steps
 
-    def check(self, steps: int) -> None:
-        """Raise ConfigError unless the warm-up ends within a run of ``steps`` optimizer steps."""
+    def check(self, steps: int, horizon: str = "") -> None:
+        """Refuse a warm-up that does not end within the run.
+
+        Args:
+            steps: optimizer steps of the run.
+            horizon: dotted path of the field that says so.
+
+        Raises:
+            ConfigError: naming the warm-up.
+        """
         if self.warmup_steps >= steps:
             raise ConfigError(
-                f"model.schedule.warmup_steps: got {self.warmup_steps}; give less than the horizon of {steps} steps"
+                f"model.schedule.warmup_steps: got {self.warmup_steps}; give less than the horizon of {steps} steps",
+                beside=horizon,
             )
 
     def factor(self, step: int, steps: int) -> float:
@@ -146,9 +160,11 @@ def check_length(trainer: pl.Trainer, horizon: Horizon, schedule: Schedule, toke
     if trainer.max_epochs != 1:
         raise ConfigError(f"trainer.max_epochs: got {trainer.max_epochs}; give 1: a run's length is model.horizon")
     steps = horizon.in_steps(tokens_per_step)
-    schedule.check(steps)
+    schedule.check(steps, horizon.field)
     if trainer.max_steps > steps:
-        raise ConfigError(f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps")
+        raise ConfigError(
+            f"trainer.max_steps: got {trainer.max_steps}; give at most the horizon of {steps} steps", horizon.field
+        )
     return steps
 
 

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from remit_lit.errors import ConfigError
 from remit_lit.models.spec import ModelSpec
-from remit_lit.runs.checkpoint_io import POLICY_PREFIX, TRAINER, WEIGHTS, read_trainer, read_weights
+from remit_lit.runs.checkpoint_io import TRAINER, read_trainer
 from remit_lit.runs.resume import find_checkpoint
+from remit_lit.runs.weights import POLICY_PREFIX, WEIGHTS, read_weights
 from remit_lit.training.engines import engine_of
 from remit_lit.training.optimization import NoDecay, OptimizerCallable, parameter_groups
 

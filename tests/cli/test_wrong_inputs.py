@@ -52,10 +52,12 @@ evaluate: {tasks: [lab]}
 output: out
 """,
     "circle.yaml": "extends: circle.yaml\n",
+    "odd.jsonl": '{"text": "good"}\noops\n',
     "wild.jinja": "{% for i in range(10**9) %}x{% endfor %}",
 }
 
 FIT = "fit --config quickstart"
+ROWS = "--data.rows=rows --data.prepare=null"
 WEB = "data.prepare.sources.web.init_args"
 SFT = "posttrain --config experiments/lab/sft.yaml --model.path=lab/base --run_dir=run"
 RLVR = "posttrain --config experiments/lab/rlvr.yaml --model.path=lab/base --run_dir=run"
@@ -100,7 +102,16 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{FIT} --{WEB}.documnts=9", [f"{WEB}.documnts: LabDocuments has no field", "documents?"]),
     (f"{FIT} --trainer.default_root_dir=x", ["trainer.default_root_dir: follows from run_dir"]),
     (f"{FIT} --model.horizon.steps", ["model.horizon.steps: got no value", "--model.horizon.steps=VALUE"]),
-    ("fit --config baselines/remit", ["model.optimizer, data.rows, data.batch_size: missing"]),
+    ("fit --config baselines/remit", [
+        "model.optimizer, data.rows, data.batch_size: missing", "remit.yaml is an overlay", "--config=quickstart be",
+    ]),
+    ("estimate --config shapes/olmo2_1b", [
+        "model.optimizer, data.rows, data.batch_size: missing", "shapes/olmo2_1b.yaml is an overlay",
+        "give --config=experiments/olmo2_1b.yaml before",
+    ]),
+    ("inspect --config shapes/smollm3_3b --config baselines/remit --output=w", [
+        "data.rows: missing", "remit.yaml are overlays", "--config=experiments/smollm3_3b.yaml before",
+    ]),
     (f"{SFT} --stage.on_too_lon=drop", ["stage.on_too_lon: SFT has no field", "did you mean on_too_long?"]),
     (f"{SFT} --training.learning_rte=1", ["training.learning_rte: ", "did you mean learning_rate?"]),
     (f"{RLVR} --data.problem=1", ["data.init_args.problem: LabProblems has no field", "did you mean problems?"]),
@@ -128,6 +139,13 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{FIT} --{WEB}.kind=wob", [f"{WEB}.kind: got 'wob'", "web, noise"]),
     (f"{FIT} --{WEB}.documents=0", [f"{WEB}.documents: got 0", "at least 1", "quickstart.yaml"]),
     (f"{FIT} --model.schedule=Linear --model.schedule.final=2", ["model.schedule.init_args.final: got 2", "[0.0"]),
+    (f"{FIT} {ROWS} --model.schedule.warmup_steps=7 --model.horizon.steps=6", [
+        "model.schedule.warmup_steps: got 7; give less than the horizon of 6 steps",
+        "\n  set on the command line, over", "\n  model.horizon.steps is set on the command line, over",
+    ]),
+    (f"{FIT} {ROWS} --trainer.max_steps=301", [
+        "trainer.max_steps: got 301; give at most the horizon of 300 steps", "\n  model.horizon.steps is set in",
+    ]),
     (f"{SFT} --training.learning_rate=-1", ["training.learning_rate: got -1", "sft.yaml:"]),
     (f"{RLVR} --stage.beta=-1", ["stage.init_args.beta: got -1", "rlvr.yaml:"]),
     ("evaluate --model.path=lab/base --tasks=[lab] --limit=x --output=o", ["limit: got 'x'", "(int) or null"]),
@@ -136,6 +154,18 @@ MISTAKES: list[tuple[str, list[str]]] = [
         "methods.remit.configs: no file 'baselines/remitt.yaml'", "did you mean baselines/remit.yaml",
     ]),
     (f"{SCORE} --split=trian", ["split: got 'trian'", "train"]),
+    # Records.
+    (f"{PREPARE} --sources.a=JsonLines --sources.a.files=odd.jsonl", [
+        "sources.a.init_args.on_malformed: source 'a': odd.jsonl, line 2: not JSON", "skip", "set on the command line",
+    ]),
+    (f"{PREPARE} --sources.a=LabDocuments --sources.a.kind=web --sources.a.documents=9 --sources.a.seed=0 "
+     "--sequence_length=32 --validation.b=JsonLines --validation.b.files=odd.jsonl", [
+        "validation.b.init_args.on_malformed: source 'b': odd.jsonl, line 2",
+    ]),
+    (f"{FIT} --data.rows=new --data.prepare.num_workers=1 --data.prepare.sources.web=JsonLines "
+     "--data.prepare.sources.web.files=odd.jsonl", [
+        "data.prepare.sources.web.init_args.on_malformed: source 'web': odd.jsonl, line 2", "line, over", "quickstart",
+    ]),
     # Classes.
     (f"{FIT} {WEIGHTING}=Rho2", ["model.weighting: got 'Rho2'", "did you mean Rho1?", "subclass of TokenWeighting"]),
     (f"{FIT} --model.optimizer=AdamV", ["model.optimizer: got 'AdamV'", "did you mean Adam"]),

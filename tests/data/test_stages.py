@@ -155,3 +155,24 @@ def test_settings_that_cannot_work_are_refused(
     with pytest.raises(ConfigError, match=message):
         prepare(tmp_path / "rows", staged(byte_tokenizer_dir, **options))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_the_summary_says_what_each_source_got_against_its_share(
+    draw: Draw, byte_tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    texts = {name: [f"{name}{i:05}" for i in range(40)] for name in ("text", "math")}  # each of 10 tokens
+    mix = {"text": 0.6, "math": 0.4}
+    settings = settings_for(byte_tokenizer_dir, texts, draw=draw, mix=mix, num_tokens=205)
+    text, math = read_manifest(prepare(tmp_path / "mixed", settings)).summary()[1:3]
+    assert text.startswith("  text: 13 documents, 130 tokens, 117 bytes, 0 skipped; ")
+    assert text.endswith("; 59.09 % for a share of 60 %, 7 tokens more than asked for")
+    assert math.endswith("; 40.91 % for a share of 40 %, 8 tokens more than asked for")
+    stages = [Stage(205, mix), Stage(100, {"math": 1.0})]
+    rows = prepare(tmp_path / "staged", replace(settings, mix=None, num_tokens=None, stages=stages))
+    assert [line for line in read_manifest(rows).summary() if line.startswith("    ")] == [
+        "    text: 130 tokens; 59.09 % for a share of 60 %, 7 tokens more than asked for",
+        "    math: 90 tokens; 40.91 % for a share of 40 %, 8 tokens more than asked for",
+        "    text: 0 tokens; 0.00 % for a share of 0 %, 0 tokens more than asked for",
+        "    math: 100 tokens; 100.00 % for a share of 100 %, 0 tokens more than asked for",
+    ]

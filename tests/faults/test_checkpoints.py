@@ -12,7 +12,8 @@ import torch
 import remit_lit.runs.checkpoint_io as files
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.runs.checkpoint import LAST, all_checkpoints, aside_of, begin, newest, step_of, verify
-from remit_lit.runs.checkpoint_io import TRAINER, WEIGHTS, CheckpointFiles, read_weights, write_weights
+from remit_lit.runs.checkpoint_io import TRAINER, CheckpointFiles
+from remit_lit.runs.weights import WEIGHTS, read_weights, write_weights
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from tests.faults.test_killed_fit import assert_same_run, config
 from tests.helpers import fit

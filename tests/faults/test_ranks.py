@@ -12,7 +12,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 
 from remit_lit.runs.checkpoint import LAST
-from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights
+from remit_lit.runs.weights import WEIGHTS, read_weights
 from tests.faults.test_killed_fit import after, config
 from tests.processes import Run, kill
 

@@ -22,7 +22,7 @@ from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.models.export import export
 from remit_lit.runs.checkpoint import LAST, begin, checkpoint_path, finish
-from remit_lit.runs.checkpoint_io import WEIGHTS, read_weights, write_weights
+from remit_lit.runs.weights import WEIGHTS, read_weights, write_weights
 from tests.columns import slow_nll
 
 
@@ -94,6 +94,7 @@ def test_a_run_that_has_not_ended_can_be_exported(finished: Path, tmp_path: Path
 def test_an_earlier_checkpoint_can_be_exported(finished: Path, tmp_path: Path) -> None:
     checkpoint = checkpoint_path(finished / "checkpoints", 3)
     model = AutoModelForCausalLM.from_pretrained(export(str(finished), str(tmp_path / "out"), str(checkpoint)))
+    assert files_of(export(str(checkpoint), str(tmp_path / "by path"))) == files_of(tmp_path / "out")
     state = read_weights(checkpoint / WEIGHTS)
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[f"policy.{name}"])

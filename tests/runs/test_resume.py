@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from remit_lit.cli.dispatch import main
 from remit_lit.runs.checkpoint import all_checkpoints, checkpoint_path
-from remit_lit.runs.checkpoint_io import WEIGHTS
+from remit_lit.runs.weights import WEIGHTS
 from tests.processes import Run
 
 

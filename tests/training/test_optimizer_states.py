@@ -14,7 +14,8 @@ from torch import Tensor
 from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.models.spec import ModelSpec
-from remit_lit.runs.checkpoint_io import TRAINER, WEIGHTS, CheckpointFiles
+from remit_lit.runs.checkpoint_io import TRAINER, CheckpointFiles
+from remit_lit.runs.weights import WEIGHTS
 from remit_lit.training.callbacks.checkpoints import Checkpoints
 from remit_lit.training.callbacks.export_model import ExportModel
 from remit_lit.training.callbacks.run_record import RunRecord

@@ -51,7 +51,7 @@ class Preemption(pl.Callback):
         # Not as soon as it is saved: the figures of that step are logged first.
         if self._is_saved:
             name = WARNINGS.received.name if WARNINGS.received else "another rank's signal"
-            raise Preempted(f"step {trainer.global_step}: received {name}; --ckpt_path=last continues from here")
+            raise Preempted(f"step {trainer.global_step}: received {name}; --resume=true continues from here")
 
 
 class _NoHandlers:

@@ -16,8 +16,9 @@ from remit_lit.cli.dispatch import main
 from remit_lit.errors import ConfigError
 from remit_lit.models.export import export
 from remit_lit.runs.checkpoint import checkpoint_path
-from remit_lit.runs.checkpoint_io import TRAINER, WEIGHTS
+from remit_lit.runs.checkpoint_io import TRAINER
 from remit_lit.runs.folder import CHECKPOINTS
+from remit_lit.runs.weights import WEIGHTS
 from remit_lit.training.callbacks.policy_ema import PolicyEMA
 from remit_lit.training.engines import ZeRO
 from tests.helpers import Run, build, fit
