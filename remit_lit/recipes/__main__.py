@@ -1,4 +1,4 @@
-"""``python -m remit_lit.recipes RECIPE``: the lab's models, statistics, times and memory, or the real model's inputs."""
+"""``python -m remit_lit.recipes RECIPE``: the lab's models, statistics, times, memory, or the real model's inputs."""
 
 import argparse
 import logging
