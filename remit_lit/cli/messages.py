@@ -31,9 +31,10 @@ def explain(error: BaseException, verb: str, arguments: Sequence[str]) -> str | 
     """
     for cause in causes(error):
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
-            providing = extra_with(cause.name.split(".")[0], VERBS[verb].extra if verb in VERBS else "")
+            package = cause.name.split(".")[0]
+            providing = extra_with(package, VERBS[verb].extra if verb in VERBS else "")
             if providing is not None:
-                return f"{cause.name} is not installed; pip install 'remit_lit[{providing}]'"
+                return f"{package} is not installed; pip install 'remit_lit[{providing}]'"
         if isinstance(cause, _USER_ERRORS):
             beside = cause.beside if isinstance(cause, ConfigError) else ""
             return located(_without_traceback(cause), read_sources(arguments, verb), beside)

@@ -127,7 +127,7 @@ def test_negative_ids_are_named(tmp_path: Path) -> None:
 def test_another_end_than_the_tokenizers_is_refused(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     source = megatron(tmp_path, IDS)
     source.end = 5
-    with pytest.raises(ConfigError, match=rf"sources\.web\.end: got 5, but the tokenizer's EOS is {BYTE_EOS}"):
+    with pytest.raises(ConfigError, match=rf"sources\.web\.init_args\.end: got 5, but .*EOS is {BYTE_EOS}"):
         prepare(tmp_path / "rows", PrepareSettings(str(byte_tokenizer_dir), {"web": source}, 8))
 
 

@@ -80,7 +80,7 @@ def test_files_that_are_no_ids_are_refused_by_name(ids, byte_tokenizer_dir, tmp_
     with pytest.raises(DataError, match=r"large\.npy, token 3: id 70000, but the tokenizer has 300 tokens"):
         documents_of(TokenFiles(str(tmp_path / "large.npy"), end), 300)
     settings = PrepareSettings(str(byte_tokenizer_dir), {"web": TokenFiles(str(tmp_path / "large.npy"), end + 1)}, 2)
-    with pytest.raises(ConfigError, match=rf"sources\.web\.end: got {end + 1}, but the tokenizer's EOS is {end}"):
+    with pytest.raises(ConfigError, match=rf"sources\.web\.init_args\.end: got {end + 1}, but .*EOS is {end}"):
         prepare(tmp_path / "rows", settings)
     with pytest.raises(ConfigError, match="dtype: got 'int8'"):
         TokenFiles("a", 1, dtype="int8")  # type: ignore[arg-type]
