@@ -126,7 +126,9 @@ class CachedReference(Reference):
         """Raise ConfigError for entropies in place of NLLs, NLLs in place of entropies, and those of two models."""
         nll = known[self.column]
         if nll.entropy:
-            raise ConfigError(f"column {self.column!r}: holds entropies, not NLLs; name the column of the NLLs")
+            raise ConfigError(
+                f"model.reference.column: {self.column!r} holds entropies, not NLLs; name the column of the NLLs"
+            )
         if self.entropy_column is None or self.entropy_column not in known:
             return
         entropy, what = known[self.entropy_column], f"model.reference.entropy_column: {self.entropy_column!r}"

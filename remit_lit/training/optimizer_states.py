@@ -19,6 +19,7 @@ from remit_lit.training.engines import engine_of
 from remit_lit.training.optimization import NoDecay, OptimizerCallable, parameter_groups
 
 FIELD = "model.optimizer_states"
+_EXAMPLE = "runs/NAME/checkpoints/last.ckpt"
 
 
 class OptimizerStates:
@@ -50,10 +51,12 @@ class OptimizerStates:
         """
         if engine_of(strategy) != "torch":
             raise ConfigError(f"{FIELD}: got {self.path} with ZeRO, which shards its states; give one device, or ddp")
+        if not self.path.exists():
+            raise ConfigError(f"{FIELD}: {self.path} does not exist; give a checkpoint, e.g. {_EXAMPLE}")
         if not (self.path / TRAINER).is_file():
             raise ConfigError(
                 f"{FIELD}: {self.path} has no optimizer states; give a checkpoint of a run of one process or ddp, e.g. "
-                "runs/NAME/checkpoints/last.ckpt"
+                f"{_EXAMPLE}"
             )
         find_checkpoint(str(self.path), "", FIELD)
         states = self._read("meta")

@@ -138,5 +138,5 @@ def test_another_model_into_the_column_of_entropies_is_refused(
 
 def test_rows_are_not_chosen_by_entropies(rows: Path, tiny_reference_dir: Path) -> None:
     score(str(rows), ModelSpec(str(tiny_reference_dir)), "nll", entropy_column="entropy")
-    with pytest.raises(ConfigError, match=r"^column 'entropy': holds entropies, not NLLs"):
+    with pytest.raises(ConfigError, match=r"^model\.reference\.column: 'entropy' holds entropies, not NLLs"):
         select(str(rows), "nll", "entropy", "half")

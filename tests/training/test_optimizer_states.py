@@ -111,7 +111,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9)}, "another optimizer.*exp_avg.*momentum_buffer"),
         ({"optimizer": partial(torch.optim.AdamW, lr=0.1, amsgrad=True)}, "another optimizer.*max_exp_avg_sq"),
         ({"no_decay": ["embeddings"]}, r"groups have \[15, 5\] parameters.*give model\.no_decay as it was there"),
-        ({"optimizer_states": "nowhere"}, "nowhere has no optimizer states; give a checkpoint"),
+        ({"optimizer_states": "nowhere"}, "nowhere does not exist; give a checkpoint"),
     ],
     ids=["SGD", "AMSGrad", "groups", "nowhere"],
 )

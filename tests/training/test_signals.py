@@ -136,7 +136,7 @@ def test_weights_by_a_column_of_entropies_are_those_by_a_live_reference(
             r"^model\.reference\.entropy_column: 'exact' holds no entropies; `python -m remit_lit score",
         ),
         (("half", "other_entropy"), r"entropy_column: 'other_entropy' was scored by another model than 'half'"),
-        (("half_entropy", "exact_entropy"), r"^column 'half_entropy': holds entropies, not NLLs"),
+        (("half_entropy", "exact_entropy"), r"^model\.reference\.column: 'half_entropy' holds entropies, not NLLs"),
         (("half", "nowhere"), "no score column 'nowhere'.*write it with `python -m remit_lit score`"),
     ],
 )
