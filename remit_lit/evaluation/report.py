@@ -6,13 +6,13 @@ import numpy as np
 from rich.table import Table
 
 from remit_lit.evaluation.results import Evaluation, Metric
-from remit_lit.evaluation.statistics import over_items
+from remit_lit.evaluation.statistics import over_items, support_of
 from remit_lit.models.spec import label
 
 CAPTION = (
     "Standard errors are over items: the sample standard deviation divided by the square root of n; for pooled figures "
     "(bits per byte, NLL), that of a ratio. 95 % intervals are over items too: Wilson's where every outcome is 0 or 1, "
-    "otherwise the symmetric bootstrap-t."
+    "otherwise the symmetric bootstrap-t, kept within what the figure can be."
 )
 
 
@@ -42,7 +42,8 @@ def results_table(evaluation: Evaluation) -> Table:
     for task, result in evaluation.tasks.items():
         for name, metric in result.metrics.items():
             count = len(metric.outcomes)
-            over = over_items(metric.outcomes, metric.weights) if count > 1 else None
+            support = support_of([metric.outcomes], metric.higher_is_better)
+            over = over_items(metric.outcomes, metric.weights, support=support) if count > 1 else None
             interval = f"{over.low:.4f} to {over.high:.4f}" if over else "-"
             error = f"{standard_error(metric):.4f}" if over else "-"
             shown.add_row(task, name, f"{count:,}", f"{metric.value:.4f}", error, interval)

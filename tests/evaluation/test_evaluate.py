@@ -207,6 +207,15 @@ def test_the_table_shows_wilsons_interval_where_nothing_was_solved() -> None:
     assert not_run(evaluation) == ["not run: bbh: no hub"]
 
 
+@pytest.mark.parametrize(("higher_is_better", "most"), [(True, 1.0), (False, np.inf)], ids=["share", "loss"])
+def test_the_tables_intervals_stay_where_the_figure_can_be(higher_is_better: bool, most: float) -> None:
+    outcomes = np.array([0.0, 0.0, 0.01, 0.9, 0.99])  # by themselves, so few items reach beyond 0 and 1
+    evaluation = Evaluation({"lab": TaskResult({"m": Metric(outcomes, higher_is_better)}, tuple("abcde"))}, {})
+    (interval,) = results_table(evaluation).columns[-1].cells
+    low, high = map(float, str(interval).split(" to "))
+    assert 0 <= low < outcomes.mean() < high <= most
+
+
 def test_the_table_says_which_revision_it_is_of() -> None:
     facts = {"model": {"path": "org/base", "revision": "stage1-step10"}}
     assert results_table(Evaluation({}, facts)).title == "org/base at stage1-step10"
