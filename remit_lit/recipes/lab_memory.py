@@ -48,7 +48,8 @@ def report(table: Path) -> str:
 
 def _memory(experiment: list[str], method: Mapping[str, Any]) -> Memory:
     files = [f"--config={name}" for name in [*experiment, *method.get("configs", [])]]
-    run = planned_run([*files, *_arguments(method.get("fields", {}))])
+    # None of the rows that other runs made here: theirs may be of other settings.
+    run = planned_run([*files, *_arguments(method.get("fields", {})), "--data.rows=.cache/lab/none"])
     return run.memory(LAYOUTS[0], 1, checkpointing=False)
 
 
