@@ -10,7 +10,8 @@ from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.splits import Counts, Taken
-from remit_lit.data.tokenizing import Shard, Tokenizing, Workers, require_text
+from remit_lit.data.tokenizing import Shard, Tokenizing, require_text
+from remit_lit.data.tokenizing_workers import Workers
 
 _TOKENS_AT_ONCE = 16 * 2**20  # that are gathered before they are written
 

@@ -11,7 +11,8 @@ from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment, gathered, starts_of
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.splits import Counts, Taken
-from remit_lit.data.tokenizing import Parts, Shard, Tokenizing, Workers, require_text
+from remit_lit.data.tokenizing import Parts, Shard, Tokenizing, require_text
+from remit_lit.data.tokenizing_workers import Workers
 
 # Documents are shuffled in memory, one part of all segments at a time, of about so many tokens. There are at least so
 # many parts, since one of them is on the disk twice while its rows are written.

@@ -1,16 +1,10 @@
-"""Shards of sources to segments of tokens, in processes of their own and in order."""
+"""Shards of sources to segments of tokens."""
 
-import multiprocessing
-import os
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -125,12 +119,8 @@ class Tokenizing:
                     f"{field}.{name}.init_args.end: got {source.end}, but the tokenizer's EOS is "
                     f"{tokenizer.eos_token_id}; the files must be of that tokenizer"
                 )
-            try:
+            with _naming(field, name):
                 shards.append(source.shards())
-            except ConfigError as error:
-                raise ConfigError(f"{field}.{name}.init_args.{error}") from error
-            except DataError as error:
-                raise DataError(f"source {name!r}: {error}") from error
             require_text(name, len(shards[-1]), 0)
         return cls(list(sources), list(sources.values()), shards, tokenizer, directory, decontamination, field=field)
 
@@ -141,15 +131,8 @@ class Tokenizing:
             ConfigError: a dataset that cannot be read; names the source's field.
             DataError: a malformed record; names the source's field, file and line.
         """
-        name = self.names[shard.source]
-        try:
+        with _naming(self.field, self.names[shard.source]):
             return list(self._segments(shard))
-        except MalformedRecord as error:
-            raise DataError(f"{self.field}.{name}.init_args.on_malformed: source {name!r}: {error}") from error
-        except ConfigError as error:
-            raise ConfigError(f"{self.field}.{name}.init_args.{error}") from error
-        except DataError as error:
-            raise DataError(f"source {name!r}: {error}") from error
 
     def _segments(self, shard: Shard) -> Iterator[Segment]:
         deal, taken, number = self.parts.dealer(shard), 0, 0
@@ -204,6 +187,19 @@ class Tokenizing:
         return not (self.decontamination and self.decontamination.shares(text))
 
 
+@contextmanager
+def _naming(field: str, name: str) -> Iterator[None]:
+    """Within, errors of a source name it: what its settings are to blame for, by their field."""
+    try:
+        yield
+    except MalformedRecord as error:
+        raise DataError(f"{field}.{name}.init_args.on_malformed: source {name!r}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{field}.{name}.init_args.{error}") from error
+    except DataError as error:
+        raise DataError(f"source {name!r}: {error}") from error
+
+
 def require_text(name: str, documents: int, contaminated: int) -> None:
     """Raise DataError for a source of which no document is left."""
     if documents == 0:
@@ -222,84 +218,3 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
     except Exception as error:  # the Rust tokenizers raise nothing narrower
         raise DataError(f"the tokenizer cannot encode a text ({error}); is it the right tokenizer?") from error
     return ids
-
-
-class Workers:
-    """Processes that tokenise shards; one does it in this process.
-
-    Args:
-        job: what they do, which they inherit by a fork: sources and tokenizers need not be picklable.
-        number: of processes.
-    """
-
-    def __init__(self, job: Tokenizing, number: int) -> None:
-        job.directory.mkdir(parents=True, exist_ok=True)
-        self.job, self._number = job, number
-        self._pool = None
-        if number > 1:
-            fork = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(number, fork, _begin, (job, os.getpid()))
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def in_order(self, next_shard: Callable[[int], Shard | None]) -> Iterator[tuple[Shard, list[Segment]]]:
-        """Shards and their segments, in the order in which they were asked for.
-
-        Args:
-            next_shard: the next one to read, given how many are being read; None for none now, and for none at all
-                where none is being read.
-        """
-        pending: deque[tuple[Shard, Future[list[Segment]]]] = deque()
-        try:
-            while True:
-                while len(pending) < self._number and (shard := next_shard(len(pending))) is not None:
-                    pending.append((shard, self._submit(shard)))
-                if not pending:
-                    return
-                shard, future = pending.popleft()
-                yield shard, future.result()
-        finally:
-            for _, future in pending:
-                if not future.cancel():
-                    future.add_done_callback(_remove)
-
-    def _submit(self, shard: Shard) -> "Future[list[Segment]]":
-        if self._pool is not None:
-            return self._pool.submit(_work, shard)
-        future: Future[list[Segment]] = Future()
-        future.set_result(self.job.segments(shard))
-        return future
-
-
-_job: Tokenizing  # of a worker process
-
-
-def _begin(job: Tokenizing, parent: int) -> None:
-    global _job
-    _job = job
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process where its parent is killed, which would leave it waiting for work."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _work(shard: Shard) -> list[Segment]:
-    return _job.segments(shard)
-
-
-def _remove(future: "Future[list[Segment]]") -> None:
-    """Remove what was read in vain."""
-    if not future.cancelled() and future.exception() is None:
-        for segment in future.result():
-            segment.remove()
