@@ -208,9 +208,9 @@ def _part(arguments: list[str], environment: dict[str, str]) -> None:
 
 
 def _take_environment(environment: Mapping[str, str]) -> None:
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
     os.environ.clear()
     os.environ.update(environment)
     # Lightning reads it when it is imported.
-    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # type: ignore[attr-defined]
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]

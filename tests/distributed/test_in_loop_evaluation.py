@@ -1,5 +1,6 @@
 """Evaluation within a run of two processes: the figures of one process, on the same losses, and no false alarm."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from remit_lit.evaluation.harness import run_tasks
+from remit_lit.lab.task import sample_problems
 from remit_lit.lab.tokenizer import build_tokenizer
 from remit_lit.runs.history import read_history
 from remit_lit.training.callbacks.watchdog import EXIT_CODE
@@ -110,7 +112,9 @@ def test_an_evaluation_that_hangs_is_named(tiny_rows_split: Path, policy_with_dr
 
 def slow_run(rows: Path, policy: Path, directory: Path, seconds: float) -> Run:
     """A run that evaluates at its end, with a policy that takes so long for a forward pass."""
+    texts = directory / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": problem.prompt}) + "\n" for problem in sample_problems(16, "dev")))
     settings = {"seconds": seconds, "record": str(directory / "asked")}
     slow = {"class_path": "tests.distributed.slow_policy.SlowPolicy", "init_args": settings}
-    callbacks = [slow, evaluation(every_n_steps=100, at_start=False)]
+    callbacks = [slow, evaluation(tasks=[str(texts)], limit=16, batch_size=1, every_n_steps=100, at_start=False)]
     return Run(directory, config(rows, policy, "ddp", callbacks, watchdog={"timeout": TIMEOUT}))
