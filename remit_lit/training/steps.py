@@ -19,11 +19,15 @@ class OptimizerSteps(pl.LightningModule):
     An optimizer that can leave a step out on the device (torch's with ``fused: true``) is told to by a flag there, and
     the host reads the flag with the logs, before a checkpoint or a validation, and at the end. For any other optimizer,
     and for ZeRO, it reads it before each step.
+
+    Attributes:
+        step_loss: mean loss of the last step over its positions and all ranks, in nats, on the device; None before one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.grad_norm = torch.zeros(())
+        self.step_loss: torch.Tensor | None = None
         self.begin_steps(Window(0, self.device), Verdict(NextTokenPrediction(), [], self.device), 0)
 
     def begin_steps(self, window: Window, verdict: Verdict, positions: int) -> None:
@@ -46,8 +50,9 @@ class OptimizerSteps(pl.LightningModule):
         total, normalizer, _ = sums = summed(self.trainer.strategy, self.window.sums)
         normalizer = torch.where(normalizer > 0, normalizer, 1.0)
         scale = self._positions / normalizer
+        self.step_loss = (total / normalizer).float()
         if self._is_logged:
-            self.log("train/loss", (total / normalizer).float())
+            self.log("train/loss", self.step_loss)
             self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
         if isinstance(self.trainer.strategy, ZeRO):
             self.verdict.add(self.global_step, self.window, sums, None)
@@ -85,9 +90,8 @@ class OptimizerSteps(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """The bar reads what it shows after every micro-batch, so it gets the loss on the host, of logged steps."""
-        if is_logging_step(self.trainer, batch_idx):
-            loss = self.trainer.callback_metrics["train/loss"].item()
-            self.log("loss", torch.tensor(loss), prog_bar=True, logger=False)
+        if self.step_loss is not None and is_logging_step(self.trainer, batch_idx):
+            self.log("loss", torch.tensor(self.step_loss.item()), prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Nothing is kept of a step that broke."""

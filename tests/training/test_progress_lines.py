@@ -19,6 +19,14 @@ def test_each_line_has_the_step_and_its_loss(tiny_rows, tiny_policy_dir, tmp_pat
     assert [float(loss) for _, loss in found] == pytest.approx(run.losses, abs=5e-5)
 
 
+def test_a_line_has_the_loss_of_its_step_where_none_was_logged(tiny_rows, tiny_policy_dir, tmp_path, capsys):
+    every = fit(tiny_rows, tiny_policy_dir, tmp_path / "every", steps=4)
+    rarely = {"log_every_n_steps": 50}
+    fit(tiny_rows, tiny_policy_dir, tmp_path / "rarely", steps=4, callbacks=[ProgressLines(0.0)], trainer=rarely)
+    out = capsys.readouterr().out
+    assert [float(loss) for _, loss in LINE.findall(out)] == pytest.approx(every.losses, abs=5e-5)
+
+
 def test_lines_keep_their_distance(tiny_rows, tiny_policy_dir, tmp_path, capsys):
     fit(tiny_rows, tiny_policy_dir, tmp_path, steps=4, callbacks=[ProgressLines(3600.0)])
     assert not LINE.findall(capsys.readouterr().out)

@@ -36,7 +36,8 @@ class ProgressLines(pl.Callback):
         seconds_a_step = (now - self._begun[0]) / (step - self._begun[1])
         rate = (step - self._last[1]) * module.tokens_per_step / (now - self._last[0])
         left = timedelta(seconds=round(seconds_a_step * (module.num_steps - step)))
-        loss = float(trainer.callback_metrics["train/loss"])
+        loss = module.step_loss
+        assert loss is not None, "a step was made"
         print(
             f"step {step:,} of {module.num_steps:,}: train/loss {loss:.4f}, {rate:,.0f} tokens/s, {left} left",
             flush=True,

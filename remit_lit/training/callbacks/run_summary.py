@@ -50,8 +50,8 @@ class RunSummary(pl.Callback):
         )
         if self.after:
             out.print(self._table())
-        elif "train/loss" in trainer.callback_metrics:
-            out.print(f"train/loss: {float(trainer.callback_metrics['train/loss']):.4f} (no validation was run)")
+        elif module.step_loss is not None:
+            out.print(f"train/loss: {module.step_loss:.4f} (no validation was run)")
         if module.first_pass is not None:
             out.print(module.first_pass.summary(self._seconds))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
