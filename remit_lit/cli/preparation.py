@@ -12,6 +12,7 @@ from remit_lit.data.forecast import forecast
 from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.storage import require_local
 from remit_lit.runs.lock import held
 
 
@@ -28,6 +29,7 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
     if values.dry_run:
         print("\n".join(forecast(settings_of(PrepareSettings, values))))
         return
+    require_local("output", values.output, "give a directory, and copy it to the storage when it is whole")
     with held("output", values.output):
         rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))

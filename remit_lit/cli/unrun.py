@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from remit_lit.cli.training import TrainerCLI, changed_fields, start
+from remit_lit.data.storage import exists, located
 
 if TYPE_CHECKING:
     from remit_lit.estimate.run import PlannedRun
@@ -63,7 +64,7 @@ class _Built(_Unrun):
     def _instantiated(self) -> Namespace:
         """Others are put in the place of the texts that rows are to be made of, which need not be there yet."""
         prepare = self.config.data.prepare
-        if prepare is not None and not Path(self.config.data.rows).exists():
+        if prepare is not None and not exists(located(self.config.data.rows)):
             stand_in = {"class_path": "remit_lit.data.lab_documents.LabDocuments"}
             arguments = Namespace(kind="web", documents=1, seed=0, split="train")
             prepare.sources = {name: Namespace(**stand_in, init_args=arguments) for name in prepare.sources}

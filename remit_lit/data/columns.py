@@ -9,7 +9,6 @@ A shard is a ``.npy`` file followed by the CRC-32 of all its bytes, so that dama
 import dataclasses
 import io
 import json
-import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from remit_lit.data.storage import exists, is_remote, local_copy, located, names_in, write
 from remit_lit.errors import ConfigError, DataError, did_you_mean
-from remit_lit.files import full_disk_named, make_directory, write_whole
+from remit_lit.files import full_disk_named, make_directory
 from remit_lit.runs.lock import held
 
 IDS, LOG_PROBABILITIES = "ids", "log_probabilities"
@@ -92,8 +92,7 @@ class ScoreColumn:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.facts = directory, read_facts(directory)
-        names = {entry.name for entry in os.scandir(directory)}
-        missing = next((index for index in range(self.facts.num_shards) if _shard_name(index) not in names), None)
+        missing = next(iter(missing_shards(directory, self.facts)), None)
         if missing is not None:
             raise _missing(shard_path(directory, missing))
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -140,15 +139,17 @@ def open_shard(directory: Path, facts: ColumnFacts, index: int, num_rows: int) -
     """
     path = shard_path(directory, index)
     try:
-        shard: np.memmap = np.load(path, mmap_mode="r")
+        copy = local_copy(path)
     except FileNotFoundError:
         raise _missing(path) from None
+    try:
+        shard: np.memmap = np.load(copy, mmap_mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise _damaged(path, str(error)) from error
     if shard.shape != (num_rows, facts.sequence_length) or shard.dtype != facts.stored:
         raise _damaged(path, f"it holds {shard.shape} {shard.dtype}")
-    if path.stat().st_size != shard.offset + shard.nbytes + _CHECKSUM_BYTES:
-        raise _damaged(path, f"it has {path.stat().st_size:,} bytes")
+    if (size := copy.stat().st_size) != shard.offset + shard.nbytes + _CHECKSUM_BYTES:
+        raise _damaged(path, f"it has {size:,} bytes")
     return shard
 
 
@@ -159,7 +160,7 @@ def verify_shard(directory: Path, index: int) -> None:
         DataError: they differ.
     """
     path = shard_path(directory, index)
-    content = memoryview(path.read_bytes())
+    content = memoryview(local_copy(path).read_bytes())
     if zlib.crc32(content[:-_CHECKSUM_BYTES]) != int.from_bytes(content[-_CHECKSUM_BYTES:], "little"):
         raise _damaged(path, "its checksum differs")
 
@@ -185,12 +186,18 @@ def _damaged(path: Path, how: str) -> DataError:
 def column_directory(rows: str | Path, split: str, name: str) -> Path:
     """Where the column ``name`` of a split lies; ``name`` may come from :func:`of_distributions`."""
     kind, inner = ("columns", name) if not name.startswith(_DISTRIBUTIONS) else name.split("/", 1)
-    return Path(rows, kind, split, inner)
+    return located(rows, kind, split, inner)
 
 
 def of_distributions(name: str) -> str:
     """What a column of most likely tokens is called among others, which hold NLLs and may have the same name."""
     return f"{_DISTRIBUTIONS}{name}"
+
+
+def missing_shards(directory: Path, facts: ColumnFacts) -> list[int]:
+    """Numbers of the shards that are not there."""
+    names = names_in(directory) if exists(directory) else set()
+    return [index for index in range(facts.num_shards) if _shard_name(index) not in names]
 
 
 def shard_path(directory: Path, index: int) -> Path:
@@ -209,9 +216,10 @@ def read_facts(directory: Path) -> ColumnFacts:
         ConfigError: there is no such column.
     """
     try:
-        return ColumnFacts(**json.loads((directory / _NAME).read_text()))
+        return ColumnFacts(**json.loads(local_copy(directory / _NAME).read_text()))
     except FileNotFoundError:
-        names = sorted(path.parent.name for path in directory.parent.glob(f"*/{_NAME}"))
+        beside = names_in(directory.parent) if exists(directory.parent) else ()
+        names = sorted(name for name in beside if has_facts(directory.parent / name))
         existing = f"these rows have {names}" if names else "these rows have none"
         near = did_you_mean(directory.name, names)
         raise ConfigError(
@@ -223,7 +231,7 @@ def read_facts(directory: Path) -> ColumnFacts:
 
 def has_facts(directory: Path) -> bool:
     """Whether scoring of a column has begun."""
-    return (directory / _NAME).exists()
+    return exists(directory / _NAME)
 
 
 def write_facts(directory: Path, facts: ColumnFacts) -> None:
@@ -246,18 +254,22 @@ def write_shard(directory: Path, index: int, values: np.ndarray) -> None:
 def _write(path: Path, content: bytes) -> None:
     then = "finished shards are kept, so make room and run `score` again"
     with full_disk_named(f"column {path.parent.name!r}: cannot write {path.name}", then):
-        write_whole(path, content)
+        write(path, content)
 
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
     """Create a column's directory and hold it, so that one `score` at a time writes there.
 
-    The lock ends with the process, however that ends. What a killed one left half written is removed.
+    The lock ends with the process, however that ends. What a killed one left half written is removed. An object
+    storage has no locks, and needs none: its objects are whole, and two that score the same write the same bytes.
 
     Raises:
         ConfigError: another process holds it.
     """
+    if is_remote(directory):
+        yield
+        return
     with held("column", directory):
         make_directory(directory)
         for aside in directory.glob(".*.npy.*"):

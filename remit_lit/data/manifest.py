@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from remit_lit import __version__
 from remit_lit.data.mixing import Stage
 from remit_lit.data.sources import Source
+from remit_lit.data.storage import local_copy, located
 from remit_lit.errors import ConfigError
 from remit_lit.files import near_path
 from remit_lit.models.tokenization import tokenizer_fingerprint
@@ -181,19 +182,24 @@ def write_manifest(
 def read_manifest(directory: str | Path) -> Manifest:
     """Read the manifest of prepared rows.
 
+    Args:
+        directory: or its URL.
+
     Raises:
         ConfigError: ``directory`` holds no complete rows.
     """
-    path = Path(directory, _NAME)
+    path = located(directory, _NAME)
     try:
-        content = json.loads(path.read_text())
-        if facts := content.get("decontamination"):
-            content["decontamination"] = DecontaminationFacts(**facts)
-        return Manifest(**content)
+        copy = local_copy(path)
     except FileNotFoundError:
         raise ConfigError(
             f"rows: {directory} holds no rows; {near_path(str(directory))}make them with `python -m remit_lit prepare`"
         ) from None
+    try:
+        content = json.loads(copy.read_text())
+        if facts := content.get("decontamination"):
+            content["decontamination"] = DecontaminationFacts(**facts)
+        return Manifest(**content)
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
 

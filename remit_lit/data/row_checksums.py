@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from remit_lit.data.storage import local_copy
 from remit_lit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ def read_checksums(directory: Path) -> np.ndarray:
         DataError: the file is damaged.
     """
     path = directory / _NAME
-    if not path.exists():
-        raise ConfigError(f"rows: {directory} has no {_NAME}, so its rows cannot be checked; prepare the rows again")
     try:
-        checksums: np.ndarray = np.load(path, mmap_mode="r")
+        copy = local_copy(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"rows: {directory} has no {_NAME}, so its rows cannot be checked; prepare the rows again"
+        ) from None
+    try:
+        checksums: np.ndarray = np.load(copy, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"rows: {path} is damaged ({error}); prepare the rows again") from error
     if checksums.ndim != 1 or checksums.dtype != np.uint32:

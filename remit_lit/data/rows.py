@@ -12,12 +12,15 @@ from torch.utils.data import Dataset, Sampler
 
 from remit_lit.data.batch import Batch, ids_of, score_bits
 from remit_lit.data.columns import IDS, LOG_PROBABILITIES, ScoreColumn, column_directory, require_facts
-from remit_lit.data.manifest import read_manifest
+from remit_lit.data.file_cache import GIGABYTES, FileCache
+from remit_lit.data.manifest import Manifest, read_manifest
 from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.row_checksums import read_checksums, require_same
+from remit_lit.data.storage import exists, is_remote, located
 from remit_lit.data.stored_rows import StoredRows
 from remit_lit.errors import ConfigError, DataError
 from remit_lit.losses import IGNORE_INDEX
+from remit_lit.runs.folder import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class PackedRows(Dataset[Row]):
     """Rows of one split, memory-mapped, with the score columns that the run asks for.
 
     Args:
-        directory: a split of prepared rows.
+        directory: a split of prepared rows, or its URL.
         columns: score columns by name.
         selection: rows to keep, ascending, int64 [kept]; None keeps all. Items are numbered through the selection.
 
@@ -58,8 +61,8 @@ class PackedRows(Dataset[Row]):
         columns: dict[str, ScoreColumn] | None = None,
         selection: np.ndarray | None = None,
     ) -> None:
-        self.directory = Path(directory)
-        if not self.directory.is_dir():
+        self.directory = located(directory)
+        if not exists(self.directory):
             raise ConfigError(f"rows: {directory} does not exist; prepare a split {self.directory.name!r}")
         self._checksums = read_checksums(self.directory)
         self._num_rows = len(self._checksums)
@@ -92,6 +95,8 @@ class PackedRows(Dataset[Row]):
         """Say which rows are damaged: Arrow raises whatever a broken file leads it to."""
         try:
             yield
+        except (ConfigError, DataError):
+            raise
         except Exception as error:
             raise DataError(f"rows: {self.directory} is damaged ({error}); prepare the rows again") from error
 
@@ -121,7 +126,7 @@ class RankShare(Dataset[Row]):
 
 
 def open_rows(directory: str | Path, split: str, columns: Sequence[str], document_attention: bool) -> PackedRows:
-    """The rows of a split with score columns.
+    """The rows of a split with score columns, from a directory or its URL.
 
     Raises:
         ConfigError: there is no such split, or a column is missing or was scored from something else.
@@ -139,7 +144,22 @@ def open_rows(directory: str | Path, split: str, columns: Sequence[str], documen
             tokenizer=manifest.tokenizer,
             document_attention=document_attention,
         )
-    return PackedRows(Path(directory, split), loaded)
+    _warn_of_a_small_cache(directory, manifest, split, loaded)
+    return PackedRows(located(directory, split), loaded)
+
+
+def _warn_of_a_small_cache(
+    directory: str | Path, manifest: Manifest, split: str, columns: Mapping[str, ScoreColumn]
+) -> None:
+    if not is_remote(directory):
+        return
+    tokens = manifest.counts[split]["rows"] * manifest.sequence_length
+    needed = tokens * (4 + sum(column.facts.stored.itemsize for column in columns.values()))
+    if needed > (bound := FileCache.of_environment().max_bytes):
+        warn(
+            f"rows: {split} of {directory} and its columns take {needed / 1e9:,.1f} GB, more than the "
+            f"{bound / 1e9:,.1f} GB of the local cache, so that most batches will fetch files again; raise {GIGABYTES}"
+        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from remit_lit.data.row_checksums import ROW_FIELDS
+from remit_lit.data.storage import local_copy
 
 STATE, INFO = "state.json", "dataset_info.json"
 """Files of a dataset that ``datasets`` saved."""
@@ -46,8 +47,8 @@ class StoredRows:
 
     def __init__(self, directory: Path, num_rows: int) -> None:
         self._directory = directory
-        json.loads((directory / INFO).read_text())
-        files = json.loads((directory / STATE).read_text())["_data_files"]
+        json.loads(local_copy(directory / INFO).read_text())
+        files = json.loads(local_copy(directory / STATE).read_text())["_data_files"]
         self._names = [file["filename"] for file in files]
         # `datasets` itself writes no numbers of rows, and equally many to each file.
         equal, more = divmod(num_rows, len(files))
@@ -71,7 +72,7 @@ class StoredRows:
         if file in self._open:
             self._open.move_to_end(file)
             return self._open[file]
-        table = pa.ipc.open_stream(pa.memory_map(str(self._directory / self._names[file]))).read_all()
+        table = pa.ipc.open_stream(pa.memory_map(str(local_copy(self._directory / self._names[file])))).read_all()
         expected = int(self._first[file + 1] - self._first[file])
         if len(table) != expected:
             raise ValueError(f"{self._names[file]} has {len(table)} rows, not {expected}")

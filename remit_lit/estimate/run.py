@@ -8,6 +8,7 @@ import torch
 from jsonargparse import Namespace
 
 from remit_lit.data.columns import column_directory, has_facts, read_facts
+from remit_lit.data.storage import exists
 from remit_lit.estimate.layouts import LAYOUTS, MASTERS, Layout, Memory, spread
 from remit_lit.estimate.step import STATES, WEIGHTS, StepMemory, StepSettings, Workload, live, measure_step, spec_of
 from remit_lit.models.flops import flops_per_token, forward_flops
@@ -120,7 +121,7 @@ class PlannedRun:
 
 def _rows(data: PackedData) -> tuple[int, int | None]:
     """Tokens in a row, and the number of rows to train on, of the rows or of what they are to be made from."""
-    if data.rows_directory.exists():
+    if exists(data.rows_directory):
         manifest = data.manifest
         return manifest.sequence_length, manifest.counts["train"]["rows"]
     assert data.settings is not None, "PackedData refuses rows that do not exist and cannot be made"

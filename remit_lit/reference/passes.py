@@ -17,13 +17,14 @@ from remit_lit.data.columns import (
     ScoreColumn,
     has_facts,
     is_whole,
+    missing_shards,
     read_facts,
-    shard_path,
     write_facts,
     write_shard,
 )
 from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
+from remit_lit.data.storage import is_remote
 from remit_lit.errors import ConfigError, NonFiniteError
 
 
@@ -62,8 +63,8 @@ class Column:
     def missing_bytes(self) -> int:
         """Of the shards that are not there."""
         row_bytes = self.facts.sequence_length * self.facts.stored.itemsize
-        shards = self.facts.shards()
-        return sum(len(rows) * row_bytes for i, rows in shards if not shard_path(self.directory, i).exists())
+        missing = set(missing_shards(self.directory, self.facts))
+        return sum(len(rows) * row_bytes for index, rows in self.facts.shards() if index in missing)
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,17 @@ def require_space(columns: Sequence[Column]) -> None:
     """Say how much is to be written.
 
     Raises:
-        ConfigError: the disk has too little room.
+        ConfigError: the disk has too little room; an object storage does not say what it has.
     """
-    free = shutil.disk_usage(columns[0].directory).free
+    free = None if is_remote(columns[0].directory) else shutil.disk_usage(columns[0].directory).free
     for column in columns:
         facts = column.facts
         size = f"{facts.num_rows:,} rows x {facts.sequence_length:,} tokens in {facts.dtype}"
         needed = f"{column.missing_bytes / 1e6:,.2f} MB to write"
-        print(f"column {column.directory.name}: {size}, {needed}, {free / 1e6:,.0f} MB free")
+        room = "" if free is None else f", {free / 1e6:,.0f} MB free"
+        print(f"column {column.directory.name}: {size}, {needed}{room}")
     total = sum(column.missing_bytes for column in columns)
-    if total > free:
+    if free is not None and total > free:
         where = ", ".join(str(column.directory) for column in columns)
         raise ConfigError(
             f"column: {where} needs {total / 1e6:,.2f} MB, but its disk has {free / 1e6:,.2f} MB free; make room"

@@ -25,6 +25,7 @@ from remit_lit.data.columns import (
 )
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, PackedRows
+from remit_lit.data.storage import located, require_local
 from remit_lit.errors import ConfigError, not_among, require_at_least
 from remit_lit.models.flops import forward_flops
 from remit_lit.models.spec import ModelSpec
@@ -64,7 +65,7 @@ def score(
     whole shard and ends with the same bytes; a column that was whole before is left as it is.
 
     Args:
-        rows: directory of prepared rows.
+        rows: directory of prepared rows, or its URL on an object storage, e.g. s3://bucket/rows.
         model: the frozen model, e.g. the RL-tuned one.
         column: name of the column, e.g. nll_rl.
         split: the rows to score: train for training; validation to compare models on held-out rows.
@@ -110,7 +111,7 @@ def score(
         rows = _link(rows, output)
         if read_manifest(rows) != manifest:
             raise ConfigError(f"output: {output} holds other rows; give another directory")
-    packed = PackedRows(Path(rows, split))
+    packed = PackedRows(located(rows, split))
     reference = LiveReference(model)
     reference.field = "model"
     aligned = None
@@ -232,6 +233,8 @@ def _report_spread(directory: Path) -> None:
 
 def _link(rows: str, output: str) -> str:
     """A directory of the same rows with columns of its own; ranks may make it at the same time."""
+    for field, path in (("rows", rows), ("output", output)):
+        require_local(field, path, "leave output out: the column is then written beside the rows")
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("manifest.json", *SPLITS):

@@ -13,6 +13,7 @@ import torch
 from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import SPLITS, read_manifest
 from remit_lit.data.rows import Collate, open_rows
+from remit_lit.data.storage import exists, local_copy, located, names_in, require_local
 from remit_lit.errors import ConfigError, DataError, did_you_mean, not_among
 from remit_lit.files import full_disk_named, replaced
 from remit_lit.reference.choice import choose
@@ -81,6 +82,7 @@ def select(
         raise ConfigError(f"split: {not_among(split, SPLITS)}")
     if not weighting.selects_rows:
         raise ConfigError(f"weighting: {type(weighting).__name__} chooses no rows; give MiniPLM")
+    require_local("rows", rows, "choose on a disk and copy the subset to the storage, beside the columns")
     directory = _directory(rows, split, name)
     if directory.exists() and not overwrite:
         raise ConfigError(f"name: {directory} exists; give another name, or --overwrite=true")
@@ -146,7 +148,9 @@ def read_subset(rows: str | Path, split: str, name: str, weighting: TokenWeighti
     """
     directory, facts = _directory(rows, split, name), read_subset_facts(rows, split, name)
     try:
-        chosen: np.ndarray = np.load(directory / "rows.npy")
+        chosen: np.ndarray = np.load(local_copy(directory / "rows.npy"))
+    except (ConfigError, DataError):
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(directory, error) from error
     if _digest(chosen) != facts.digest:
@@ -172,14 +176,16 @@ def read_subset_facts(rows: str | Path, split: str, name: str) -> SubsetFacts:
         DataError: it is damaged.
     """
     directory = _directory(rows, split, name)
-    if not directory.is_dir():
-        existing = sorted(path.parent.name for path in directory.parent.glob("*/subset.json"))
+    if not exists(directory):
+        existing = sorted(names_in(directory.parent)) if exists(directory.parent) else []
         raise ConfigError(
             f"data.subset: no subset {name!r} (these rows have {existing or 'none'}); {did_you_mean(name, existing)}"
             "write it with `python -m remit_lit select`"
         )
     try:
-        return SubsetFacts(**json.loads((directory / "subset.json").read_text()))
+        return SubsetFacts(**json.loads(local_copy(directory / "subset.json").read_text()))
+    except (ConfigError, DataError):
+        raise
     except (OSError, ValueError, TypeError) as error:
         raise _damaged(directory, error) from error
 
@@ -189,7 +195,7 @@ def _damaged(directory: Path, how: object) -> DataError:
 
 
 def _directory(rows: str | Path, split: str, name: str) -> Path:
-    return Path(rows, "subsets", split, name)
+    return located(rows, "subsets", split, name)
 
 
 def _settings(weighting: TokenWeighting) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _warnings(settings: TableSettings, plan: Plan) -> list[str]:
         if run.fit is None or run.fit.state != "done":
             continue
         try:
-            manifest = read_manifest(Path(OmegaConf.load(run.fit.result / CONFIG).data.rows))
+            manifest = read_manifest(OmegaConf.load(run.fit.result / CONFIG).data.rows)
         except (OSError, ConfigError, DataError):  # nothing is known of rows that are gone
             unclean |= tasks
         else:

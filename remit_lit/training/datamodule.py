@@ -3,7 +3,6 @@
 import math
 import signal
 import sys
-from pathlib import Path
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
@@ -16,6 +15,7 @@ from remit_lit.data.manifest import Manifest, read_manifest, require_settings
 from remit_lit.data.repetitions import RepetitionFilter
 from remit_lit.data.rows import Collate, PackedRows, RankShare, ShuffledBatches, open_rows
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.storage import exists, located, require_local
 from remit_lit.errors import ConfigError, require_at_least
 from remit_lit.files import near_path
 from remit_lit.reference.choice import Choice, choose
@@ -75,7 +75,8 @@ class PackedData(pl.LightningDataModule):
     """Training and validation batches from packed rows.
 
     Args:
-        rows: directory of prepared rows.
+        rows: directory of prepared rows, or its URL on an object storage, e.g. s3://bucket/rows (extra s3). Files of a
+            URL are copied to this machine when first read, see docs/guides/scale.md.
         batch_size: rows of a micro-batch on each device; as many as fit its memory. For larger steps accumulate with
             trainer.accumulate_grad_batches.
         prepare: how to make the rows where the directory does not exist yet; where it does, its settings must agree.
@@ -115,18 +116,19 @@ class PackedData(pl.LightningDataModule):
             ("validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size, 1),
         ):
             require_at_least(f"data.{field}", value, least)
-        self.rows_directory, self.settings, self.subset = Path(rows), prepare, subset
+        self.rows_directory, self.settings, self.subset = located(rows), prepare, subset
         self.batch_size, self.validation_batch_size = batch_size, validation_batch_size or batch_size
         self.num_workers, self.document_attention, self.seed = num_workers, document_attention, seed
         self.repeat_chosen = repeat_chosen
         self.collate = Collate(document_attention, mask_repetitions)
         if prepare is not None:
             prepare.check()
-            if self.rows_directory.exists():
+            if exists(self.rows_directory):
                 require_settings(self.rows_directory, prepare)
             else:
+                require_local("data.rows", rows, "prepare rows on a disk and copy the directory to the storage")
                 prepare.check_sources()
-        elif not self.rows_directory.exists():
+        elif not exists(self.rows_directory):
             raise ConfigError(
                 f"data.rows: {rows} does not exist; {near_path(rows)}make it with "
                 "`python -m remit_lit prepare`, or set data.prepare"
@@ -138,7 +140,7 @@ class PackedData(pl.LightningDataModule):
         """Once on each node: make missing rows."""
         from remit_lit.data.prepare import prepare  # as late as `datasets`, which it imports
 
-        if self.settings is not None and not self.rows_directory.exists():
+        if self.settings is not None and not exists(self.rows_directory):
             try:
                 prepare(self.rows_directory, self.settings)
             except ConfigError:
