@@ -12,10 +12,9 @@ from remit_lit import __version__
 from remit_lit.cli.construction import DEBUG
 from remit_lit.cli.given import read_file
 from remit_lit.cli.messages import explain
-from remit_lit.cli.names import own_arguments, own_values
+from remit_lit.cli.names import own_arguments, own_values, with_found_configs
 from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
-from remit_lit.configs import find_config
-from remit_lit.errors import ConfigError, Preempted, did_you_mean
+from remit_lit.errors import Preempted, did_you_mean
 from remit_lit.runs.folder import global_rank
 from remit_lit.runs.lock import held
 from remit_lit.runs.warning_signals import WARNINGS
@@ -43,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
     rest = arguments[1:]
     Parser.explains_all = _ALL in rest
     try:
-        rest = own_arguments(verb, _with_found_configs([_plain(argument) for argument in rest]))
+        rest = own_arguments(verb, with_found_configs([_plain(argument) for argument in rest]))
         for path in config_files(rest):
             own_values(verb, read_file(path).values)
         # Before the verb's imports, which are slow; other verbs end as the signal's default is.
@@ -79,21 +78,6 @@ def _run(verb: str, arguments: list[str]) -> None:
         result = function(**values)
         if global_rank() == 0:
             print(f"{verb}: {result}")
-
-
-def _with_found_configs(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the files that the names after ``--config`` stand for."""
-    found, is_config = [], False
-    for argument in arguments:
-        if is_config:
-            argument = find_config("config", argument)
-        elif argument.startswith("--config="):
-            argument = f"--config={find_config('config', argument.removeprefix('--config='))}"
-        is_config = argument == "--config"
-        found.append(argument)
-    if is_config:
-        raise ConfigError("config: no file was given; give --config=FILE")
-    return found
 
 
 def _plain(argument: str) -> str:

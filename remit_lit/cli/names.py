@@ -1,4 +1,4 @@
-"""The names that all verbs share, on a command line and in a config: the verb's own fields take their place."""
+"""Names on a command line and in a config that stand for others: those that all verbs share, and those of files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
 from remit_lit.verbs import VERBS
 
@@ -16,6 +17,25 @@ _ABSENT = object()
 def shared_names(verb: str) -> tuple[str, ...]:
     """Those that stand for others of the verb's own; none of what is no verb."""
     return VERBS[verb].shared if verb in VERBS else ()
+
+
+def with_found_configs(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the files that the names after ``--config`` stand for.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    found, is_config = [], False
+    for argument in arguments:
+        if is_config:
+            argument = find_config("config", argument)
+        elif argument.startswith("--config="):
+            argument = f"--config={find_config('config', argument.removeprefix('--config='))}"
+        is_config = argument == "--config"
+        found.append(argument)
+    if is_config:
+        raise ConfigError("config: no file was given; give --config=FILE")
+    return found
 
 
 def own_arguments(verb: str, arguments: Iterable[str]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from remit_lit.cli.job_fields import check_fields
 from remit_lit.cli.parser import Parser, config_files, parse, settings_of, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
@@ -68,7 +70,10 @@ def run_flywheel(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _common(values: Namespace) -> dict[str, Any]:
-    return {"dry_run": values.dry_run, "slurm": values.slurm if values.launcher == "slurm" else None}
+    if Path(values.cells).is_file():
+        raise ConfigError(f"cells: got {values.cells!r}, which is a file; give a folder, which need not be there yet")
+    slurm = values.slurm if values.launcher == "slurm" else None
+    return {"dry_run": values.dry_run, "slurm": slurm, "check": check_fields}
 
 
 def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:

@@ -26,8 +26,17 @@ def changed_settings(config: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it has a field that is not known, as one of another version may have.
     """
-    saved = start(_Saved, [f"--config={config}"], "python -m remit_lit fit", run=False)
+    saved = read_fields([f"--config={config}"])
     return {} if saved is None else changed_fields(saved.parser, saved.config)
+
+
+def read_fields(arguments: Sequence[str]) -> TrainerCLI | None:
+    """The fields of a command line of ``fit``; nothing is built, and nothing need be there.
+
+    Raises:
+        ConfigError: a field is not known, or has a value that is none of its type.
+    """
+    return start(_Saved, arguments, "python -m remit_lit fit", run=False)
 
 
 def planned_run(arguments: Sequence[str]) -> "PlannedRun":

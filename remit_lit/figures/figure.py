@@ -12,7 +12,7 @@ from remit_lit.figures.lines import Plot, jobs_of, read_plot
 from remit_lit.figures.settings import FigureSettings
 from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
-from remit_lit.jobs.scheduler import run_jobs
+from remit_lit.jobs.scheduler import Check, run_jobs
 from remit_lit.tables.plan import make_plan
 from remit_lit.tables.settings import TableSettings
 from remit_lit.terminal import console
@@ -29,6 +29,7 @@ def make_figure(
     run: bool,
     dry_run: bool,
     slurm: SlurmSettings | None = None,
+    check: Check | None = None,
 ) -> Path:
     """Run the missing jobs of a figure and write ``figure.png``, ``figure.svg``, ``data.csv`` and ``caption.md``.
 
@@ -40,6 +41,7 @@ def make_figure(
         run: False shows what is there and runs nothing.
         dry_run: print the plan with what each job may take, and run nothing.
         slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
+        check: reads the command lines of the jobs before the first of them runs; None: they are taken as they are.
 
     Returns:
         The figure's directory.
@@ -56,6 +58,9 @@ def make_figure(
     out = console()
     if dry_run:
         print_plan(wanted, jobs, out, slurm)
+    if run and check is not None:
+        check(wanted)
+    if dry_run:
         return output
     if run:
         report = partial(out.print, soft_wrap=True, highlight=False)

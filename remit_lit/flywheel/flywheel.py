@@ -10,7 +10,7 @@ from remit_lit.flywheel.settings import FlywheelSettings, method_name
 from remit_lit.flywheel.spent import NOTE, ROWS, spent
 from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
-from remit_lit.jobs.scheduler import run_jobs
+from remit_lit.jobs.scheduler import Check, run_jobs
 from remit_lit.tables.collect import collect
 from remit_lit.tables.contents import Contents, Entry, Row
 from remit_lit.tables.courses import draw_rounds
@@ -30,6 +30,7 @@ def turn(
     *,
     dry_run: bool,
     slurm: SlurmSettings | None = None,
+    check: Check | None = None,
 ) -> Path:
     """Run so many rounds, or fewer; print and write the table of all, a figure, and ``record.json`` with the lineage.
 
@@ -40,6 +41,7 @@ def turn(
         jobs: jobs at a time; None: one on this machine, all that are ready on a cluster.
         dry_run: print the plan with what each job may take, and run nothing.
         slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
+        check: reads the command lines of the jobs before the first of them runs; None: they are taken as they are.
 
     Returns:
         The directory of the table.
@@ -58,6 +60,9 @@ def turn(
     out.print(f"rule: {rule(settings)}", soft_wrap=True, highlight=False)
     if dry_run:
         print_plan(jobs_of(whole), jobs, out, slurm)
+    if check is not None:
+        check(jobs_of(whole))
+    if dry_run:
         return output
     report = partial(out.print, soft_wrap=True, highlight=False)
     for done in range(1, rounds + 1):

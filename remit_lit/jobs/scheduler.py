@@ -16,6 +16,8 @@ from remit_lit.jobs.worker import work
 from remit_lit.verbs import VERBS
 
 Report = Callable[[str], None]
+Check = Callable[[Sequence[Job]], None]
+"""Refuses jobs, before the first of them runs, that would be refused by the command that they are."""
 
 
 def run_jobs(

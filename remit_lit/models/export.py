@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from remit_lit.errors import ConfigError, DataError
-from remit_lit.files import put_in_place, replaced
+from remit_lit.files import near_path, put_in_place, replaced
 from remit_lit.models.card import model_card
 from remit_lit.models.push import check_push, push
 from remit_lit.models.shards import read_zero_weights
@@ -82,6 +82,8 @@ def export(
         check_push(push_to_hub)
     if checkpoint is None and (its_run := _run_of(run)) is not None:
         run, checkpoint = str(its_run), run
+    if not Path(run).exists():
+        raise ConfigError(f"run: {run} does not exist; {near_path(run)}give the run_dir of a fit")
     if not Path(run, POLICY).is_dir():
         raise ConfigError(f"run: {run} is not a run folder (it has no {POLICY}/); give the run_dir of a fit")
     if Path(output).exists():

@@ -9,7 +9,7 @@ from remit_lit.evaluation.results import Evaluation
 from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.jobs.report import print_plan, require_done, write_record
-from remit_lit.jobs.scheduler import run_jobs
+from remit_lit.jobs.scheduler import Check, run_jobs
 from remit_lit.runs.wording import title_of
 from remit_lit.tables.collect import collect
 from remit_lit.tables.courses import Distance, draw_dynamics, draw_learning_curves
@@ -36,6 +36,7 @@ def make_table(
     run: bool,
     dry_run: bool,
     slurm: SlurmSettings | None = None,
+    check: Check | None = None,
 ) -> Path:
     """Run the missing jobs of a table, print it, and write it as Markdown, CSV, LaTeX, figures and a page.
 
@@ -46,6 +47,7 @@ def make_table(
         run: False shows what is there and runs nothing.
         dry_run: print the plan with what each job may take, and run nothing.
         slurm: what to ask a cluster for that runs the jobs; None: this machine runs them.
+        check: reads the command lines of the jobs before the first of them runs; None: they are taken as they are.
 
     Returns:
         The table's directory.
@@ -60,6 +62,9 @@ def make_table(
     out = console()
     if dry_run:
         print_plan(wanted, jobs, out, slurm)
+    if run and check is not None:
+        check(wanted)
+    if dry_run:
         return output
     registration = register(settings, plan, output)
     if run:

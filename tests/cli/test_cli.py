@@ -425,7 +425,7 @@ def test_a_mistake_does_not_cost_an_earlier_run(base: str, workplace: Path, caps
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--dtype=int8"], ["dtype", "float16"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--batch_tokens=0"], ["batch_tokens: got 0"]),
         (["score", "--rows=ROWS", "--model.path=lab/base", "--column=n", "--colum=n"], ["colum"]),
-        (["export", "--run=/no/such", "--output=x"], ["run: /no/such is not a run folder"]),
+        (["export", "--run=/no/such", "--output=x"], ["run: /no/such does not exist"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in VERBS else "",
 )

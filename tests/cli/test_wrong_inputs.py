@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401 - its log keeps the stream of its import, which must be no test's
 import pytest
 
 from remit_lit.cli.dispatch import main
@@ -149,6 +150,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{SFT} --training.learning_rate=-1", ["training.learning_rate: got -1", "sft.yaml:"]),
     (f"{RLVR} --stage.beta=-1", ["stage.init_args.beta: got -1", "rlvr.yaml:"]),
     ("evaluate --model.path=lab/base --tasks=[lab] --limit=x --output=o", ["limit: got 'x'", "(int) or null"]),
+    (f"{TABLE} --methods.remit.fields='{{model.horizn.steps: 3}}'", [
+        "remit-0: model.horizn: ", "did you mean horizon?",
+    ]),
+    (f"{TABLE} --fields='{{model.weighting.epsilon: x}}'", ["remit-0: model.weighting.init_args.epsilon: ", "'x'"]),
+    (f"{TABLE} --cells=table.yaml", ["cells: got 'table.yaml', which is a file; give a folder"]),
     (f"{TABLE} --baseline=remt", ["baseline: got 'remt'", "did you mean remit?", "remit, mine"]),
     (f"{TABLE} --methods.remit.configs=[baselines/remitt.yaml]", [
         "methods.remit.configs: no file 'baselines/remitt.yaml'", "did you mean baselines/remit.yaml",
@@ -197,7 +203,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{SFT} --chat_template=wild.jinj", ["chat_template: no file 'wild.jinj'", "did you mean wild.jinja?"]),
     (f"{SFT} --chat_template=wild.jinja", ["chat_template: wild.jinja counts too far"]),
     ("evaluate --model.path=lab/base --tasks=[x.jsonl] --output=o", ["tasks: there is no file 'x.jsonl'"]),
-    ("export --run=nowhere --output=o", ["run: nowhere is not a run folder", "run_dir of a fit"]),
+    ("export --run=nowhere --output=o", ["run: nowhere does not exist; give the run_dir of a fit"]),
     ("convert --checkpoint=nowhere", ["checkpoint: ", "is not a checkpoint directory"]),
 ]  # fmt: skip
 
@@ -272,8 +278,9 @@ def test_a_config_that_is_only_read_imports_nothing(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    main(shlex.split(TABLE))
-    assert "mine" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(shlex.split(TABLE))
+    assert "error: mine-0: model.weighting: got 'evil.X'" in capsys.readouterr().err
     main(["configs", "--show=table.yaml"])
     assert "evil.X" in capsys.readouterr().out
     assert "evil" not in sys.modules and not (folder / "imported").exists()

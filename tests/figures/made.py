@@ -32,17 +32,20 @@ class Made:
     def __init__(self, place: Path, seeds: Sequence[int] = (0, 1, 2)) -> None:
         self.place, self.cells, self.output = place, place / "cells", place / "figure"
         (place / "stage.yaml").write_text("stage: SFT\n")
-        (place / "fit.yaml").write_text("data: {rows: nowhere}\n")
+        (place / "fit.yaml").write_text("data: {rows: nowhere, prepare: null}\n")
         (place / "curve.yaml").write_text("trainer: {callbacks: []}\n")
         self.content: dict[str, Any] = {
             "title": "a made figure",
             "output": str(self.output),
-            "experiment": [str(place / "fit.yaml")],
+            "experiment": ["experiments/quickstart.yaml", str(place / "fit.yaml")],
             "seeds": list(seeds),
             "fields": {"seed_everything": "{seed}"},
             "methods": {
                 "base": {"title": "Base", "model": "lab/base", "post_train": False},
-                **{name: {"title": TITLES[name], "fields": {"name": name}} for name in ("ntp", "rho1", "remit")},
+                **{
+                    name: {"title": TITLES[name], "fields": {"data.validation_batch_size": size}}
+                    for size, name in enumerate(("ntp", "rho1", "remit"), start=1)
+                },
             },
             "stages": {
                 stage: {"verb": "posttrain", "configs": [str(place / "stage.yaml")], "fields": {"name": stage}}

@@ -120,7 +120,8 @@ def test_what_is_no_run_folder_is_refused(content: str, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
     if content == "files":
         (tmp_path / "run" / "config.yaml").write_text("a: 1\n")
-    with pytest.raises(ConfigError, match=r"run: .*run is not a run folder.*run_dir of a fit"):
+    said = "does not exist" if content == "absent" else "is not a run folder"
+    with pytest.raises(ConfigError, match=rf"run: .*run {said}.*run_dir of a fit"):
         export(str(tmp_path / "run"), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -16,6 +17,9 @@ TABLES = sorted(
     + [f"experiments/tables/corruption/{name}.yaml" for name in SWEEP]
 )
 
+UNPUBLISHED = ("youtu_llm_2b", "paper")
+"""Tables whose learning rate the user must give: it is not published. The second lists the first."""
+
 
 def _is_of_the_lab(config: str) -> bool:
     """Whether it builds on the lab's pipeline."""
@@ -26,9 +30,15 @@ def _is_of_the_lab(config: str) -> bool:
 @pytest.mark.parametrize("config", TABLES)
 def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
-    main(["table", f"--config={config}", f"--cells={tmp_path}", "--dry_run=true"])
-    said = capsys.readouterr().out
-    assert re.search(r"(\d+) jobs, \1 to run", said)
+    arguments = ["table", f"--config={config}", f"--cells={tmp_path}", "--dry_run=true"]
+    if Path(config).stem in UNPUBLISHED:
+        with pytest.raises(SystemExit):
+            main(arguments)
+    else:
+        main(arguments)
+    said = capsys.readouterr()
+    assert re.search(r"(\d+) jobs, \1 to run", said.out)
+    assert ("ntp-0: model.optimizer: missing" in said.err) == (Path(config).stem in UNPUBLISHED)
     assert config in (ROOT / config).read_text()  # the command that its comment gives
     assert not list(tmp_path.iterdir())
 

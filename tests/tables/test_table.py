@@ -68,7 +68,7 @@ def write_config(tiny_rows: Path, tiny_policy_dir: Path, tmp_path: Path) -> Path
                 "configs": ["baselines/ntp.yaml"],
                 "fields": {"model.optimizer.init_args.lr": 0.01},
             },
-            "broken": {"title": "Broken", "fields": {"model.horizn.steps": 3}},
+            "broken": {"title": "Broken", "fields": {"model.horizon.steps": -3}},
         },
         "baseline": "ntp",
         "evaluate": {"tasks": ["lab"], "limit": 20},
@@ -98,9 +98,9 @@ def lines_of(directory: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def test_a_table_is_made_and_says_what_failed(finished):
     assert finished.code == 2 and "4 of 13 jobs failed, broken-0 first" in finished.err
-    assert "broken-0: failed" in finished.out and "model.horizn" in finished.out
+    assert "broken-0: failed" in finished.out and "model.horizon" in finished.out
     lines = lines_of(finished.table)
-    assert "model.horizn" in lines["accuracy", "broken"]["missing"] and not lines["accuracy", "broken"]["mean"]
+    assert "model.horizon" in lines["accuracy", "broken"]["missing"] and not lines["accuracy", "broken"]["mean"]
     assert lines["tokens", "base"]["missing"]
     assert float(lines["tokens", "ntp"]["mean"]) == 4 * 2 * 132
 
