@@ -3,7 +3,8 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +55,11 @@ class FileCache:
             fetch: writes them to the path that it is given.
 
         Raises:
+            ConfigError: the folder cannot be written.
             DataError: the disk is full.
         """
-        make_directory(self.folder)
         path = self.folder / name
-        with open(self.folder / f".{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._held(name):
             if not path.exists():
                 self._make_room(size)
                 aside = path.with_name(f".{name}.part")
@@ -73,6 +73,22 @@ class FileCache:
             os.utime(path)
         return path
 
+    @contextmanager
+    def _held(self, name: str) -> Iterator[None]:
+        """While one process is within, others wait."""
+        try:
+            make_directory(self.folder)
+            lock = os.open(self.folder / f".{name}.lock", os.O_CREAT | os.O_WRONLY)
+        except OSError as error:
+            raise ConfigError(
+                f"{FOLDER}: {self.folder} cannot be written ({error.strerror}); name another folder by it"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
     def _make_room(self, size: int) -> None:
         copies = [(entry.stat(), entry) for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
         excess = sum(stat.st_size for stat, _ in copies) + size - self.max_bytes
@@ -81,5 +97,4 @@ class FileCache:
             if excess <= 0 or stat.st_mtime > before:
                 return
             Path(entry.path).unlink(missing_ok=True)
-            Path(self.folder, f".{entry.name}.lock").unlink(missing_ok=True)
             excess -= stat.st_size

@@ -271,11 +271,20 @@ def test_the_cache_keeps_its_bound_by_removing_what_was_used_least(tmp_path: Pat
     copy("a", age=1)
     copy("c")
     assert names() == {"a", "c"}
-    assert {path.name for path in cache.folder.glob(".*.lock")} == {".a.lock", ".c.lock"}
     copy("d", age=None)
     assert names() == {"c", "d"}
     copy("e", age=None, size=200)
     assert names() == {"d", "e"}, "d was asked for a moment ago"
+
+
+@pytest.mark.fault("a local cache that cannot be written", "refused by name")
+def test_a_folder_that_cannot_be_written_is_named(
+    in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REMIT_LIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ConfigError, match=r"REMIT_LIT_CACHE: \S+cache cannot be written \(Not a directory\)"):
+        read_manifest(in_memory)
 
 
 @pytest.mark.fault("a full disk below the local cache", "ends by name, and nothing half copied is kept")
