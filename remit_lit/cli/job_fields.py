@@ -21,8 +21,13 @@ def check_fields(jobs: Sequence[Job]) -> None:
     kinds: dict[str, Job] = {}
     for job in missing:
         kinds.setdefault(job.kind, job)
+    reader = None
     for job in kinds.values():
         try:
-            read_fields(own_arguments(job.verb, with_found_configs(job.arguments[1:])))
+            arguments = own_arguments(job.verb, with_found_configs(job.arguments[1:]))
+            if reader is None:
+                reader = read_fields(arguments)
+            else:
+                reader.parser.parse_args(arguments)
         except ConfigError as error:
             raise ConfigError(f"{job.name}: {error}") from error

@@ -18,7 +18,9 @@ def test_every_figure_can_be_planned(config, on, tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(ROOT)
     planned = []
     monkeypatch.setattr("remit_lit.figures.figure.print_plan", lambda wanted, *_: planned.extend(with_inputs(wanted)))
-    main(["figure", f"--config={config}", *([f"--config={on}"] if on else []), f"--cells={tmp_path}", "--dry_run=true"])
+    # Of another table its own test reads the fields.
+    under = [f"--config={on}", "--run=false"] if on else []
+    main(["figure", f"--config={config}", *under, f"--cells={tmp_path}", "--dry_run=true"])
     assert planned
     # Whatever a job needs of another is declared, of the table that is under the figure and of no other.
     left_open = [argument for job in planned for argument in job.arguments if re.search(r"\{[\w.]+\}", argument)]
@@ -31,7 +33,7 @@ def test_every_figure_can_be_planned(config, on, tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize("command", documented_commands("figure"), ids=" ".join)
 def test_the_commands_of_the_documentation_can_be_planned(command, tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
-    main([*command, f"--cells={tmp_path}", "--dry_run=true"])
+    main([*command, f"--cells={tmp_path}", "--dry_run=true", "--run=false"])
     assert " to run" in capsys.readouterr().out
 
 
@@ -51,5 +53,5 @@ def test_a_figure_of_a_table_shares_its_runs(tmp_path, monkeypatch, capsys, no_w
     for verb, config in (("table", "tables/transfer"), ("figure", "figures/5b_post_training")):
         module = f"remit_lit.{verb}s.{verb}"
         monkeypatch.setattr(f"{module}.print_plan", lambda wanted, *_: jobs.append({job.key for job in wanted}))
-        main([verb, f"--config={config}", f"--cells={tmp_path}", "--dry_run=true"])
+        main([verb, f"--config={config}", f"--cells={tmp_path}", "--dry_run=true", "--run=false"])
     assert jobs[1] and jobs[1] < jobs[0]

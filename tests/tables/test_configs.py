@@ -46,7 +46,9 @@ def test_every_table_can_be_planned(config, tmp_path, monkeypatch, capsys, no_we
 @pytest.mark.parametrize("command", [*documented_commands("table"), *documented_commands("flywheel")], ids=" ".join)
 def test_the_commands_of_the_documentation_can_be_planned(command, tmp_path, monkeypatch, capsys, no_weights):
     monkeypatch.chdir(ROOT)
-    main([*command, f"--cells={tmp_path}", "--dry_run=true"])
+    # Their fields are read where each table is planned.
+    unread = ["--run=false"] if command[0] == "table" else []
+    main([*command, f"--cells={tmp_path}", "--dry_run=true", *unread])
     assert " to run: " in capsys.readouterr().out
 
 
