@@ -18,9 +18,10 @@ def test_every_figure_can_be_planned(config, on, tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(ROOT)
     planned = []
     monkeypatch.setattr("remit_lit.figures.figure.print_plan", lambda wanted, *_: planned.extend(with_inputs(wanted)))
-    # Of another table its own test reads the fields.
-    under = [f"--config={on}", "--run=false"] if on else []
-    main(["figure", f"--config={config}", *under, f"--cells={tmp_path}", "--dry_run=true"])
+    # Its methods are those of a table, whose own test reads their fields.
+    assert "\nmethods:" not in (ROOT / config).read_text()
+    under = [f"--config={on}"] if on else []
+    main(["figure", f"--config={config}", *under, f"--cells={tmp_path}", "--dry_run=true", "--run=false"])
     assert planned
     # Whatever a job needs of another is declared, of the table that is under the figure and of no other.
     left_open = [argument for job in planned for argument in job.arguments if re.search(r"\{[\w.]+\}", argument)]
