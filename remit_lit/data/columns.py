@@ -262,7 +262,7 @@ def writing(directory: Path) -> Iterator[None]:
     """Create a column's directory and hold it, so that one `score` at a time writes there.
 
     The lock ends with the process, however that ends. What a killed one left half written is removed. An object
-    storage has no locks, and needs none: its objects are whole, and two that score the same write the same bytes.
+    storage has no locks; its objects are whole, and two that score by the same model write the same bytes.
 
     Raises:
         ConfigError: another process holds it.
