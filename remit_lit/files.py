@@ -6,6 +6,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -34,6 +35,8 @@ def near_path(text: str) -> str:
     """For the message on a path where nothing is: the one beside it that comes nearest, as a question, or nothing."""
     if text.startswith("~"):
         return f"did you mean {Path(text).expanduser()}? "
+    if url := re.fullmatch(r"(\w+):/([^/].*)", text):
+        return f"did you mean {url[1]}://{url[2]}? "
     path = Path(text)
     missing = next((each for each in (path, *path.parents) if each.parent.is_dir()), path)
     if missing.exists():

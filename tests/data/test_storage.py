@@ -147,6 +147,11 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(on_s3: str, tin
         open_rows(on_s3, "train", ["nll_rk"], True)
 
 
+def test_a_url_with_one_slash_is_asked_about() -> None:
+    with pytest.raises(ConfigError, match=r"rows: s3:/bucket/rows holds no rows; did you mean s3://bucket/rows\? "):
+        read_manifest("s3:/bucket/rows")
+
+
 @pytest.mark.fault("rows at a URL where there are none", "refused by name")
 def test_rows_that_are_not_there_are_named(s3: str) -> None:
     with pytest.raises(ConfigError, match=r"rows: s3://bucket/none holds no rows"):
