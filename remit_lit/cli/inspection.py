@@ -33,6 +33,7 @@ _OF_TRAINING = (
     "activation_checkpointing",
     "compile",
     "compile_loss",
+    "loss_kernel",
     "optimizer_states",
 )
 _OF_LOADING = ("num_workers", "validation_batch_size", "repeat_chosen")

@@ -57,7 +57,7 @@ def token_nll(
     """
     chunk_tokens = chunk_tokens or max(1, _CHUNK_LOGITS // len(weight))
     options = chunk_tokens, ignore_index, return_entropy, compiled
-    nll, log_normalizer, *entropy = _TokenNLL.apply(_compute_type(hidden), weight, bias, targets, *options)
+    nll, log_normalizer, *entropy = _TokenNLL.apply(compute_type(hidden), weight, bias, targets, *options)
     found = (nll, *([log_normalizer] if return_log_normalizer else []), *entropy)
     return found if len(found) > 1 else nll
 
@@ -102,10 +102,11 @@ def weighted_nll(
         chunk_tokens = max(time, small) if time * len(weight) <= _ROW_LOGITS else small
     # Under no_grad `ctx.needs_input_grad` stays True, so whether gradients are wanted is asked here.
     options = weigh, ignore_index, z_loss, chunk_tokens, with_entropy, compiled, torch.is_grad_enabled()
-    return _WeightedNLL.apply(_compute_type(hidden), weight, bias, targets, *options)
+    return _WeightedNLL.apply(compute_type(hidden), weight, bias, targets, *options)
 
 
-def _compute_type(hidden: Tensor) -> Tensor:
+def compute_type(hidden: Tensor) -> Tensor:
+    """Hidden states in the type of matrix products: autocast's where it is on, else their own."""
     device = hidden.device.type
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 

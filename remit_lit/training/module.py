@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
+from remit_lit.losses import LossKernel
 from remit_lit.models.attention import check_attention
 from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_body, recompute_activations
 from remit_lit.models.spec import ModelSpec
@@ -24,6 +25,7 @@ from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import check_sharded, check_strategy, global_weights, restore_frequencies
 from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
+from remit_lit.training.loss_kernel import check_loss_kernel
 from remit_lit.training.objective import WeighedBefore, WeightedLoss, policy_nll, weighted_loss
 from remit_lit.training.optimization import (
     Horizon,
@@ -70,6 +72,10 @@ class MidTrainingModule(OptimizerSteps):
             graph; layers takes each layer by itself, where layers that are alike are compiled once.
         compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
             passes go over them.
+        loss_kernel: whose fused kernel computes each token's loss on a GPU, liger or cut_cross_entropy (the extra
+            kernels); null takes the package's own functions, which serve every strategy. Refused with a z-loss and
+            with strategies that read the policy's entropy, for kernels give neither. Try them where
+            `python -m tests.benchmarks gpu` finds them faster.
         optimizer_states: checkpoint of another run, e.g. runs/NAME/checkpoints/last.ckpt, whose optimizer states
             (AdamW's moments) this run begins with, at step 0 of its own schedule; model.policy must be the model of
             that checkpoint. Null begins with none.
@@ -92,6 +98,7 @@ class MidTrainingModule(OptimizerSteps):
         activation_checkpointing: Recomputed = False,
         compile: bool | Literal["layers"] = False,
         compile_loss: bool = False,
+        loss_kernel: LossKernel | None = None,
         optimizer_states: str | None = None,
     ) -> None:
         super().__init__()
@@ -112,7 +119,7 @@ class MidTrainingModule(OptimizerSteps):
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
         self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
-        self.compile_loss = compile_loss
+        self.compile_loss, self.loss_kernel = compile_loss, loss_kernel
         self.optimizer_states = None if optimizer_states is None else OptimizerStates(optimizer_states)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
@@ -158,6 +165,16 @@ class MidTrainingModule(OptimizerSteps):
             return
         device = trainer.strategy.root_device.type
         check_attention("model.policy", self.spec, device, trains=True)
+        if self.loss_kernel is not None:
+            is_half = trainer.precision.startswith(("bf16", "16")) or self.spec.dtype != "float32"
+            check_loss_kernel(
+                self.loss_kernel,
+                self.weighting,
+                self.z_loss,
+                compiles=self.compile_loss,
+                is_half=is_half,
+                device=device,
+            )
         assert self.data.train_rows is not None, "the data are set up first"
         facts = {name: column.facts for name, column in self.data.train_rows.columns.items()}
         for reference in self.references:
@@ -268,6 +285,7 @@ class MidTrainingModule(OptimizerSteps):
             weigh_globally=partial(global_weights, self.trainer.strategy),
             before=before,
             compiled=self.compile_loss,
+            kernel=self.loss_kernel,
         )
         self.window.add(loss, batch.rows.tolist(), len(self.frozen.weighing))
         self.last_loss = replace(loss, total=loss.total.detach())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.columns import of_distributions
-from remit_lit.losses import token_nll, weighted_nll
+from remit_lit.losses import LossKernel, kernel_nll, token_nll, weighted_nll
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.token_scores import TokenScores, token_scores
 from remit_lit.reference.reference import HiddenStates, LiveReference
@@ -73,12 +73,13 @@ def weighted_loss(
     weigh_globally: WeighGlobally | None = None,
     before: WeighedBefore | None = None,
     compiled: bool = False,
+    kernel: LossKernel | None = None,
 ) -> WeightedLoss:
     """Forward pass, weights, and the weighted sum of losses.
 
     Weights that are known before, and those that are constants and depend on their own row only, take one pass, while
     a row's logits are at hand (``weighted_nll``). All others need every NLL first, and recompute the logits in backward
-    (``token_nll``).
+    (``token_nll``), as the kernels of other packages do.
 
     The z-loss is a mean over all counted tokens, which neither weights nor the distillation's alpha touch. Since the
     total is divided by the normaliser later, it enters times the normaliser's share of the counted tokens: of the step
@@ -100,6 +101,7 @@ def weighted_loss(
         before: what a first pass over the step found of this micro-batch; takes the place of ``reference_nll``,
             ``reference_entropy`` and ``base_nll``.
         compiled: the softmax and its gradient by torch.compile.
+        kernel: whose kernel gives the NLLs, where nothing else of the logits is asked for; None takes our functions.
     """
     targets = batch.targets
     hidden, head = hidden_states(model, batch.inputs, packed=batch.packed), loss_head(model)
@@ -125,7 +127,12 @@ def weighted_loss(
         lesson = teacher.hidden_states(batch)
         certainty = teacher_entropy(lesson, targets, distillation.temperature)
         shares = switch_shares(certainty, batch.mask, _counted(batch), distillation.switch, alpha)
-    if before is not None or takes_one_pass(weighting, z_loss):
+    if kernel is not None:
+        nll = head(hidden, lambda h, w, b: kernel_nll(kernel, h, w, targets, bias=b))
+        signals, entropy = compared(seen, nll.detach() if weighting.detach else nll), None
+        weights = _weigh(weighting, signals, weigh_globally) if before is None else before.weights
+        total = (shares.own * weights * nll).sum()
+    elif before is not None or takes_one_pass(weighting, z_loss):
         coefficient = z_loss if before is None or z_loss == 0 else z_loss * before.share
         collected: list[Tensor] = []
         entropies: list[Tensor] = []
@@ -148,8 +155,7 @@ def weighted_loss(
         found = head(hidden, lambda h, w, b: token_nll(h, w, targets, bias=b, **wanted))
         nll, log_normalizer, entropy = (*found, None)[:3]
         signals = compared(seen, nll.detach() if weighting.detach else nll, entropy)
-        weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
-        weights = weigh_all(weighting, signals)
+        weights = _weigh(weighting, signals, weigh_globally)
         share = weighting.normalizer(weights.detach(), seen.mask) / seen.mask.sum().clamp(min=1)
         total = (shares.own * weights * nll).sum() + z_loss * share * log_normalizer.square().sum()
     nll, weights = nll.detach(), weights.detach()
@@ -159,6 +165,11 @@ def weighted_loss(
             lesson = teacher.hidden_states(batch)  # not before: the loss of the data is at its peak without them
         total = total + _divergence(shares.taught * weights, hidden, head, batch, distillation, lesson)
     return WeightedLoss(total, normalizer, nll, weights, compared(seen, nll, entropy))
+
+
+def _weigh(weighting: TokenWeighting, signals: TokenSignals, weigh_globally: WeighGlobally | None) -> Tensor:
+    weigh_all = checked_weights if weigh_globally is None or weighting.scope == "row" else weigh_globally
+    return weigh_all(weighting, signals)
 
 
 def policy_scores(model: nn.Module, batch: Batch, *, with_entropy: bool = False) -> TokenScores:

@@ -38,7 +38,7 @@ from tests.helpers import build
 
 _TOKENS = 4096  # of a step
 _WARM, _TIMED = 3, 8
-_PACKAGES = ("torch", "lightning", "transformers")
+_PACKAGES = ("torch", "lightning", "transformers", "liger-kernel", "cut-cross-entropy")
 _RESULTS = "RESULTS_GPU.md"
 
 
@@ -184,7 +184,7 @@ def kit(inputs: Inputs, weighting: TokenWeighting, reference: Reference | None =
     return span.seconds / _TIMED
 
 
-def plain(inputs: Inputs, trainer_class: type[Trainer] = Trainer) -> float:
+def plain(inputs: Inputs, trainer_class: type[Trainer] = Trainer, *, use_liger_kernel: bool = False) -> float:
     """Seconds of a step of ``transformers.Trainer``."""
     span = Span(inputs.device)
     columns = datasets.load_from_disk(str(inputs.rows / "train")).select_columns(["input_ids"])
@@ -199,6 +199,7 @@ def plain(inputs: Inputs, trainer_class: type[Trainer] = Trainer) -> float:
             weight_decay=0.1,
             max_grad_norm=1.0,
             bf16=True,
+            use_liger_kernel=use_liger_kernel,
             optim="adamw_torch_fused",
             logging_steps=1000,
             report_to=[],
@@ -237,8 +238,14 @@ VARIANTS: dict[str, Callable[[Inputs], float]] = {
     "NTP, `fit`, layers and loss compiled": lambda inputs: kit(
         inputs, NextTokenPrediction(), compile="layers", compile_loss=True
     ),
+    "NTP, `fit`, Liger's loss": lambda inputs: kit(inputs, NextTokenPrediction(), loss_kernel="liger"),
+    "NTP, `fit`, cut cross-entropy": lambda inputs: kit(inputs, NextTokenPrediction(), loss_kernel="cut_cross_entropy"),
     "NTP, `transformers.Trainer`": plain,
+    "NTP, `transformers.Trainer` with Liger": partial(plain, use_liger_kernel=True),
     "ReMiT with cached scores, `fit`": lambda inputs: kit(inputs, ReMiT(), CachedReference("bench")),
+    "ReMiT with cached scores, `fit`, Liger's loss": lambda inputs: kit(
+        inputs, ReMiT(), CachedReference("bench"), loss_kernel="liger"
+    ),
     "ReMiT with a live reference, `fit`": lambda inputs: kit(inputs, ReMiT(), live(inputs)),
     "ReMiT with two full logits, `transformers.Trainer`": lambda inputs: plain(inputs, TwoFullLogits),
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from remit_lit.losses import IGNORE_INDEX, token_nll, weighted_nll
+from remit_lit.losses import IGNORE_INDEX, kernel_nll, token_nll, weighted_nll
 from remit_lit.models.spec import ModelSpec
 from remit_lit.reference.reference import LiveReference
 from remit_lit.training.objective import weighted_loss
@@ -74,6 +74,25 @@ def test_one_pass_gives_the_loss_and_gradients_of_full_logits(device, dtype, com
         torch.testing.assert_close(found.cpu().double(), expected.detach(), rtol=1e-5, atol=1e-4)
     for gradient, want in zip(torch.autograd.grad(total, given), wanted, strict=True):
         torch.testing.assert_close(gradient.cpu(), want, rtol=bound, atol=bound * want.abs().max().item())
+
+
+@pytest.mark.parametrize("kernel", ["liger", "cut_cross_entropy"])
+def test_kernels_give_the_losses_and_gradients_of_full_logits(device, kernel):
+    if device.type == "cpu":
+        pytest.skip("Triton compiles for GPUs only")
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(s, generator=generator).bfloat16() for s in ((3, 50, 64), (1000, 64)))
+    targets = torch.randint(0, 1000, (3, 50), generator=generator)
+    targets[0, :7] = IGNORE_INDEX
+    known, given = ([v.to(place).requires_grad_() for v in (hidden, weight)] for place in ("cpu", device))
+    expected = exact(known[0], known[1], targets)
+    nll = kernel_nll(kernel, given[0], given[1], targets.to(device))
+    # Logits rounded to bfloat16 are off by up to 2^-9 of the largest.
+    largest = (hidden.float() @ weight.float().T).abs().max().item()
+    torch.testing.assert_close(nll.cpu().double(), expected.detach(), rtol=0, atol=2**-8 * largest)
+    wanted = torch.autograd.grad((2 * expected).sum(), known)
+    for gradient, want in zip(torch.autograd.grad((2 * nll).sum(), given), wanted, strict=True):
+        torch.testing.assert_close(gradient.cpu(), want, rtol=2**-6, atol=2**-6 * want.abs().max().item())
 
 
 def test_a_run_that_goes_on_is_the_same_to_the_last_bit(
