@@ -373,17 +373,18 @@ def test_what_is_not_published_must_be_given(
 def test_documented_commands_work(
     command: list[str], instantiate: Callable[..., Built], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = re.search(r"```python\n# my_weighting\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert code
-    (tmp_path / "my_weighting.py").write_text(code[1])
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/guides/strategies.md")]
+    code = [re.search(r"```python\n# my_weighting\.py\n(.*?)```", page, re.DOTALL) for page in pages]
+    (tmp_path / "my_weighting.py").write_text("\n".join(found[1] for found in code if found))
     monkeypatch.syspath_prepend(tmp_path)
     words = [re.sub(r"=runs/\w+/model$", "=lab/base", word) for word in command[1:]]  # no run has been made here
     files = tuple(after for word, after in itertools.pairwise(words) if word == "--config")
     fields = tuple(word for word in words if word.startswith("--") and word != "--config")
     built = instantiate(*files, arguments=fields)
-    if any("my_weighting" in word for word in words):
-        assert type(built.module.weighting).__name__ == "Focal"
-        assert vars(built.module.weighting)["gamma"] == 1.5
+    for name, setting in (("Focal", {"gamma": 1.5}), ("TanhExcess", {"strength": 0.5})):
+        if any(f"my_weighting.{name}" in word for word in words):
+            assert type(built.module.weighting).__name__ == name
+            assert vars(built.module.weighting) == setting
     if any("epsilon=0.3" in word for word in words):
         assert vars(built.module.weighting)["epsilon"] == 0.3
 
