@@ -63,6 +63,8 @@ class DatatroveReader(Source):
                 except Exception as error:  # whatever the library of a format or of a filesystem raises
                     raise DataError(f"{where}: cannot be read after record {watch.records} ({error})") from error
                 yield from [None] * watch.passed_over()
+                if document is None and watch.cut is not None:
+                    raise DataError(f"{where}: cannot be read after record {watch.records} ({watch.cut})")
                 if document is None:
                     return
                 yield document.text
@@ -98,14 +100,19 @@ class _Watch:
 
     Attributes:
         records: that it has read.
+        cut: what a file said that ended before its end, which a library may take for the end: warcio does.
     """
 
     def __init__(self, reader: Any, where: str, on_malformed: str, *, adapts: bool) -> None:
         self.records = self._passed_over = 0
         self._has_files = hasattr(reader, "read_file")
         self._where, self._raises, self._adapts = where, on_malformed == "raise", adapts
+        self.cut: EOFError | None = None
         self._key, self._make = reader.text_key, reader.get_document_from_dict
         reader.get_document_from_dict = self._document
+        if type(reader).__name__ == "WarcReader":
+            self._open = reader.data_folder.open
+            reader.data_folder.open = lambda *args, **options: _Stream(self._open(*args, **options), self)
 
     def passed_over(self) -> int:
         """How many records gave no document since this was last asked."""
@@ -148,3 +155,27 @@ class _Watch:
             yield
         finally:
             logger.remove(sink)
+
+
+class _Stream:
+    """A file that tells its watch where it ended before its end."""
+
+    def __init__(self, stream: Any, watch: _Watch) -> None:
+        self._stream, self._watch = stream, watch
+
+    def read(self, *size: int) -> bytes:
+        try:
+            found: bytes = self._stream.read(*size)
+        except EOFError as error:
+            self._watch.cut = error
+            raise
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()

@@ -1,7 +1,11 @@
 """datatrove's readers as sources: the rows of our own, and what is said about records that they pass over."""
 
 import gzip
+import importlib
+import io
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,45 @@ def test_compressed_and_parquet_files(tmp_path: Path) -> None:
     (tmp_path / "parquet").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"body": TEXTS, "id": TEXTS}), tmp_path / "parquet" / "a.parquet")
     assert texts_of(reader("ParquetReader", data_folder=str(tmp_path / "parquet"), text_key="body")) == TEXTS
+
+
+@pytest.fixture
+def crawl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A WET file of a crawl: its texts, of which one is Latin-1, and a record of another type."""
+    pytest.importorskip("cchardet")
+    warcio = pytest.importorskip("warcio")
+    try:
+        importlib.import_module("magic")
+    except ImportError:  # without the system's libmagic, which is asked only for records that name no type
+        monkeypatch.setitem(sys.modules, "magic", types.ModuleType("magic"))
+    path = tmp_path / "crawl" / "a.warc.wet.gz"
+    path.parent.mkdir()
+    with open(path, "wb") as stream:
+        writer = warcio.WARCWriter(stream, gzip=True)
+        writer.write_record(writer.create_warcinfo_record("a", {"software": "test"}))
+        for number, text in enumerate(CRAWLED):
+            encoded = io.BytesIO(text.encode("latin-1" if number == 1 else "utf-8"))
+            headers = {"WARC-Identified-Payload-Type": "text/plain"}
+            url = f"https://example.org/{number}"
+            writer.write_record(writer.create_warc_record(url, "conversion", encoded, warc_headers_dict=headers))
+        pdf = {"WARC-Identified-Payload-Type": "application/pdf"}
+        writer.write_record(
+            writer.create_warc_record("https://example.org/p", "conversion", io.BytesIO(b"%PDF"), warc_headers_dict=pdf)
+        )
+    return path
+
+
+CRAWLED = ["one page\n", "le café où la rivière s'arrête, près de l'été\n" * 4, "日本語\n"]
+
+
+def test_texts_of_a_crawl(crawl: Path) -> None:
+    assert texts_of(reader("WarcReader", data_folder=str(crawl.parent))) == CRAWLED
+
+
+def test_a_crawl_that_is_cut_is_named(crawl: Path) -> None:
+    crawl.write_bytes(crawl.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"a\.warc\.wet\.gz: cannot be read after record \d+ \(Compressed file ended"):
+        texts_of(reader("WarcReader", data_folder=str(crawl.parent)))
 
 
 def test_files_of_another_filesystem() -> None:
