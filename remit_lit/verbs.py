@@ -34,6 +34,7 @@ class Verb:
         as_job: fields that a job gives, which decide nothing of what it is run for.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
         ranks: several processes, each with its own GPU, can run one command.
+        launches: one command can be sent to a cluster.
         extra: the package's optional dependencies that the verb needs.
     """
 
@@ -50,6 +51,7 @@ class Verb:
     as_job: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = False
     ranks: bool = False
+    launches: bool = False
     extra: str = ""
 
     @property
@@ -110,6 +112,7 @@ VERBS: dict[str, Verb] = {
         holds=("manifest.json",),
         packages=("transformers", "tokenizers", "datasets"),
         repeats=True,
+        launches=True,
     ),
     "score": Verb(
         "write a frozen model's NLLs, entropies or most likely tokens as columns beside the rows",
@@ -117,6 +120,7 @@ VERBS: dict[str, Verb] = {
         output="output",
         resume={},
         ranks=True,
+        launches=True,
     ),
     "select": Verb(
         "choose rows to train on from two such columns (MiniPLM), and write them as a subset beside the rows",
@@ -130,6 +134,7 @@ VERBS: dict[str, Verb] = {
         packages=(*_MODELS, "trl", "datasets", "math-verify"),
         resume={"resume": True},
         extra="posttrain",
+        launches=True,
     ),
     "agreement": Verb(
         "compare a model with a reference on prepared rows: KL and top-1 agreement",
@@ -153,6 +158,7 @@ VERBS: dict[str, Verb] = {
         file="evaluation.json",
         packages=(*_MODELS, "lm_eval", "datasets", "math-verify"),
         extra="evaluation",
+        launches=True,
     ),
     "table": Verb(
         "compare methods over seeds: run what is missing, and show the results with error bars",

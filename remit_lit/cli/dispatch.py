@@ -11,6 +11,7 @@ from typing import NoReturn
 from remit_lit import __version__
 from remit_lit.cli.construction import DEBUG
 from remit_lit.cli.given import read_file
+from remit_lit.cli.launching import add_launcher, launched
 from remit_lit.cli.messages import explain
 from remit_lit.cli.names import own_arguments, own_values, with_found_configs
 from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
@@ -71,7 +72,12 @@ def _run(verb: str, arguments: list[str]) -> None:
         return
     parser = verb_parser(verb)
     parser.add_function_arguments(function)
-    values = parser.instantiate_classes(parse(parser, arguments)).as_dict()
+    if VERBS[verb].launches:
+        add_launcher(parser, "it")
+    built = parser.instantiate_classes(parse(parser, arguments))
+    if VERBS[verb].launches and launched(verb, arguments, built):
+        return
+    values = built.as_dict()
     values.pop("config", None)
     field = VERBS[verb].output or "output"
     with held(field, values[field]) if values.get(field) else contextlib.nullcontext():

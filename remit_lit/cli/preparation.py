@@ -7,6 +7,7 @@ from pathlib import Path
 import remit_lit.data.datatrove_reader
 import remit_lit.data.indexed_tokens
 import remit_lit.data.lab_documents  # noqa: F401
+from remit_lit.cli.launching import add_launcher, launched
 from remit_lit.cli.parser import parse, settings_of, verb_parser
 from remit_lit.data.forecast import forecast
 from remit_lit.data.manifest import read_manifest
@@ -25,11 +26,15 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
         "--dry_run", type=bool, default=False, help="say which tokens, disk and time it will take, and write nothing"
     )
     parser.add_class_arguments(PrepareSettings)
+    add_launcher(parser, "it")
     values = parser.instantiate_classes(parse(parser, arguments))
+    settings = settings_of(PrepareSettings, values)
     if values.dry_run:
-        print("\n".join(forecast(settings_of(PrepareSettings, values))))
+        print("\n".join(forecast(settings)))
         return
     require_local("output", values.output, "give a directory, and copy it to the storage when it is whole")
+    if launched(verb, arguments, values):
+        return
     with held("output", values.output):
-        rows = prepare(Path(values.output), settings_of(PrepareSettings, values), overwrite=values.overwrite)
+        rows = prepare(Path(values.output), settings, overwrite=values.overwrite)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))

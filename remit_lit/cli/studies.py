@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from remit_lit.cli.job_fields import check_fields
+from remit_lit.cli.launching import add_launcher
 from remit_lit.cli.parser import Parser, config_files, parse, settings_of, verb_parser
 from remit_lit.configs import find_config
 from remit_lit.errors import ConfigError
@@ -17,7 +18,6 @@ from remit_lit.figures.figure import make_figure
 from remit_lit.figures.settings import FigureSettings
 from remit_lit.flywheel.flywheel import turn
 from remit_lit.flywheel.settings import FlywheelSettings
-from remit_lit.jobs.cluster import SlurmSettings
 from remit_lit.runs.lock import held
 from remit_lit.tables.settings import TableSettings
 from remit_lit.tables.table import make_table
@@ -82,7 +82,6 @@ def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
 
 _RUN_HELP = "false shows the results so far and runs nothing"
 _JOBS_HELP = "jobs at a time; null: one on this machine, which jobs share; on a cluster all that are ready"
-_LAUNCHER_HELP = "what runs the jobs: processes of this machine, or a cluster by SLURM, as the section slurm says"
 _TABLES_HELP = "table files to make one after another; a YAML file with this field has no other"
 _OF_ALL_TABLES = ("run", "cells", "jobs", "launcher", "slurm", "dry_run")
 
@@ -128,8 +127,7 @@ def _study_parser(verb: str, settings: type) -> Parser:
         "--cells", type=str, default="runs/cells", help="folder that keeps the jobs; tables and flywheels share it"
     )
     parser.add_argument("--jobs", type=int | None, default=None, help=_JOBS_HELP)
-    parser.add_argument("--launcher", type=Literal["local", "slurm"], default="local", help=_LAUNCHER_HELP)
-    parser.add_class_arguments(SlurmSettings, "slurm")
+    add_launcher(parser, "the jobs")
     parser.add_argument(
         "--dry_run", type=bool, default=False, help="list the jobs with their estimated times, and run none"
     )

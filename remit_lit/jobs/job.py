@@ -16,7 +16,7 @@ from remit_lit import __version__
 from remit_lit.files import make_directory, write_whole
 from remit_lit.jobs.fields import fill, leaves
 from remit_lit.jobs.fingerprint import contents_of
-from remit_lit.jobs.result import damage_of, note
+from remit_lit.jobs.result import Notes, damage_of, note
 from remit_lit.verbs import VERBS
 
 State = Literal["done", "failed", "damaged", "interrupted", "missing"]
@@ -157,22 +157,29 @@ class Job:
         make_directory(self.folder)
         if VERBS[self.verb].resume is None or self.damage is not None:
             shutil.rmtree(self.result, ignore_errors=True)
-        for record in (_DONE, _FAILED):  # after that: a damaged result must not be taken for an interrupted one
-            (self.folder / record).unlink(missing_ok=True)
+        self.forget()  # after that: a damaged result must not be taken for an interrupted one
         _write(self.folder / _RECIPE, {**self.recipe, "command": self.command})
 
     def forget_failure(self) -> None:
         """Remove the record of an earlier failure, for a command that begins later and elsewhere."""
         (self.folder / _FAILED).unlink(missing_ok=True)
 
+    def forget(self) -> None:
+        """Remove the records of how it ended."""
+        for record in (_DONE, _FAILED):
+            (self.folder / record).unlink(missing_ok=True)
+
     def end(self, error: str | None, **facts: Any) -> None:
         """Record that the command ended, with ``error`` where it failed or left no result."""
         error = error or self.lack
         ended = {"kind": self.kind, **facts, "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         if error is None:
-            _write(self.folder / _DONE, {**ended, "files": note(self.result)})
+            _write(self.folder / _DONE, {**ended, "files": self._noted()})
         else:
             _write(self.folder / _FAILED, {**ended, "error": error})
+
+    def _noted(self) -> Notes:
+        return note(self.result)
 
     @property
     def _done(self) -> dict[str, Any]:
