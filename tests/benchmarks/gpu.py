@@ -1,277 +1,102 @@
 """``python -m tests.benchmarks gpu``: training and scoring on one GPU, as a table in RESULTS_GPU.md."""
 
 import argparse
-import contextlib
 import gc
-import io
 import platform
-import re
+import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import datasets
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
-from transformers import AutoModelForCausalLM, Olmo2Config, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
 
-from remit_lit.data.prepare import prepare
-from remit_lit.data.settings import PrepareSettings
-from remit_lit.data.sources import JsonLines, Source
-from remit_lit.models.flops import flops_per_token
-from remit_lit.models.spec import ModelSpec
-from remit_lit.models.tokenization import load_tokenizer
-from remit_lit.reference.reference import CachedReference, LiveReference, Reference
-from remit_lit.reference.score import score
-from remit_lit.weighting import NextTokenPrediction, ReMiT, TokenWeighting
-from tests.benchmarks.setting import text
-from tests.benchmarks.steps import TwoFullLogits
-from tests.helpers import build
+from tests.benchmarks.gpu_variants import PROFILED, SHAPES, TIMED, VARIANTS, WARM, Fit, Inputs
 
-_TOKENS = 4096  # of a step
-_WARM, _TIMED = 3, 8
+_OPERATIONS = 10  # that the profile shows
 _PACKAGES = ("torch", "lightning", "transformers", "liger-kernel", "cut-cross-entropy")
 _RESULTS = "RESULTS_GPU.md"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A model with random weights, and the length of its rows.
+class _Profile(pl.Callback):
+    """Which operations the timed steps spend their time in.
 
     Attributes:
-        config: of the model; its tokenizer is the lab's for bytes, whose ids any of these vocabularies holds.
-        time: tokens of a row.
+        lines: of a table, the costliest operation first.
     """
 
-    config: dict[str, Any]
-    time: int
+    def __init__(self, device: torch.device) -> None:
+        self.lines: list[str] = []
+        self._time = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+        self._profile = torch.profiler.profile()
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == WARM:
+            self._profile.start()
 
-SHAPES = {
-    # allenai/OLMo-2-0425-1B, config.json.
-    "olmo2-1b": Shape(
-        {
-            "vocab_size": 100_352,
-            "hidden_size": 2048,
-            "intermediate_size": 8192,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 16,
-            "max_position_embeddings": 4096,
-        },
-        4096,
-    ),
-    "tiny": Shape(
-        {
-            "vocab_size": 512,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 256,
-        },
-        256,
-    ),
-}
+    def on_train_end(self, *_: Any) -> None:
+        self._profile.stop()
+        found = [event for event in self._profile.key_averages() if getattr(event, self._time) > 0]
+        total = sum(getattr(event, self._time) for event in found)
+        for event in sorted(found, key=lambda event: -getattr(event, self._time))[:_OPERATIONS]:
+            share = getattr(event, self._time) / total
+            self.lines.append(f"| `{event.key.replace('|', ' ')[:80]}` | {event.count} | {share:.1%} |")
 
 
 @dataclass
-class Inputs:
-    """The model and the rows of a shape, made in a folder."""
+class Measured:
+    """What the repeats of a variant found.
 
-    folder: Path
-    shape: Shape
-    device: torch.device
-    model: Path = field(init=False)
-    rows: Path = field(init=False)
+    Attributes:
+        seconds: of a step, of each repeat.
+        peak: bytes of the device that were in use at once, the most of any repeat; 0 on a CPU.
+        estimate: bytes that `estimate` says; None of what it does not know.
+        is_too_large: it ran out of memory.
+    """
 
-    def __post_init__(self) -> None:
-        self.model, self.rows = self.folder / "model", self.folder / "rows"
-        torch.manual_seed(0)
-        config = Olmo2Config(**self.shape.config, tie_word_embeddings=False)
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(self.model)
-        load_tokenizer("lab/bytes").save_pretrained(self.model)
-        sources: dict[str, Source] = {"text": JsonLines([str(text()[0])])}
-        num_tokens = (_WARM + _TIMED + 1) * _TOKENS
-        prepare(self.rows, PrepareSettings(str(self.model), sources, self.shape.time, num_tokens=num_tokens))
+    seconds: list[float] = field(default_factory=list)
+    peak: int = 0
+    estimate: int | None = None
+    is_too_large: bool = False
 
-    @property
-    def batch(self) -> int:
-        """Rows of a step."""
-        return _TOKENS // self.shape.time
+    def add(self, inputs: Inputs, name: str) -> None:
+        """One more repeat."""
+        variant = VARIANTS[name]
+        if isinstance(variant, Fit) and not variant.options and self.estimate is None:
+            self.estimate = variant.estimate(inputs, inputs.batch)
+        gc.collect()
+        on_gpu = inputs.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(inputs.device)
+        try:
+            self.seconds.append(variant(inputs))
+        except torch.OutOfMemoryError:
+            self.is_too_large = True
+        if on_gpu:
+            self.peak = max(self.peak, torch.cuda.max_memory_allocated(inputs.device))
 
-    @property
-    def accelerator(self) -> str:
-        return "gpu" if self.device.type == "cuda" else "cpu"
-
-    @property
-    def flops_per_second(self) -> int | None:
-        """The device's peak in bfloat16; None where Lightning does not know it."""
-        known = get_available_flops(self.device, torch.bfloat16) if self.device.type == "cuda" else None
-        return None if known is None else int(known)
-
-    def flops_per_token(self) -> float:
-        """Of forward and backward."""
-        with torch.device("meta"):
-            return flops_per_token(ModelSpec(str(self.model)).build_empty(), self.shape.time)
-
-
-class Span:
-    """Seconds from the end of the warm-up to now, with everything that the device was given done."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.begun, self.seconds = device, 0.0, 0.0
-
-    def finish_work(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def at(self, steps: int) -> None:
-        """``steps`` are done."""
-        if steps == _WARM:
-            self.begun = self.finish_work()
-        elif steps == _WARM + _TIMED:
-            self.seconds = self.finish_work() - self.begun
+    def line(self, inputs: Inputs, name: str) -> str:
+        """Of the table."""
+        estimate = "" if self.estimate is None else f"{self.estimate / 1e9:.2f}"
+        if self.is_too_large:
+            return f"| {name} | out of memory | | | | {estimate} |"
+        rates = [inputs.tokens / seconds for seconds in self.seconds]
+        rate, peak = statistics.median(rates), inputs.flops_per_second
+        share = inputs.flops_per_token() / (3 if name == "`score`" else 1)
+        mfu = "" if peak is None else f"{rate * share / peak:.1%}"
+        memory = f"{self.peak / 1e9:.2f}" if self.peak else ""
+        return f"| {name} | {rate:,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {mfu} | {memory} | {estimate} |"
 
 
-class _FitSpan(pl.Callback):
-    def __init__(self, span: Span) -> None:
-        self.span = span
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.span.at(trainer.global_step)
-
-
-class _TrainerSpan(TrainerCallback):
-    def __init__(self, span: Span) -> None:
-        self.span = span
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.span.at(state.global_step)
-
-
-def kit(inputs: Inputs, weighting: TokenWeighting, reference: Reference | None = None, **options: Any) -> float:
-    """Seconds of a step of ``fit``."""
-    span = Span(inputs.device)
-    settings: dict[str, Any] = {"precision": "bf16-mixed", "gradient_clip_val": 1.0, "log_every_n_steps": 1000}
-    with tempfile.TemporaryDirectory() as run_dir:
-        run, data = build(
-            inputs.rows,
-            inputs.model,
-            run_dir,
-            steps=_WARM + _TIMED,
-            batch_size=inputs.batch,
-            optimizer=partial(torch.optim.AdamW, lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True),
-            document_attention=False,
-            callbacks=[_FitSpan(span)],
-            trainer={**settings, "accelerator": inputs.accelerator},
-            weighting=weighting,
-            reference=reference,
-            **options,
-        )
-        run.trainer.callbacks.remove(run.recorder)  # type: ignore[attr-defined]
-        run.trainer.fit(run.module, datamodule=data)
-    return span.seconds / _TIMED
-
-
-def plain(inputs: Inputs, trainer_class: type[Trainer] = Trainer, *, use_liger_kernel: bool = False) -> float:
-    """Seconds of a step of ``transformers.Trainer``."""
-    span = Span(inputs.device)
-    columns = datasets.load_from_disk(str(inputs.rows / "train")).select_columns(["input_ids"])
-    data = columns.map(lambda row: {"labels": row["input_ids"]})
-    with tempfile.TemporaryDirectory() as run_dir:
-        arguments = TrainingArguments(
-            run_dir,
-            max_steps=_WARM + _TIMED,
-            per_device_train_batch_size=inputs.batch,
-            learning_rate=1e-5,
-            adam_beta2=0.95,
-            weight_decay=0.1,
-            max_grad_norm=1.0,
-            bf16=True,
-            use_liger_kernel=use_liger_kernel,
-            optim="adamw_torch_fused",
-            logging_steps=1000,
-            report_to=[],
-            save_strategy="no",
-            use_cpu=inputs.device.type == "cpu",
-            disable_tqdm=True,
-        )
-        policy = AutoModelForCausalLM.from_pretrained(inputs.model, dtype=torch.float32)
-        trainer = trainer_class(policy, arguments, train_dataset=data, callbacks=[_TrainerSpan(span)])
-        trainer.remove_callback(PrinterCallback)
-        if isinstance(trainer, TwoFullLogits):
-            frozen = AutoModelForCausalLM.from_pretrained(inputs.model, dtype=torch.bfloat16)
-            trainer.reference = frozen.to(inputs.device).eval()  # type: ignore[arg-type]
-        trainer.train()
-    return span.seconds / _TIMED
-
-
-def scoring(inputs: Inputs, column: str = "bench") -> float:
-    """Seconds of scoring as many tokens as a step has."""
-    spec, printed = ModelSpec(str(inputs.model), dtype="bfloat16"), io.StringIO()
-    options: dict[str, Any] = {"document_attention": False, "batch_tokens": _TOKENS, "verify": 0}
-    with contextlib.redirect_stdout(printed):
-        score(str(inputs.rows), spec, column, accelerator=inputs.accelerator, **options)
-    found = re.search(r"scored ([\d,]+) tokens in ([\d.]+) s", printed.getvalue())
-    assert found is not None
-    return max(float(found[2]), 0.1) / int(found[1].replace(",", "")) * _TOKENS  # seconds are printed to a tenth
-
-
-def live(inputs: Inputs) -> LiveReference:
-    return LiveReference(ModelSpec(str(inputs.model), dtype="bfloat16"))
-
-
-VARIANTS: dict[str, Callable[[Inputs], float]] = {
-    "`score`": scoring,
-    "NTP, `fit`": lambda inputs: kit(inputs, NextTokenPrediction()),
-    "NTP, `fit`, layers and loss compiled": lambda inputs: kit(
-        inputs, NextTokenPrediction(), compile="layers", compile_loss=True
-    ),
-    "NTP, `fit`, Liger's loss": lambda inputs: kit(inputs, NextTokenPrediction(), loss_kernel="liger"),
-    "NTP, `fit`, cut cross-entropy": lambda inputs: kit(inputs, NextTokenPrediction(), loss_kernel="cut_cross_entropy"),
-    "NTP, `transformers.Trainer`": plain,
-    "NTP, `transformers.Trainer` with Liger": partial(plain, use_liger_kernel=True),
-    "ReMiT with cached scores, `fit`": lambda inputs: kit(inputs, ReMiT(), CachedReference("bench")),
-    "ReMiT with cached scores, `fit`, Liger's loss": lambda inputs: kit(
-        inputs, ReMiT(), CachedReference("bench"), loss_kernel="liger"
-    ),
-    "ReMiT with a live reference, `fit`": lambda inputs: kit(inputs, ReMiT(), live(inputs)),
-    "ReMiT with two full logits, `transformers.Trainer`": lambda inputs: plain(inputs, TwoFullLogits),
-}
-
-
-def measure(inputs: Inputs, name: str) -> str:
-    """One line of the table."""
-    gc.collect()
-    if inputs.device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(inputs.device)
-    try:
-        seconds = VARIANTS[name](inputs)
-    except torch.OutOfMemoryError:
-        return f"| {name} | out of memory | | |"
-    rate, peak = _TOKENS / seconds, inputs.flops_per_second
-    share = inputs.flops_per_token() / (3 if name == "`score`" else 1)
-    mfu = "" if peak is None else f"{rate * share / peak:.1%}"
-    memory = f"{torch.cuda.max_memory_allocated(inputs.device) / 1e9:.2f}" if inputs.device.type == "cuda" else ""
-    return f"| {name} | {rate:,.0f} | {mfu} | {memory} |"
-
-
-def report(lines: list[str], shape: str, device: torch.device) -> str:
+def report(lines: list[str], inputs: Inputs, shape: str, profile: list[str]) -> str:
     """The whole of RESULTS_GPU.md."""
+    device = inputs.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU, to try this program"
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     head = [
         "# Benchmarks on a GPU",
         "",
@@ -279,29 +104,57 @@ def report(lines: list[str], shape: str, device: torch.device) -> str:
         "",
         f"{where}; Python {platform.python_version()}, {versions}.",
         "",
-        f"{shape} with random weights, {_TOKENS:,} tokens a step, bfloat16 autocast, fused AdamW; {_TIMED} steps after "
-        f"{_WARM}. MFU counts the policy's FLOPs only.",
+        f"{shape} with random weights, {inputs.batch} rows of {inputs.shape.time:,} tokens a step (as many as "
+        f"`estimate` says fit with a live reference), bfloat16 autocast, fused AdamW; {TIMED} steps after {WARM}. "
+        "Medians of interleaved repeats, each with its smallest and largest. MFU counts the policy's FLOPs only.",
         "",
-        "| what | tokens/s | MFU | peak memory, GB |",
-        "|---|---|---|---|",
+        "| what | tokens/s | repeats | MFU | peak memory, GB | `estimate`, GB |",
+        "|---|---|---|---|---|---|",
     ]
-    return "\n".join([*head, *lines, ""])
+    kernels = [
+        "",
+        f"## Where the time of {PROFILED} goes",
+        "",
+        "| operation | calls | share |",
+        "|---|---|---|",
+        *profile,
+    ]
+    return "\n".join([*head, *lines, *(kernels if profile else []), ""])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def main(arguments: list[str]) -> None:
-    """Measure every variant; RESULTS_GPU.md holds those that are done."""
+    """Measure every variant in turn, as often as asked; RESULTS_GPU.md holds what is done."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks gpu", description=__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu only tries this program")
     parser.add_argument("--shape", choices=SHAPES, default="olmo2-1b")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help=f"folder of {_RESULTS}")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: no NVIDIA GPU here; nothing was measured")
-    device, lines = torch.device(given.device), []
+    found: dict[str, Measured] = {name: Measured() for name in given.only}
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Inputs(Path(folder), SHAPES[given.shape], device)
-        for name in given.only:
-            lines.append(measure(inputs, name))
-            print(lines[-1], flush=True)
-            (given.output / _RESULTS).write_text(report(lines, given.shape, device))
+        inputs = Inputs(Path(folder), SHAPES[given.shape], torch.device(given.device))
+        profile = _Profile(inputs.device)
+
+        def write() -> None:
+            lines = [each.line(inputs, name) for name, each in found.items() if each.seconds or each.is_too_large]
+            (given.output / _RESULTS).write_text(report(lines, inputs, given.shape, profile.lines))
+
+        for _ in range(given.repeats):
+            for name in [name for name in given.only if not found[name].is_too_large]:
+                found[name].add(inputs, name)
+                print(found[name].line(inputs, name), flush=True)
+                write()
+        profiled = VARIANTS[PROFILED]
+        if isinstance(profiled, Fit) and found.get(PROFILED, Measured()).seconds:
+            profiled(inputs, profile)
+            write()
