@@ -34,6 +34,7 @@ _OF_TRAINING = (
     "compile",
     "compile_loss",
     "loss_kernel",
+    "matmul_precision",
     "optimizer_states",
 )
 _OF_LOADING = ("num_workers", "validation_batch_size", "repeat_chosen")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+import torch
 from jsonargparse import Namespace
 from rich.table import Table
 
@@ -18,6 +19,7 @@ from remit_lit.training.datamodule import PackedData
 _RATES = Rates()
 _GB = 1e9
 _DAY = 86400
+_BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")  # as torch.cpu names them; the last on ARM
 _ASSUMPTIONS = """\
 Activations, loss and temporaries are counted, not estimated by a formula: a step is traced with fake tensors of the \
 run's shapes, with SDPA as on a CPU, which keeps for backward what a GPU's fused kernels keep. Documents in a row are \
@@ -75,7 +77,7 @@ def estimate(
         return
     out = console()
     write = partial(out.print, sep="\n", soft_wrap=True, highlight=False)
-    write(*_run(run))
+    write(*_run(run), *_advice(run.accelerator, run.precision))
     checkpointing = _recomputed(module.activation_checkpointing)
     write(f"\nPeak memory of a GPU in GB, {_count(run.gpus, 'GPU')}, activation checkpointing: {checkpointing}")
     out.print(_parts(run))
@@ -95,6 +97,17 @@ def _run(run: PlannedRun) -> Iterator[str]:
         f"{_count(run.batch_size, 'row')} x {run.sequence_length:,} tokens; "
         f"the run: {_count(run.steps, 'step')}, {run.steps * run.tokens_per_step:,} tokens"
     )
+
+
+def _advice(accelerator: str, precision: str) -> Iterator[str]:
+    """Which precision is faster on this machine's CPU, where the run is on it and has the other."""
+    if accelerator not in ("cpu", "auto") or (accelerator == "auto" and torch.cuda.is_available()):
+        return
+    has_units = any(torch.cpu.get_capabilities().get(name) for name in _BF16_UNITS)
+    if has_units and precision == "32-true":
+        yield "this CPU has units for bfloat16: --trainer.precision=bf16-mixed should be faster; measure a few steps"
+    elif not has_units and precision != "32-true":
+        yield f"this CPU has no units for bfloat16: --trainer.precision=32-true should be faster than {precision}"
 
 
 def _parts(run: PlannedRun) -> Table:

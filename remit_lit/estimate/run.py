@@ -47,6 +47,7 @@ class PlannedRun:
         sequence_length: tokens in a row.
         num_rows: rows to train on; None where nothing says how many.
         precision: "32-true", "bf16-mixed" or "bf16-true".
+        accelerator: as the config names it.
 
     Raises:
         ConfigError: a precision that fit refuses, or that is not known here.
@@ -58,6 +59,7 @@ class PlannedRun:
         self.batch_size, self.accumulate = data.batch_size, trainer.accumulate_grad_batches
         self.sequence_length, self.num_rows = _rows(data)
         self.precision = planned_precision(trainer.precision)
+        self.accelerator: str = trainer.accelerator
         self._chooses_rows = settings.weighting.selects_rows and data.subset is None
         self.sizes: Sizes = count(settings.spec, settings.frozen, self.sequence_length)
         self._workload = Workload(

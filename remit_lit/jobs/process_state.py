@@ -25,7 +25,7 @@ class ProcessState:
         self.filters = list(warnings.filters)
         self.handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self.random = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self.torch = torch.get_num_threads(), torch.get_default_dtype()
+        self.torch = torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision()
         self.deterministic = (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -44,9 +44,10 @@ class ProcessState:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(torchs)
-        threads, dtype = self.torch
+        threads, dtype, precision = self.torch
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
         enabled, warn_only = self.deterministic
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         gc.collect()  # a finished trainer and its model hold each other

@@ -31,9 +31,11 @@ class ModelSpec:
             revision.
         dtype: of the weights; bfloat16 halves the memory of a frozen model. The policy stays in float32 unless
             trainer.precision is bf16-true.
-        attn_implementation: sdpa, eager, flex_attention or flash_attention_2. All keep packed documents apart: sdpa and
-            eager by a mask of all pairs of tokens, the others by computing nothing between documents. flex_attention is
-            compiled and trains on GPUs only; flash_attention_2 needs a GPU and the package flash-attn.
+        attn_implementation: auto, sdpa, eager, flex_attention or flash_attention_2. All keep packed documents apart:
+            sdpa and eager by a mask of all pairs of tokens, the others by computing nothing between. flex_attention is
+            compiled and trains on GPUs only; flash_attention_2 needs a GPU and the package flash-attn. auto: in fit on
+            a GPU, where documents are kept apart, flash_attention_2 where its package is there and the run computes in
+            half precision, else flex_attention; sdpa everywhere else.
         trust_remote_code: run the model code of the hub repository; only for repositories that you trust.
     """
 
@@ -62,6 +64,10 @@ class ModelSpec:
             check_model_path(field, self.path)
         if self.tokenizer is not None:
             check_location(f"{field}.tokenizer", self.tokenizer)
+
+    @property
+    def _attention(self) -> str:
+        return "sdpa" if self.attn_implementation == "auto" else self.attn_implementation
 
     def fingerprint(self) -> str | None:
         """What identifies the model: the hash of a local directory's files, else the commit on the hub.
@@ -108,7 +114,7 @@ class ModelSpec:
         """The model in evaluation mode on the CPU, its output embedding turned into a :class:`LossHead`."""
         config = self.load_config(field)
         options: dict[str, Any] = {
-            "attn_implementation": self.attn_implementation,
+            "attn_implementation": self._attention,
             "trust_remote_code": self.trust_remote_code,
         }
         dtype = getattr(torch, self.dtype)
@@ -147,7 +153,7 @@ class ModelSpec:
             model = AutoModelForCausalLM.from_config(
                 config,
                 dtype=getattr(torch, self.dtype),
-                attn_implementation=self.attn_implementation,
+                attn_implementation=self._attention,
                 trust_remote_code=self.trust_remote_code,
             )
         except (ValueError, ImportError) as error:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.models.attention import settled_attention
 from remit_lit.models.loss_head import hidden_states, loss_head
 from remit_lit.models.shards import load_sharded
 from remit_lit.models.spec import ModelSpec
@@ -188,6 +189,20 @@ class LiveReference(Reference):
         """Raise ConfigError unless the reference reads the rows' tokens and their length."""
         check_reads(self.field, self.spec, manifest)
 
+    def settle_attention(self, device: str, *, packed: bool) -> None:
+        """Settle how the model attends on its device, before it is loaded.
+
+        Args:
+            device: the type of device that the policy trains on: cpu, cuda.
+            packed: whether documents in a row are kept apart.
+
+        Raises:
+            ConfigError: that implementation cannot run there.
+        """
+        is_half = self.spec.dtype != "float32"
+        place = torch.device(self.device).type if self.device else device
+        self.spec = settled_attention(self.field, self.spec, place, packed=packed, is_half=is_half, trains=False)
+
     def load(self, policy: ModelSpec, device: torch.device) -> None:
         if self.sharded:
             self._model = self._model or load_sharded(self.spec, self.field)
@@ -269,6 +284,9 @@ class InitialPolicy(LiveReference):
             raise ConfigError(
                 "model.base: InitialPolicy needs model.policy.path; the initial weights of a fresh policy are not kept"
             )
+
+    def settle_attention(self, device: str, *, packed: bool) -> None:
+        """The policy's is its own."""
 
     def load(self, policy: ModelSpec, device: torch.device) -> None:
         self.spec = copy.copy(policy)

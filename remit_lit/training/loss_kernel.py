@@ -12,21 +12,23 @@ _MODULES = {"liger": "liger_kernel", "cut_cross_entropy": "cut_cross_entropy"}
 
 
 def check_loss_kernel(
-    kernel: LossKernel, weighting: TokenWeighting, z_loss: float, *, compiles: bool, is_half: bool, device: str
+    kernel: LossKernel | None, weighting: TokenWeighting, z_loss: float, device: str, *, compiles: bool, is_half: bool
 ) -> None:
     """Refuse a kernel that gives too little, or that cannot run here.
 
     Args:
-        kernel: whose.
+        kernel: whose; None asks for nothing.
         weighting: the strategy, which may read more than NLLs.
         z_loss: coefficient of a term of log-normalisers.
+        device: type of the device that trains: cpu, cuda.
         compiles: whether the package's own loss is to be compiled.
         is_half: whether hidden states are bfloat16 or float16.
-        device: type of the device that trains: cpu, cuda.
 
     Raises:
         ConfigError: naming the field, and what would be right.
     """
+    if kernel is None:
+        return
     more = {
         "model.z_loss": f"got {z_loss}" if z_loss else "",
         "model.weighting": "it reads the policy's entropy" if "policy_entropy" in weighting.signals else "",

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
 from remit_lit.losses import LossKernel
-from remit_lit.models.attention import check_attention
+from remit_lit.models.attention import settled_attention
 from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_body, recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
@@ -72,10 +72,10 @@ class MidTrainingModule(OptimizerSteps):
             graph; layers takes each layer by itself, where layers that are alike are compiled once.
         compile_loss: torch.compile what the loss computes of the logits, the softmax and its gradient, so that fewer
             passes go over them.
-        loss_kernel: whose fused kernel computes each token's loss on a GPU, liger or cut_cross_entropy (the extra
-            kernels); null takes the package's own functions, which serve every strategy. Refused with a z-loss and
-            with strategies that read the policy's entropy, for kernels give neither. Try them where
-            `python -m tests.benchmarks gpu` finds them faster.
+        loss_kernel: whose fused kernel computes each token's loss on a GPU, liger or cut_cross_entropy (extra kernels);
+            null takes the package's own functions. Kernels give NLLs alone: no z-loss, no entropy of the policy.
+        matmul_precision: of float32 matrix products on a GPU: highest, or high or medium, which take TF32 and bfloat16
+            for 32-true. Null leaves torch's setting, highest.
         optimizer_states: checkpoint of another run, e.g. runs/NAME/checkpoints/last.ckpt, whose optimizer states
             (AdamW's moments) this run begins with, at step 0 of its own schedule; model.policy must be the model of
             that checkpoint. Null begins with none.
@@ -99,6 +99,7 @@ class MidTrainingModule(OptimizerSteps):
         compile: bool | Literal["layers"] = False,
         compile_loss: bool = False,
         loss_kernel: LossKernel | None = None,
+        matmul_precision: Literal["highest", "high", "medium"] | None = None,
         optimizer_states: str | None = None,
     ) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class MidTrainingModule(OptimizerSteps):
         self.schedule, self.no_decay, self.z_loss = schedule or Linear(), no_decay or [], z_loss
         self.neutral_tokens, self.neutral_token_ids = neutral_tokens, neutral_token_ids or []
         self.activation_checkpointing, self.compile_policy = activation_checkpointing, compile
-        self.compile_loss, self.loss_kernel = compile_loss, loss_kernel
+        self.compile_loss, self.loss_kernel, self.matmul_precision = compile_loss, loss_kernel, matmul_precision
         self.optimizer_states = None if optimizer_states is None else OptimizerStates(optimizer_states)
         self.policy: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
@@ -154,7 +155,9 @@ class MidTrainingModule(OptimizerSteps):
         return self.global_step / max(1, self.num_steps)
 
     def check(self, stage: str) -> None:
-        """Refuse a policy, references, rows and a trainer that do not fit each other; nothing is loaded or changed.
+        """Refuse a policy, references, rows and a trainer that do not fit each other; nothing is loaded.
+
+        What ``attn_implementation: auto`` stands for is settled here.
 
         Raises:
             ConfigError: naming the field, what it got and what would be right.
@@ -164,24 +167,20 @@ class MidTrainingModule(OptimizerSteps):
         if stage != "fit":
             return
         device = trainer.strategy.root_device.type
-        check_attention("model.policy", self.spec, device, trains=True)
-        if self.loss_kernel is not None:
-            is_half = trainer.precision.startswith(("bf16", "16")) or self.spec.dtype != "float32"
-            check_loss_kernel(
-                self.loss_kernel,
-                self.weighting,
-                self.z_loss,
-                compiles=self.compile_loss,
-                is_half=is_half,
-                device=device,
-            )
+        is_half = trainer.precision.startswith(("bf16", "16")) or self.spec.dtype != "float32"
+        packed, given = self.data.document_attention, self.spec
+        self.spec = settled_attention("model.policy", given, device, packed=packed, is_half=is_half, trains=True)
+        if self.spec != given:
+            rank_zero_info(f"model.policy.attn_implementation: auto is {self.spec.attn_implementation} here")
+        asked = {"compiles": self.compile_loss, "is_half": is_half}
+        check_loss_kernel(self.loss_kernel, self.weighting, self.z_loss, device, **asked)
         assert self.data.train_rows is not None, "the data are set up first"
         facts = {name: column.facts for name, column in self.data.train_rows.columns.items()}
         for reference in self.references:
             reference.check(self.spec, manifest)
             reference.check_columns(facts)
-            if isinstance(reference, LiveReference) and not isinstance(reference, InitialPolicy):
-                check_attention(reference.field, reference.spec, reference.device or device, trains=False)
+            if isinstance(reference, LiveReference):
+                reference.settle_attention(device, packed=packed)
             check_sharded(reference, trainer.strategy)
         check_strategy(trainer)
         if self.optimizer_states is not None:
@@ -214,6 +213,8 @@ class MidTrainingModule(OptimizerSteps):
     def configure_model(self) -> None:
         if self.policy is not None:
             return
+        if self.matmul_precision is not None:
+            torch.set_float32_matmul_precision(self.matmul_precision)
         policy = self.spec.load("model.policy").train()
         recompute_activations(policy, self.activation_checkpointing)
         if self.compile_policy:

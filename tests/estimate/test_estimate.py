@@ -318,6 +318,29 @@ def test_the_report(base: str, capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert not Path(base).with_name("run").exists()
 
 
+@pytest.mark.parametrize(
+    ("units", "precision", "advice"),
+    [
+        ({"avx512_bf16": True}, "32-true", "--trainer.precision=bf16-mixed should be faster"),
+        ({"avx512_bf16": True}, "bf16-mixed", ""),
+        ({"avx512_bf16": False}, "bf16-mixed", "--trainer.precision=32-true should be faster than bf16-mixed"),
+        ({}, "32-true", ""),
+    ],
+)
+def test_the_faster_precision_of_a_cpu_is_said(
+    base: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    units: dict[str, bool],
+    precision: str,
+    advice: str,
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: units)
+    given = ["--config", base, "--gpus=[1]", "--trainer.accelerator=cpu", f"--trainer.precision={precision}"]
+    text = printed(capsys, monkeypatch, *given)
+    assert ("should be faster" in text) == bool(advice) and advice in text
+
+
 def test_what_does_not_fit_is_in_brackets(
     base: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

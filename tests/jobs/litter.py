@@ -25,6 +25,7 @@ class Litter(pl.Callback):
             "handler": str(signal.getsignal(signal.SIGINT)),
             "threads": torch.get_num_threads(),
             "dtype": str(torch.get_default_dtype()),
+            "matmul": torch.get_float32_matmul_precision(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "filters": sum(kept[0] == "error" for kept in warnings.filters),
             "random": [random.random(), float(np.random.random()), torch.rand(1).item()],
@@ -37,6 +38,7 @@ class Litter(pl.Callback):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(torch.get_num_threads() + 1)
         torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
         torch.use_deterministic_algorithms(True)
         warnings.simplefilter("error", FutureWarning)
         sys.argv.append("left")

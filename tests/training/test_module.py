@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from remit_lit.errors import ConfigError, NonFiniteError
+from remit_lit.models.attention import settled_attention
 from remit_lit.models.spec import ModelSpec
-from remit_lit.reference.reference import CachedReference
+from remit_lit.reference.reference import CachedReference, LiveReference
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.optimization import Horizon
@@ -140,13 +141,41 @@ def test_what_does_not_fit_the_run_is_refused(tiny_rows_split, tiny_policy_dir, 
             r"model\.policy\.attn_implementation: got flash_attention_2, which needs .* flash-attn, not found here",
             marks=pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed"),
         ),
-        ("flex_attention", r"model\.policy\.attn_implementation: got flex_attention, .* give sdpa to train on a CPU"),
+        ("flex_attention", r"model\.policy\.attn_implementation: got flex_attention, .* give auto to train on a CPU"),
     ],
 )
 @pytest.mark.usefixtures("no_weights")
 def test_attention_that_cannot_train_here_is_refused(tiny_rows_split, tiny_policy_dir, tmp_path, attention, message):
     with pytest.raises(ConfigError, match=message):
         fit(tiny_rows_split, ModelSpec(str(tiny_policy_dir), attn_implementation=attention), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("device", "packed", "is_half", "flash", "chosen"),
+    [
+        ("cpu", True, True, True, "sdpa"),
+        ("cuda", False, True, True, "sdpa"),
+        ("cuda", True, True, True, "flash_attention_2"),
+        ("cuda", True, False, True, "flex_attention"),
+        ("cuda", True, True, False, "flex_attention"),
+    ],
+)
+def test_auto_is_the_attention_that_leaves_most_out(monkeypatch, device, packed, is_half, flash, chosen):
+    monkeypatch.setattr("remit_lit.models.attention.is_flash_attn_2_available", lambda: flash)
+    spec = ModelSpec("lab/base", attn_implementation="auto")
+    settled = settled_attention("model.policy", spec, device, packed=packed, is_half=is_half, trains=True)
+    assert settled == ModelSpec("lab/base", attn_implementation=chosen)
+
+
+def test_auto_trains_on_a_cpu_as_sdpa_does(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, caplog):
+    found = []
+    for name in ("sdpa", "auto"):
+        policy = ModelSpec(str(tiny_policy_dir), attn_implementation=name)
+        reference = LiveReference(ModelSpec(str(tiny_reference_dir), attn_implementation=name))
+        with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+            found.append(fit(tiny_rows_split, policy, tmp_path, weighting=ReMiT(), reference=reference).losses)
+    assert found[0] == found[1]
+    assert "model.policy.attn_implementation: auto is sdpa here" in caplog.text
 
 
 def test_rows_longer_than_the_policy_reads_are_refused(tiny_rows, tmp_path):

@@ -1,5 +1,6 @@
 """Optimizer steps against plain PyTorch on whole logits, and settings that change no loss."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from remit_lit.errors import ConfigError
 from remit_lit.models.loss_head import hidden_states, recompute_activations
 from remit_lit.models.spec import ModelSpec
+from remit_lit.training.callbacks.run_summary import RunSummary
 from remit_lit.training.distillation import Distillation
 from remit_lit.training.module import MidTrainingModule
 from remit_lit.training.objective import weighted_loss
@@ -272,12 +274,26 @@ def test_activation_checkpointing_of_no_layer_is_refused(tiny_policy_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{"compile": True}, {"compile": "layers"}, {"compile_loss": True}], ids=str)
-def test_compilation_changes_no_loss(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, how):
+def test_compilation_changes_no_loss(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path, how, capsys):
     settings = {"weighting": ReMiT(), "reference": live(tiny_reference_dir), "steps": 3}
-    plain = fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings)
-    compiled = fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings, **how)
+    plain, summary = fit(tiny_rows_split, tiny_policy_dir, tmp_path, **settings), RunSummary()
+    torch.compiler.reset()
+    compiled = fit(tiny_rows_split, tiny_policy_dir, tmp_path, callbacks=[summary], **settings, **how)
+    summary.print(compiled.trainer, compiled.module)
+    (seconds,) = re.findall(r"^torch\.compile: (\d+\.\d) s of it$", capsys.readouterr().out, re.MULTILINE)
+    assert float(seconds) > 0
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-5)
     assert compiled.parameters.keys() == plain.parameters.keys()
+
+
+@pytest.mark.parametrize("precision", [None, "high"])
+def test_the_precision_of_matrix_products_is_torchs_own_or_the_one_given(
+    tiny_rows_split, tiny_policy_dir, tmp_path, monkeypatch, precision
+):
+    given: list[str] = []
+    monkeypatch.setattr("torch.set_float32_matmul_precision", given.append)
+    fit(tiny_rows_split, tiny_policy_dir, tmp_path, steps=1, matmul_precision=precision)
+    assert given == [precision] * (precision is not None)
 
 
 def test_bfloat16_autocast_trains_the_float32_weights(tiny_rows_split, tiny_policy_dir, tiny_reference_dir, tmp_path):

@@ -1,5 +1,6 @@
 """What a run ends with on the terminal: what was trained, losses before and after, and where the model lies."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ class RunSummary(pl.Callback):
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
-        self._started = self._seconds = 0.0
+        self._started = self._seconds = self._compiled_before = 0.0
+        self._compiling: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.perf_counter()
+        self._started, self._compiled_before = time.perf_counter(), _seconds_of_compilation()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if _is_validation(name)}
@@ -33,6 +35,10 @@ class RunSummary(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds = time.perf_counter() - self._started
+        module = mid_training(pl_module)
+        if module.compile_policy or module.compile_loss:
+            # Of the whole process, in which this run may not be the first.
+            self._compiling = _seconds_of_compilation() - self._compiled_before
 
     def print(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the summary; a callback with a method ``summary() -> list[str]`` adds its lines."""
@@ -48,6 +54,8 @@ class RunSummary(pl.Callback):
             f"{trainer.global_step:,} steps, {tokens:,} tokens, {self._seconds:.0f} s",
             soft_wrap=True,
         )
+        if self._compiling is not None:
+            out.print(f"torch.compile: {self._compiling:.1f} s of it")
         if self.after:
             out.print(self._table())
         elif module.step_loss is not None:
@@ -64,6 +72,12 @@ class RunSummary(pl.Callback):
         for name in self.after:
             table.add_row(name, _figure(self.before.get(name)), _figure(self.after[name]))
         return table
+
+
+def _seconds_of_compilation() -> float:
+    """Of torch.compile in this process so far; nothing is imported where nothing was compiled."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return 0.0 if dynamo is None else float(dynamo.calculate_time_spent()["total_wall_time"])
 
 
 def _is_validation(name: str) -> bool:
