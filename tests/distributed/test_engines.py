@@ -44,8 +44,9 @@ def engine(name: str) -> Any:
 class Parity:
     """Runs that differ in their engine only; each is trained once."""
 
-    def __init__(self, directory: Path, rows: Path, policy: Path, reference: Path) -> None:
+    def __init__(self, directory: Path, rows: Path, policy: Path, reference: Path, accelerator: str = "cpu") -> None:
         self.directory, self.rows, self.policy, self.reference = directory, rows, policy, reference
+        self.accelerator = accelerator
         self.runs: dict[tuple[Any, ...], Run] = {}
 
     def run(self, engine_name: str, weighting: str, optimizer: str, accumulate: int, **reference: Any) -> Run:
@@ -72,7 +73,7 @@ class Parity:
                     "repeat_chosen": True,  # MiniPLM's rows are fewer than the steps take
                 },
                 "trainer": {
-                    "accelerator": "cpu",
+                    "accelerator": self.accelerator,
                     "devices": ranks,
                     "strategy": engine(engine_name),
                     "accumulate_grad_batches": accumulate,
