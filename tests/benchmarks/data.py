@@ -1,5 +1,6 @@
 """``prepare`` against the bare tokenizer, the loader against training, and ``fit`` over few and over many rows."""
 
+import gc
 import json
 import multiprocessing
 import shutil
@@ -36,12 +37,14 @@ _PROCESSES = 2
 _SHORT = 32  # tokens of a row where there are a million of them
 _LONG = 4096  # tokens of a row of OLMo 2
 _ROWS_PER_FILE = 1000  # of simulated files
+_ROWS_PER_LARGE_FILE = 31_250  # about those of 4,096 tokens in the 500 MB of a file
 
 
 def figures(repeats: int) -> list[Figure]:
     """All figures of data."""
     # memory first, before others leave some behind
-    return [*_scale(repeats), _preparing(repeats), _loading(repeats), _against_datasets(repeats), _starting(repeats)]
+    loading = [_loading(repeats), *_against_datasets(repeats)]
+    return [*_scale(repeats), _preparing(repeats), *loading, _starting(repeats), *_starting_at_size(repeats)]
 
 
 def _tokenize(tokenizer: str, file: Path) -> int:
@@ -106,7 +109,7 @@ class _ByDatasets(Dataset[Row]):
         ]
 
 
-def _against_datasets(repeats: int) -> Figure:
+def _against_datasets(repeats: int) -> list[Figure]:
     directory = CACHE / f"rows-of-{_LONG}"
     if not directory.exists():
         files = JsonLines([str(file) for file in text()])
@@ -122,7 +125,12 @@ def _against_datasets(repeats: int) -> Figure:
     times = interleave({name: partial(load, rows) for name, rows in variants.items()}, repeats)
     rate = {name: 4 * _LONG / statistics.median(found) for name, found in times.items()}
     note = f"{rate['kit']:,.0f} against {rate['datasets']:,.0f} tokens/s, 2 workers, batch 4 x {_LONG:,}"
-    return ratio("loading / loading by `datasets`, tokens/s", times["datasets"], times["kit"], ">= 1.00", note)
+    rates = [4 * _LONG / taken / 1e6 for taken in times["kit"]]
+    alone = "2 workers, batch 4 x 4,096, a checksum of each row compared"
+    return [
+        Figure("loading, million tokens/s", statistics.median(rates), min(rates), max(rates), ">= 1.00", alone),
+        ratio("loading / loading by `datasets`, tokens/s", times["datasets"], times["kit"], ">= 1.00", note),
+    ]
 
 
 def _simulated(num_files: int) -> Path:
@@ -163,6 +171,56 @@ def _starting(repeats: int) -> Figure:
     note = " against ".join(f"{1000 * statistics.median(times[str(number)]):.1f} ms" for number in (many, few))
     name = f"the first row and its scores of {many:,} files / of {few}, time"
     return ratio(name, times[str(many)], times[str(few)], None, f"{note}, {_ROWS_PER_FILE:,} rows a file")
+
+
+def _billion() -> Path:
+    """10^9 rows in one file that is listed 32,000 times, as many links to a shard of scores, and sparse checksums."""
+    num_files, source = 10**9 // _ROWS_PER_LARGE_FILE, _short_rows(10**6) / "train"
+    directory = CACHE / "billion"
+    if directory.exists():
+        return directory
+    writing = directory.with_suffix(".part")
+    shutil.rmtree(writing, ignore_errors=True)
+    first = datasets.load_from_disk(str(source)).select(range(_ROWS_PER_LARGE_FILE))
+    first.save_to_disk(str(writing), num_shards=1)
+    (arrow,) = writing.glob("*.arrow")
+    state = json.loads((writing / "state.json").read_text())
+    state["_data_files"] = [{"filename": arrow.name, "rows": _ROWS_PER_LARGE_FILE} for _ in range(num_files)]
+    (writing / "state.json").write_text(json.dumps(state))
+    known = np.load(source / "checksums.npy")[:_ROWS_PER_LARGE_FILE]
+    sums = np.lib.format.open_memmap(writing / "checksums.npy", "w+", known.dtype, (num_files * len(known),))
+    sums[: len(known)] = sums[-len(known) :] = known
+    sums.flush()
+    write_facts(writing, ColumnFacts("", "", "", True, "float16", len(sums), len(known), _SHORT))
+    write_shard(writing, num_files, np.zeros((len(known), _SHORT), np.float16))
+    for index in range(num_files):
+        shard_path(writing, index).symlink_to(shard_path(writing, num_files).name)
+    writing.rename(directory)
+    return directory
+
+
+def _starting_at_size(repeats: int) -> list[Figure]:
+    directory, process = _billion(), psutil.Process()
+    found: list[tuple[float, float, float]] = []
+    for _ in range(repeats):
+        gc.collect()
+        resident, descriptors = process.memory_info().rss, process.num_fds()
+        opened: list[PackedRows] = []
+
+        def start(opened: list[PackedRows] = opened) -> None:
+            rows = PackedRows(directory, {"nll": ScoreColumn(directory)})
+            opened.append(rows)
+            assert [rows[number].number for number in (0, len(rows) - 1)] == [0, 10**9 - 1]
+
+        taken = seconds(start)
+        grown = (process.memory_info().rss - resident) / 1e6
+        found.append((taken, grown, float(process.num_fds() - descriptors)))
+    labels = (("time, s", "<= 2.00"), ("resident memory, MB", None), ("descriptors", None))
+    note = f"first and last row with scores, {_ROWS_PER_LARGE_FILE:,} rows a file; checksums are a sparse file"
+    return [
+        Figure(f"the start over 10^9 rows, {label}", statistics.median(values), min(values), max(values), bar, note)
+        for (label, bar), values in zip(labels, zip(*found, strict=True), strict=True)
+    ]
 
 
 class _Steps(pl.Callback):
