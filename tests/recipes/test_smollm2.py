@@ -73,8 +73,10 @@ def test_the_examples_of_gsm8k_end_in_a_right_and_in_a_wrong_answer(benchmarks, 
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 1000, "held_out": HELD_OUT, "dev": DEV}
     assert not {row["prompt"] for row in splits["train"]} & {row["prompt"] for row in splits["held_out"]}
     for row in splits["train"]:
-        assert row["completion"].rstrip().endswith(row["answer"])
-        assert not row["wrong"].rstrip().endswith(f" {row['answer']}")
+        right, wrong = (
+            row[name].rpartition(" So the answer is ")[2].removesuffix(".") for name in ("completion", "wrong")
+        )
+        assert right.replace(" ", "") == row["answer"] != wrong.replace(" ", "")
         assert row["wrong"] != row["completion"]
 
 
