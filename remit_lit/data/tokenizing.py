@@ -7,7 +7,7 @@ from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TokenizersBackend
 
 from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.segments import Records, Segment
@@ -213,6 +213,13 @@ def _size(text: str) -> int:
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     try:
+        if type(tokenizer)._encode_plus is TokenizersBackend._encode_plus:
+            # What transformers calls there, without offsets and masks: a third less time for short documents.
+            backend = tokenizer.backend_tokenizer
+            backend.no_truncation()
+            backend.no_padding()
+            backend.encode_special_tokens = tokenizer.split_special_tokens
+            return [encoding.ids for encoding in backend.encode_batch_fast(texts)]
         # verbose=False: documents longer than the model's window are cut into rows later.
         ids: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     except Exception as error:  # the Rust tokenizers raise nothing narrower

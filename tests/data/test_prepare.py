@@ -44,6 +44,24 @@ def test_rows_hold_exactly_the_documents_each_followed_by_eos(
     assert sum(len(text.encode()) + 1 for text in left.elements()) - len(cut) == total - kept
 
 
+@pytest.mark.parametrize("kept", ["as it is", "truncates and pads"])
+def test_tokens_are_those_that_transformers_gives(kept: str, byte_tokenizer_dir: Path, tmp_path: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(byte_tokenizer_dir)
+    eos = tokenizer.eos_token
+    texts = [" two  spaces", f"an {eos} within", f"{eos}", "naïve 漢字 \u200b", "\ttabs\r\nand lines\n\n"] * 3
+    expected = Counter(tuple(tokenizer(text)["input_ids"]) for text in texts)
+    if kept == "truncates and pads":
+        tokenizer.backend_tokenizer.enable_truncation(4)
+        tokenizer.backend_tokenizer.enable_padding(length=50)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    rows = prepare(tmp_path / "rows", settings_for(tmp_path / "tokenizer", {"web": texts}, sequence_length=2))
+    ids = tokens_of(rows)
+    total = sum(len(document) + (document[-1] != BYTE_EOS) for document in expected.elements())
+    assert total - len(ids) < 2
+    given = [[*document, *([] if document[-1] == BYTE_EOS else [BYTE_EOS])] for document in expected.elements()]
+    assert Counter(ids) - Counter(token for document in given for token in document) == Counter()
+
+
 @pytest.mark.parametrize("sequence_length", [7, 32])
 def test_document_boundaries_and_sources_are_where_the_documents_are(
     sequence_length: int, byte_tokenizer_dir: Path, tmp_path: Path
