@@ -34,9 +34,9 @@ class Rates:
         restart_seconds: from a failure until training goes on.
     """
 
-    tokenized: float = _sourced(445_233 / 2, f"{_RESULTS}, prepare in 2 processes")
+    tokenized: float = _sourced(648_513 / 2, f"{_RESULTS}, prepare in 2 processes")
     prepare_cores: int = _sourced(32, "assumed; num_workers of experiments/olmo2_1b.yaml")
-    loaded: float = _sourced(114_699, f"{_RESULTS}, 2 workers")
+    loaded: float = _sourced(337_051, f"{_RESULTS}, 2 workers")
     disk: float = _sourced(5e9, "assumed")
     nvlink: float = _sourced(450e9, "NVIDIA H100 SXM datasheet: 900 GB/s in both directions")
     network: float = _sourced(50e9, "NVIDIA DGX H100 user guide: 400 Gb/s for each GPU")
