@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -61,30 +60,7 @@ def _at(vocab: int, repeats: int) -> list[Figure]:
             ),
             ratio(f"{title} / {at}, time", times[name], times["full"], time_bar, note(times, name, 1, "s")),
         ]
-    return [*lines, _half(vocab, repeats), *_entropy(vocab, repeats)]
-
-
-def _entropy(vocab: int, repeats: int) -> list[Figure]:
-    """What a strategy pays that reads the policy's entropy."""
-    torch.manual_seed(0)
-    hidden = torch.randn(_BATCH, _TIME, _DIM, requires_grad=True)
-    weight = (torch.randn(vocab, _DIM) * 0.05).requires_grad_()
-    targets = torch.randint(0, vocab, (_BATCH, _TIME))
-
-    def one_pass(*, with_entropy: bool) -> None:
-        def weigh(rows: slice, nll: Tensor, *entropy: Tensor) -> Tensor:
-            return torch.ones_like(nll)
-
-        weighted_nll(hidden, weight, targets, weigh, with_entropy=with_entropy)[0].backward()
-
-    works = {"with": partial(one_pass, with_entropy=True), "without": partial(one_pass, with_entropy=False)}
-    lines = []
-    for what, measure, unit, label in (("time", seconds, 1.0, "s"), ("extra memory", peak_extra_bytes, 1e9, "GB")):
-        found = interleave({name: partial(measure, work) for name, work in works.items()}, repeats)
-        note = " against ".join(f"{statistics.median(found[name]) / unit:.2f}" for name in works)
-        name = f"one-pass loss with the policy's entropy / without, {vocab:,} tokens of vocabulary, {what}"
-        lines.append(ratio(name, found["with"], found["without"], None, f"{note} {label}"))
-    return lines
+    return [*lines, _half(vocab, repeats)]
 
 
 def _half(vocab: int, repeats: int) -> Figure:

@@ -16,7 +16,7 @@ import torch
 from tests.benchmarks.measure import Figure
 from tests.faults.tables import REVISION
 
-PARTS = ("loss", "steps", "lab", "scoring", "data", "preparing")
+PARTS = ("loss", "signals", "steps", "lab", "scoring", "data", "preparing")
 _HERE = Path(__file__).parent
 _PACKAGES = ("torch", "lightning", "transformers", "datasets", "tokenizers")
 _HEAD = """# Benchmarks

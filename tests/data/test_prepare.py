@@ -62,6 +62,19 @@ def test_tokens_are_those_that_transformers_gives(kept: str, byte_tokenizer_dir:
     assert Counter(ids) - Counter(token for document in given for token in document) == Counter()
 
 
+def test_a_tokenizer_that_has_its_own_way_is_asked_for_it(
+    byte_tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shouting(PreTrainedTokenizerFast):
+        def __call__(self, text: Any, *args: Any, **options: Any) -> Any:
+            return super().__call__([each.upper() for each in text], *args, **options)
+
+    shouting = Shouting.from_pretrained(byte_tokenizer_dir)
+    monkeypatch.setattr("remit_lit.data.prepare.load_tokenizer", lambda *_: shouting)
+    rows = prepare(tmp_path / "rows", settings_for(byte_tokenizer_dir, {"web": ["abc"] * 8}, sequence_length=4))
+    assert bytes(tokens_of(rows)[:3]) == b"ABC"
+
+
 @pytest.mark.parametrize("sequence_length", [7, 32])
 def test_document_boundaries_and_sources_are_where_the_documents_are(
     sequence_length: int, byte_tokenizer_dir: Path, tmp_path: Path
