@@ -13,7 +13,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from remit_lit.data.batch import Batch
 from remit_lit.errors import require_range
 from remit_lit.losses import LossKernel
-from remit_lit.models.attention import settled_attention
 from remit_lit.models.loss_head import Recomputed, check_recomputed, compile_body, recompute_activations
 from remit_lit.models.spec import ModelSpec
 from remit_lit.models.token_scores import TokenScores
@@ -25,7 +24,6 @@ from remit_lit.training.distillation import Distillation
 from remit_lit.training.engines import check_sharded, check_strategy, global_weights, restore_frequencies
 from remit_lit.training.first_pass import FirstPass
 from remit_lit.training.frozen import FrozenModels
-from remit_lit.training.loss_kernel import check_loss_kernel
 from remit_lit.training.objective import WeighedBefore, WeightedLoss, policy_nll, weighted_loss
 from remit_lit.training.optimization import (
     Horizon,
@@ -38,6 +36,7 @@ from remit_lit.training.optimization import (
     parameter_groups,
 )
 from remit_lit.training.optimizer_states import OptimizerStates
+from remit_lit.training.policy_computation import settled_policy
 from remit_lit.training.steps import OptimizerSteps
 from remit_lit.training.validation import SourceMeans
 from remit_lit.training.window import Verdict, Window
@@ -166,14 +165,9 @@ class MidTrainingModule(OptimizerSteps):
         check_reads("model.policy", self.spec, manifest)
         if stage != "fit":
             return
-        device = trainer.strategy.root_device.type
-        is_half = trainer.precision.startswith(("bf16", "16")) or self.spec.dtype != "float32"
-        packed, given = self.data.document_attention, self.spec
-        self.spec = settled_attention("model.policy", given, device, packed=packed, is_half=is_half, trains=True)
-        if self.spec != given:
-            rank_zero_info(f"model.policy.attn_implementation: auto is {self.spec.attn_implementation} here")
-        asked = {"compiles": self.compile_loss, "is_half": is_half}
-        check_loss_kernel(self.loss_kernel, self.weighting, self.z_loss, device, **asked)
+        device, packed = trainer.strategy.root_device.type, self.data.document_attention
+        loss: Any = {"z_loss": self.z_loss, "compiles": self.compile_loss}
+        self.spec = settled_policy(self.spec, trainer, self.weighting, self.loss_kernel, packed=packed, **loss)
         assert self.data.train_rows is not None, "the data are set up first"
         facts = {name: column.facts for name, column in self.data.train_rows.columns.items()}
         for reference in self.references:

@@ -133,24 +133,25 @@ def _against_datasets(repeats: int) -> list[Figure]:
     ]
 
 
-def _simulated(num_files: int) -> Path:
-    """Rows and a column in so many files of a thousand rows each, all of them links to the same two."""
-    directory = CACHE / f"links-{num_files}"
+def _simulated(num_files: int, rows_per_file: int) -> Path:
+    """Rows and a column in so many files, all of them links to the same two; of checksums only the ends are there."""
+    directory = CACHE / f"simulated-{num_files}x{rows_per_file}"
     if directory.exists():
         return directory
-    source = _short_rows(10**4) / "train"
+    source = _short_rows(10**6 if rows_per_file > 10**4 else 10**4) / "train"
     writing = directory.with_suffix(".part")
     shutil.rmtree(writing, ignore_errors=True)
-    first = datasets.load_from_disk(str(source)).select(range(_ROWS_PER_FILE))
-    first.save_to_disk(str(writing), num_shards=1)
+    datasets.load_from_disk(str(source)).select(range(rows_per_file)).save_to_disk(str(writing), num_shards=1)
     (arrow,) = writing.glob("*.arrow")
     state = json.loads((writing / "state.json").read_text())
-    state["_data_files"] = [{"filename": f"{index}.arrow", "rows": _ROWS_PER_FILE} for index in range(num_files)]
+    state["_data_files"] = [{"filename": f"{index}.arrow", "rows": rows_per_file} for index in range(num_files)]
     (writing / "state.json").write_text(json.dumps(state))
-    np.save(writing / "checksums.npy", np.tile(np.load(source / "checksums.npy")[:_ROWS_PER_FILE], num_files))
-    facts = ColumnFacts("", "", "", True, "float16", num_files * _ROWS_PER_FILE, _ROWS_PER_FILE, _SHORT)
-    write_facts(writing, facts)
-    write_shard(writing, num_files, np.zeros((_ROWS_PER_FILE, _SHORT), np.float16))
+    known = np.load(source / "checksums.npy")[:rows_per_file]
+    sums = np.lib.format.open_memmap(writing / "checksums.npy", "w+", known.dtype, (num_files * rows_per_file,))
+    sums[:rows_per_file] = sums[-rows_per_file:] = known
+    sums.flush()
+    write_facts(writing, ColumnFacts("", "", "", True, "float16", len(sums), rows_per_file, _SHORT))
+    write_shard(writing, num_files, np.zeros((rows_per_file, _SHORT), np.float16))
     for index in range(num_files):
         (writing / f"{index}.arrow").symlink_to(arrow.name)
         shard_path(writing, index).symlink_to(shard_path(writing, num_files).name)
@@ -160,7 +161,7 @@ def _simulated(num_files: int) -> Path:
 
 def _starting(repeats: int) -> Figure:
     def start(num_files: int) -> float:
-        directory = _simulated(num_files)
+        directory = _simulated(num_files, _ROWS_PER_FILE)
         opened = []
         taken = seconds(lambda: opened.append(PackedRows(directory, {"nll": ScoreColumn(directory)})[0]))
         assert len(opened) == 1
@@ -173,35 +174,9 @@ def _starting(repeats: int) -> Figure:
     return ratio(name, times[str(many)], times[str(few)], None, f"{note}, {_ROWS_PER_FILE:,} rows a file")
 
 
-def _billion() -> Path:
-    """10^9 rows in one file that is listed 32,000 times, as many links to a shard of scores, and sparse checksums."""
-    num_files, source = 10**9 // _ROWS_PER_LARGE_FILE, _short_rows(10**6) / "train"
-    directory = CACHE / "billion"
-    if directory.exists():
-        return directory
-    writing = directory.with_suffix(".part")
-    shutil.rmtree(writing, ignore_errors=True)
-    first = datasets.load_from_disk(str(source)).select(range(_ROWS_PER_LARGE_FILE))
-    first.save_to_disk(str(writing), num_shards=1)
-    (arrow,) = writing.glob("*.arrow")
-    state = json.loads((writing / "state.json").read_text())
-    state["_data_files"] = [{"filename": arrow.name, "rows": _ROWS_PER_LARGE_FILE} for _ in range(num_files)]
-    (writing / "state.json").write_text(json.dumps(state))
-    known = np.load(source / "checksums.npy")[:_ROWS_PER_LARGE_FILE]
-    sums = np.lib.format.open_memmap(writing / "checksums.npy", "w+", known.dtype, (num_files * len(known),))
-    sums[: len(known)] = sums[-len(known) :] = known
-    sums.flush()
-    write_facts(writing, ColumnFacts("", "", "", True, "float16", len(sums), len(known), _SHORT))
-    write_shard(writing, num_files, np.zeros((len(known), _SHORT), np.float16))
-    for index in range(num_files):
-        shard_path(writing, index).symlink_to(shard_path(writing, num_files).name)
-    writing.rename(directory)
-    return directory
-
-
 def _starting_at_size(repeats: int) -> list[Figure]:
-    directory, process = _billion(), psutil.Process()
-    found: list[tuple[float, float, float]] = []
+    directory = _simulated(10**9 // _ROWS_PER_LARGE_FILE, _ROWS_PER_LARGE_FILE)
+    process, found = psutil.Process(), []
     for _ in range(repeats):
         gc.collect()
         resident, descriptors = process.memory_info().rss, process.num_fds()

@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import lightning.pytorch as pl
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.fabric.utilities.throughput import get_available_flops
 from transformers import AutoModelForCausalLM, Olmo2Config, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -35,6 +36,7 @@ from remit_lit.weighting import NextTokenPrediction, ReMiT, TokenWeighting
 from tests.benchmarks.setting import text
 from tests.benchmarks.steps import TwoFullLogits
 from tests.helpers import build
+from tests.processes import ROOT
 
 WARM, TIMED = 3, 8
 """Steps before the clock starts, and while it runs."""
@@ -56,20 +58,9 @@ class Shape:
     time: int
 
 
+_OLMO2_1B = yaml.safe_load((ROOT / "experiments/shapes/olmo2_1b.yaml").read_text())["model"]["policy"]["config"]
 SHAPES = {
-    # allenai/OLMo-2-0425-1B, config.json.
-    "olmo2-1b": Shape(
-        {
-            "vocab_size": 100_352,
-            "hidden_size": 2048,
-            "intermediate_size": 8192,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 16,
-            "max_position_embeddings": 4096,
-        },
-        4096,
-    ),
+    "olmo2-1b": Shape(_OLMO2_1B, _OLMO2_1B["max_position_embeddings"]),
     "tiny": Shape(
         {
             "vocab_size": 512,
@@ -103,7 +94,7 @@ class Inputs:
     def __post_init__(self) -> None:
         self.model, self.rows = self.folder / "model", self.folder / "rows"
         torch.manual_seed(0)
-        config = Olmo2Config(**self.shape.config, tie_word_embeddings=False)
+        config = Olmo2Config(**{**self.shape.config, "tie_word_embeddings": False})
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(self.model)
         load_tokenizer("lab/bytes").save_pretrained(self.model)
         sources: dict[str, Source] = {"text": JsonLines([str(text()[0])])}
