@@ -85,21 +85,51 @@ def replaced(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_beside(path: Path) -> Iterator[Path]:
-    """An empty directory on the disk of ``path``, removed when the context ends.
+def scratch_beside(path: Path, recipe: Mapping[str, object] | None = None) -> Iterator[Path]:
+    """A directory on the disk of ``path``, removed when the context ends.
 
-    Those of processes that died on this machine are removed first.
+    It is empty but for what a process that died left in one of an equal recipe, which is taken over. Others of
+    processes that died on this machine are removed; so are those of other machines that have a recipe, and such a
+    caller must hold a lock on ``path``.
+
+    Args:
+        path: what is to be written in the end.
+        recipe: JSON values that decide all that is written in the directory; None takes nothing over.
     """
     make_directory(path.parent)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(socket.gethostname())}.*"):
-        if not _is_alive(stale):
-            shutil.rmtree(stale, ignore_errors=True)
     scratch = _aside(path)
-    scratch.mkdir()
+    wanted = json.dumps({"of": path.name, **(recipe or {})}, indent=2, sort_keys=True)
+    for stale in _stale(path, of_all_machines=recipe is not None):
+        if recipe is not None and not scratch.exists() and _recipe(stale) == json.loads(wanted):
+            stale.rename(scratch)
+        else:
+            shutil.rmtree(stale, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
     try:
+        if recipe is not None:
+            write_whole(scratch / RECIPE_FILE, wanted)
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _stale(path: Path, *, of_all_machines: bool) -> Iterator[Path]:
+    """Directories beside ``path`` of processes that died."""
+    here = f".{path.name}.{socket.gethostname()}."
+    for aside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if aside.name.startswith(here):
+            if not _is_alive(aside):
+                yield aside
+        elif of_all_machines and _recipe(aside).get("of") == path.name:
+            yield aside
+
+
+def _recipe(aside: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((aside / RECIPE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def put_in_place(aside: Path, directory: Path) -> None:

@@ -5,7 +5,7 @@ A new verb is an entry here and the function that it names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from remit_lit.errors import ConfigError
 
@@ -33,7 +33,7 @@ class Verb:
         names: the verb's own fields by the names that all verbs share.
         as_job: fields that a job gives, which decide nothing of what it is run for.
         repeats: other commands may come after it in its process; it leaves nothing there that they would feel.
-        ranks: several processes, each with its own GPU, can run one command.
+        ranks: what several processes can run one command on: each on its own GPU, or with workers on its own node.
         launches: one command can be sent to a cluster.
         extra: the package's optional dependencies that the verb needs.
     """
@@ -50,7 +50,7 @@ class Verb:
     names: Mapping[str, str] = field(default_factory=dict)
     as_job: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = False
-    ranks: bool = False
+    ranks: Literal["", "gpus", "nodes"] = ""
     launches: bool = False
     extra: str = ""
 
@@ -87,7 +87,7 @@ VERBS: dict[str, Verb] = {
         names=_OF_POLICY,
         as_job={"report": False},
         repeats=True,
-        ranks=True,
+        ranks="gpus",
     ),
     "validate": Verb(
         "measure the loss per source on the validation rows",
@@ -111,7 +111,9 @@ VERBS: dict[str, Verb] = {
         output="output",
         holds=("manifest.json",),
         packages=("transformers", "tokenizers", "datasets"),
+        resume={},
         repeats=True,
+        ranks="nodes",
         launches=True,
     ),
     "score": Verb(
@@ -119,7 +121,7 @@ VERBS: dict[str, Verb] = {
         "remit_lit.reference.score:score",
         output="output",
         resume={},
-        ranks=True,
+        ranks="gpus",
         launches=True,
     ),
     "select": Verb(

@@ -1,4 +1,4 @@
-"""``--launcher slurm``: a command that SLURM runs, or whose jobs it runs."""
+"""``--launcher``: a command that a cluster runs, or whose jobs it runs."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,10 +9,13 @@ from remit_lit.cli.parser import Parser
 from remit_lit.jobs.cluster import SlurmSettings
 
 
-def add_launcher(parser: Parser, what: str) -> None:
-    """The fields ``launcher`` and ``slurm``; ``what`` says what is launched."""
+def add_launcher(parser: Parser, what: str, *, ray: bool = False) -> None:
+    """The fields ``launcher`` and ``slurm``; ``what`` says what is launched, and ``ray`` whether Ray can, too."""
     words = f"what runs {what}: processes of this machine, or a cluster by SLURM, as the section slurm says"
-    parser.add_argument("--launcher", type=Literal["local", "slurm"], default="local", help=words)
+    if ray:
+        words += ", or tasks of the Ray cluster that is here or that RAY_ADDRESS names, num_workers at once"
+    choices = Literal["local", "slurm", "ray"] if ray else Literal["local", "slurm"]
+    parser.add_argument("--launcher", type=choices, default="local", help=words)
     parser.add_class_arguments(SlurmSettings, "slurm")
 
 
@@ -29,7 +32,7 @@ def launched(verb: str, arguments: Sequence[str], values: Namespace) -> bool:
         SystemExit: the command failed there.
     """
     launcher, slurm = values.pop("launcher"), values.pop("slurm")
-    if launcher == "local":
+    if launcher != "slurm":
         return False
     from remit_lit.jobs.command import run_on_cluster
 

@@ -1,6 +1,8 @@
 """``prepare`` from a command line."""
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 # Imported so that configs find their classes by short names.
@@ -14,6 +16,11 @@ from remit_lit.data.manifest import read_manifest
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.storage import require_local
+from remit_lit.data.tokenizing_ranks import first_rank, other_rank
+from remit_lit.data.tokenizing_ray import ray_workers
+from remit_lit.data.tokenizing_workers import StartWorkers
+from remit_lit.files import make_directory
+from remit_lit.runs.folder import global_rank
 from remit_lit.runs.lock import held
 
 
@@ -26,15 +33,38 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
         "--dry_run", type=bool, default=False, help="say which tokens, disk and time it will take, and write nothing"
     )
     parser.add_class_arguments(PrepareSettings)
-    add_launcher(parser, "it")
+    add_launcher(parser, "it", ray=True)
     values = parser.instantiate_classes(parse(parser, arguments))
     settings = settings_of(PrepareSettings, values)
     if values.dry_run:
         print("\n".join(forecast(settings)))
         return
     require_local("output", values.output, "give a directory, and copy it to the storage when it is whole")
+    output, is_ray = Path(values.output), values.launcher == "ray"
     if launched(verb, arguments, values):
         return
-    with held("output", values.output):
-        rows = prepare(Path(values.output), settings, overwrite=values.overwrite)
+    ranks = _ranks()
+    if ranks > 1 and global_rank():
+        other_rank(_address(output), settings.num_workers)
+        return
+    start: StartWorkers | None = None
+    with ExitStack() as stack:
+        if ranks > 1:
+            make_directory(output.parent)
+            start = stack.enter_context(first_rank(_address(output), ranks, settings.num_workers))
+        elif is_ray:
+            start = ray_workers(settings.num_workers)
+        stack.enter_context(held("output", output))
+        rows = prepare(output, settings, overwrite=values.overwrite, start=start)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))
+
+
+def _ranks() -> int:
+    """How many processes SLURM's srun started together with this one; 1 in a batch script, whatever it was granted."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+
+
+def _address(output: Path) -> Path:
+    """Where the processes of this step, and of no other, find the first one of them."""
+    step = [os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "RESTART_COUNT", "STEP_ID")]
+    return output.with_name(f".{output.name}.address.{'.'.join(step)}")

@@ -6,12 +6,13 @@ import numpy as np
 
 from remit_lit.data.mixing import Stage
 from remit_lit.data.packing import choose_documents
+from remit_lit.data.progress_bar import SHORT, progress
 from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.splits import Counts, Taken
 from remit_lit.data.tokenizing import Shard, Tokenizing, require_text
-from remit_lit.data.tokenizing_workers import Workers
+from remit_lit.data.tokenizing_workers import StartWorkers
 
 _TOKENS_AT_ONCE = 16 * 2**20  # that are gathered before they are written
 
@@ -69,14 +70,14 @@ class Corpus:
         return np.random.default_rng([seed, index]).permutation(documents)
 
 
-def take_documents(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, Taken]:
+def take_documents(job: Tokenizing, settings: PrepareSettings, start: StartWorkers) -> tuple[Taken, Taken]:
     """Training and held-out documents, every source being tokenised whole before the mix chooses.
 
     Raises:
         ConfigError: a source holds fewer tokens than its share; names it.
         DataError: a malformed record, or a source without text or with contaminated documents only; names the source.
     """
-    corpus = _read(job, settings.num_workers)
+    corpus = _read(job, start)
     orders = [corpus.shuffled(index, settings.seed) for index in range(len(corpus.names))]
     share = settings.validation_share if settings.validation is None else 0.0
     counts = [int(len(order) * share + 0.5) for order in orders]
@@ -88,20 +89,22 @@ def take_documents(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, T
     )
 
 
-def take_all(job: Tokenizing, settings: PrepareSettings) -> Taken:
+def take_all(job: Tokenizing, settings: PrepareSettings, start: StartWorkers) -> Taken:
     """Every document. Raises DataError as :func:`take_documents` does."""
-    corpus = _read(job, settings.num_workers)
+    corpus = _read(job, start)
     return _taken(
         corpus, [[corpus.shuffled(index, settings.seed) for index in range(len(corpus.names))]], settings.seed
     )
 
 
-def _read(job: Tokenizing, num_workers: int) -> Corpus:
+def _read(job: Tokenizing, start: StartWorkers) -> Corpus:
     segments: list[list[Segment]] = [[] for _ in job.names]
     shards = (Shard(source, index) for source, names in enumerate(job.shards) for index in range(len(names)))
-    with Workers(job, num_workers) as workers:
+    number = sum(map(len, job.shards))
+    with start(job) as workers, progress(f"tokenizing {job.field}", number, "shard", delay=SHORT) as bar:
         for shard, found in workers.in_order(lambda _: next(shards, None)):
             segments[shard.source] += found
+            bar.update()
     return Corpus(job.names, segments)
 
 

@@ -143,6 +143,12 @@ def settings_of(settings: "PrepareSettings") -> dict[str, Any]:
     return result
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that make rows."""
+    packages = ("datasets", "tokenizers", "transformers", "numpy", "pyarrow")
+    return {"remit_lit": __version__, **{name: importlib.metadata.version(name) for name in packages}}
+
+
 def rows_fingerprint(rows: "datasets.Dataset") -> str:
     """Hash of the tokens and document boundaries of rows, in order."""
     digest = hashlib.blake2b(digest_size=16)
@@ -162,7 +168,6 @@ def write_manifest(
     decontamination: DecontaminationFacts | None = None,
 ) -> None:
     """Write ``manifest.json`` of the rows in ``directory``."""
-    packages = ("datasets", "tokenizers", "transformers", "numpy", "pyarrow")
     manifest = Manifest(
         sequence_length=settings["sequence_length"],
         tokenizer=tokenizer_fingerprint(tokenizer),
@@ -170,7 +175,7 @@ def write_manifest(
         fingerprints=fingerprints,
         counts=counts,
         settings=settings,
-        versions={"remit_lit": __version__, **{name: importlib.metadata.version(name) for name in packages}},
+        versions=versions(),
         decontamination=decontamination,
     )
     content = dataclasses.asdict(manifest)

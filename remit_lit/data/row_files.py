@@ -1,7 +1,7 @@
 """Rows of a split as they are written: Arrow files in the form of ``datasets.save_to_disk``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ class RowWriter:
     Args:
         directory: of the split; must not exist.
         sequence_length: tokens in a row.
+        tell: is told how many rows were written, now and then.
     """
 
-    def __init__(self, directory: Path, sequence_length: int) -> None:
+    def __init__(self, directory: Path, sequence_length: int, tell: Callable[[int], object] = lambda _: None) -> None:
         self.num_rows, self.left_over = 0, 0
+        self._tell = tell
         self._directory, self._time = directory, sequence_length
         self._features = datasets.Features(
             {
@@ -89,6 +91,7 @@ class RowWriter:
         assert self._stream is not None
         self._stream.write_batch(batch)
         self.num_rows += len(batch)
+        self._tell(len(batch))
 
     def _close_file(self) -> None:
         if self._stream is not None:

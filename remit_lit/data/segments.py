@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from remit_lit.files import sync
+
 _ITEM = np.dtype(np.int32)  # of tokens and of lengths
 
 
@@ -39,10 +41,15 @@ class Segment:
         path: of the file of tokens, int32 without a header.
         records: of the segment, in the order in which they were read.
         num_parts: one more than the highest part.
+
+    Attributes:
+        path: of the file of tokens.
+        records: of the segment.
+        num_parts: of parts, also of empty ones.
     """
 
     def __init__(self, path: Path, records: Records, num_parts: int) -> None:
-        self.path, self.records, self._num_parts = path, records, num_parts
+        self.path, self.records, self.num_parts = path, records, num_parts
         self._lengths_path = _lengths_of(path)
         self._documents = np.bincount(records.parts[records.lengths > 0], minlength=num_parts)
         self._tokens = np.bincount(records.parts, records.lengths, minlength=num_parts).astype(np.int64)
@@ -62,6 +69,17 @@ class Segment:
         lengths = records.lengths[order]
         lengths[lengths > 0].astype(_ITEM).tofile(_lengths_of(path))
         return cls(path, records, num_parts)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its files are there, and nothing of them is missing."""
+        sizes = {self.path: self._tokens.sum(), self._lengths_path: self._documents.sum()}
+        return all(path.is_file() and path.stat().st_size == _ITEM.itemsize * size for path, size in sizes.items())
+
+    def sync(self) -> None:
+        """Wait until its files are on the disk."""
+        sync(self.path)
+        sync(self._lengths_path)
 
     def forget_records(self) -> None:
         """Keep the sizes of the parts only."""
@@ -87,7 +105,7 @@ class Segment:
         for name, chosen in (("a", slice(None, number)), ("b", slice(number, None))):
             tokens = gathered(stored, starts[chosen], records.lengths[chosen])
             path = self.path.with_name(f"{self.path.name}{name}")
-            halves.append(Segment.write(path, tokens, records[chosen], self._num_parts))
+            halves.append(Segment.write(path, tokens, records[chosen], self.num_parts))
         self.remove()
         return halves[0], halves[1]
 

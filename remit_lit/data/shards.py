@@ -1,18 +1,19 @@
 """Shards of sources in a seeded order, read until every share is filled and no further."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
+from remit_lit.data.progress_bar import SHORT, progress
 from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment, gathered, starts_of
 from remit_lit.data.settings import PrepareSettings
 from remit_lit.data.splits import Counts, Taken
 from remit_lit.data.tokenizing import Parts, Shard, Tokenizing, require_text
-from remit_lit.data.tokenizing_workers import Workers
+from remit_lit.data.tokenizing_workers import StartWorkers, Workers
 
 # Documents are shuffled in memory, one part of all segments at a time, of about so many tokens. There are at least so
 # many parts, since one of them is on the disk twice while its rows are written.
@@ -50,7 +51,7 @@ def _parts_of(settings: PrepareSettings) -> Parts:
     return Parts(training, math.ceil(training * share / (1 - share)), share, settings.seed)
 
 
-def take_shards(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, Taken]:
+def take_shards(job: Tokenizing, settings: PrepareSettings, start: StartWorkers) -> tuple[Taken, Taken]:
     """Training and held-out documents, every source being read until its share of each stage is filled.
 
     Raises:
@@ -58,8 +59,10 @@ def take_shards(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, Take
         DataError: a malformed record, or a source without text or with contaminated documents only; names the source.
     """
     job = replace(job, parts=_parts_of(settings))
-    with Workers(job, settings.num_workers) as workers:
-        drawn = [_Draw(job, settings, index).run(workers) for index in range(len(job.names))]
+    tokens = [stage.num_tokens for stage in settings.all_stages]
+    total = None if None in tokens else sum(count for count in tokens if count is not None)
+    with start(job) as workers, progress(f"tokenizing {job.field}", total, "token", delay=SHORT) as bar:
+        drawn = [_Draw(job, settings, index, bar.update).run(workers) for index in range(len(job.names))]
     stages = [
         [(source, segment) for source, each in enumerate(drawn) for segment in each.segments[number]]
         for number in range(len(settings.all_stages))
@@ -81,8 +84,9 @@ def take_shards(job: Tokenizing, settings: PrepareSettings) -> tuple[Taken, Take
 class _Draw:
     """Reads one source: stage after stage, and pass after pass where its documents may be repeated."""
 
-    def __init__(self, job: Tokenizing, settings: PrepareSettings, index: int) -> None:
+    def __init__(self, job: Tokenizing, settings: PrepareSettings, index: int, taken: Callable[[int], object]) -> None:
         self._job, self._settings, self._index, self._name = job, settings, index, job.names[index]
+        self._tell = taken  # how many tokens were
         self._repeat = settings.repeats(self._name)
         # Tokens that each stage still needs; infinitely many where it takes all that there are.
         self._missing = [
@@ -166,6 +170,7 @@ class _Draw:
         drawn.contaminated += int(np.count_nonzero((records.lengths == 0) & (records.bytes > 0)))
         segment.forget_records()
         self._taken += tokens
+        self._tell(tokens)
         self._missing[self._stage] -= tokens
 
     def _require_filled(self) -> None:

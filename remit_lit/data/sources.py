@@ -34,6 +34,10 @@ class Source(ABC):
     def read(self, shard: str) -> Iterator[str | None]:
         """The texts of one shard, in order; None for a record that is empty or skipped as malformed."""
 
+    def files_read(self) -> list[str]:
+        """Paths of the files on a disk that it reads: a run that was stopped does not go on once one has changed."""
+        return []
+
     def settings(self) -> dict[str, Any]:
         """What the manifest records of this source."""
         return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **vars(self)}
@@ -56,6 +60,9 @@ class _Files(Source):
     def check(self) -> None:
         """Raise ConfigError where a pattern matches no file."""
         matching_files(self.files)
+
+    def files_read(self) -> list[str]:
+        return matching_files(self.files)
 
     def _malformed(self, where: str, problem: str, cause: Exception | None = None) -> None:
         if self.on_malformed == "raise":

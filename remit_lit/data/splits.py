@@ -43,6 +43,11 @@ class Taken:
     skipped: list[int] = field(default_factory=list)
     contaminated: list[int] = field(default_factory=list)
 
+    @property
+    def tokens(self) -> int:
+        """Of all documents."""
+        return sum(counts.tokens for stage in self.counts for counts in stage)
+
     def facts(self) -> dict[str, dict[str, int]]:
         """What the manifest says of each source."""
         facts = {}

@@ -30,6 +30,9 @@ class TokenSource(Source):
         """Raise ConfigError where a pattern matches no file."""
         matching_files(self.files)
 
+    def files_read(self) -> list[str]:
+        return matching_files(self.files)
+
     def read(self, shard: str) -> Iterator[str | None]:
         """Refused: there is no text.
 

@@ -5,15 +5,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase, TokenizersBackend
 
+from remit_lit.data import kept_shards
 from remit_lit.data.decontamination import Decontamination
 from remit_lit.data.segments import Records, Segment
 from remit_lit.data.sources import MalformedRecord, Source
 from remit_lit.data.token_files import TokenSource
 from remit_lit.errors import ConfigError, DataError
+from remit_lit.models.tokenization import tokenizer_fingerprint
 
 # Documents tokenised in one call: enough for the tokenizer's batch speed, few enough to stay small in memory.
 _TOKENIZE_BATCH = 512
@@ -124,17 +127,30 @@ class Tokenizing:
             require_text(name, len(shards[-1]), 0)
         return cls(list(sources), list(sources.values()), shards, tokenizer, directory, decontamination, field=field)
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the tokens of the shards, as JSON values: the tokenizer, their names, and the files."""
+        facts = {
+            name: {"shards": shards, "files": [_file_facts(path) for path in source.files_read()]}
+            for name, source, shards in zip(self.names, self.sources, self.shards, strict=True)
+        }
+        return {"tokenizer": tokenizer_fingerprint(self.tokenizer), "sources": facts}
+
     def segments(self, shard: Shard) -> list[Segment]:
-        """Tokenise one shard.
+        """Tokenise one shard, unless a process that was stopped has.
 
         Raises:
             ConfigError: a dataset that cannot be read; names the source's field.
             DataError: a malformed record; names the source's field, file and line.
         """
+        name = f"{shard.source}-{shard.index}-{shard.number_of_pass}"
+        if (kept := kept_shards.find(self.directory, name)) is not None:
+            return kept
         with _naming(self.field, self.names[shard.source]):
-            return list(self._segments(shard))
+            segments = list(self._segments(shard, name))
+        kept_shards.keep(self.directory, name, segments)
+        return segments
 
-    def _segments(self, shard: Shard) -> Iterator[Segment]:
+    def _segments(self, shard: Shard, name: str) -> Iterator[Segment]:
         deal, taken, number = self.parts.dealer(shard), 0, 0
         documents = self._documents(self.sources[shard.source], self.shards[shard.source][shard.index])
         tokens: list[np.ndarray] = []
@@ -142,7 +158,7 @@ class Tokenizing:
         size = 0
 
         def written() -> Segment:
-            path = self.directory / f"{shard.source}-{shard.index}-{shard.number_of_pass}-{number}"
+            path = kept_shards.segment_path(self.directory, name, number)
             lengths, sizes, parts = np.array(facts, np.int64).reshape(-1, 3).T
             records = Records(lengths.astype(np.int32), sizes, parts.astype(np.int32))
             return Segment.write(path, np.concatenate([np.zeros(0, np.int32), *tokens]), records, self.parts.number)
@@ -185,6 +201,11 @@ class Tokenizing:
 
     def _is_kept(self, text: str) -> bool:
         return not (self.decontamination and self.decontamination.shares(text))
+
+
+def _file_facts(path: str) -> list[str | int]:
+    facts = Path(path).stat()
+    return [path, facts.st_size, facts.st_mtime_ns]
 
 
 @contextmanager

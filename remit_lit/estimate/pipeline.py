@@ -50,7 +50,7 @@ class Time:
 def stages(scale: Scale, rates: Rates, gpus: int) -> dict[str, Time]:
     """How long each stage takes where what goes on at the same time is as slow as its slowest.
 
-    ``prepare`` runs on one node, ``score`` and ``fit`` on all GPUs, post-training and an evaluation on one GPU.
+    ``prepare`` is reckoned on one node, ``score`` and ``fit`` on all GPUs, post-training and an evaluation on one GPU.
     """
     fit = fit_seconds(scale, rates, gpus)
     sampled = sampling_rate(scale, rates)

@@ -14,7 +14,7 @@ from remit_lit.terminal import console
 _HOUR = 3600
 _NOTES = """\
 A stage takes as long as the slowest of what goes on in it at once: FLOPs, network, loading and disk overlap in \
-full, which is the best case. prepare runs on one node, and post-training and an evaluation on one GPU each.
+full, which is the best case. prepare is reckoned on one node, and post-training and an evaluation on one GPU each.
 The global batch is the config's. Failures come without memory; the interval is Daly's, and the hours are those of his \
 complete model, with a restart after each failure. A checkpoint is ZeRO's, and training waits while it is written."""
 

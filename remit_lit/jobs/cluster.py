@@ -18,7 +18,7 @@ class Resources:
         gpus: of each node.
         tasks: processes on each node; null: of verbs that run on several GPUs (fit, score) as many as GPUs, else one.
             ``trainer.devices`` of a fit, or ``devices`` of a score, must be the same number, and its ``num_nodes`` that
-            of the nodes.
+            of the nodes. Each process of a ``prepare`` tokenizes with ``num_workers`` of its own.
         cpus: of each process.
         memory: of each node, in GB.
         minutes: time limit. A fit is warned of it, saves and goes back into the queue; other verbs must end in time.
@@ -74,7 +74,7 @@ class SlurmSettings(Resources):
                 raise ConfigError(f"slurm.verbs: {not_among(verb, _KEPT)}")
             resources.check(f"slurm.verbs.{verb}")
             if not VERBS[verb].ranks and (resources.tasks or 1) * (resources.nodes or 1) > 1:
-                several = " and ".join(name for name in VERBS if VERBS[name].ranks)
+                several = ", ".join(name for name in VERBS if VERBS[name].ranks)
                 raise ConfigError(
                     f"slurm.verbs.{verb}.tasks: got {resources.tasks or 1} on {resources.nodes or 1} nodes; give 1 on "
                     f"one, for only {several} run in several processes"
@@ -91,5 +91,5 @@ class SlurmSettings(Resources):
         asked.options = {**self.options, **own.options}
         if not VERBS[verb].ranks:
             asked.nodes, asked.tasks = 1, 1
-        asked.tasks = asked.tasks or asked.gpus or 1
+        asked.tasks = asked.tasks or (asked.gpus if VERBS[verb].ranks == "gpus" else None) or 1
         return asked

@@ -23,7 +23,7 @@ MODELS = {
 RESUMES: dict[str, dict[str, Any]] = {
     "fit": {"ckpt_path": "last"},
     "posttrain": {"resume": True},
-    **{verb: {} for verb in ("score", "table", "figure", "flywheel")},
+    **{verb: {} for verb in ("prepare", "score", "table", "figure", "flywheel")},
 }
 
 

@@ -139,7 +139,7 @@ def test_a_verb_asks_for_what_is_its_own(cluster: Path, tmp_path: Path) -> None:
         (SlurmSettings(verbs={"fit": Resources(gpus=-1)}), "slurm.verbs.fit.gpus: got -1; give at least 0"),
         (
             SlurmSettings(verbs={"evaluate": Resources(tasks=8)}),
-            "evaluate.tasks: got 8 .* only fit and score",
+            "evaluate.tasks: got 8 .* only fit, prepare, score",
         ),
         (SlurmSettings(tries=0), "slurm.tries: got 0; give at least 1"),
     ],

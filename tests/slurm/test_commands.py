@@ -1,6 +1,8 @@
 """Single commands through a real SLURM."""
 
+import json
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from remit_lit.cli.dispatch import main
 from remit_lit.data.columns import column_directory, read_facts
 from remit_lit.data.manifest import read_manifest
+from tests.data.logged import readings
 from tests.slurm.watching import command, wait_until
 from tests.warm import ForkedProcess
 
@@ -42,6 +45,20 @@ def test_rows_are_those_of_this_machine(
     main([*preparing(tiny_tokenizer_dir, "sent"), *ASKED])
     assert len(numbers(here)) == 1
     assert read_manifest(here / "sent").fingerprints == read_manifest(here / "local").fingerprints
+    assert capsys.readouterr().out.rstrip().endswith("\nrows: sent")
+
+
+def test_several_processes_tokenize_together(
+    here: Path, byte_tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"class_path": "tests.data.logged.Logged", "init_args": {"directory": str(here), "shards": 6}}
+    words = [*preparing(byte_tokenizer_dir, "local"), f"--sources={json.dumps({'web': source})}"]
+    main(words)
+    (here / "readings").unlink()
+    main([*words, "--output=sent", *ASKED, "--slurm.verbs={prepare: {tasks: 2}}"])
+    assert len(numbers(here)) == 1
+    assert read_manifest(here / "sent").fingerprints == read_manifest(here / "local").fingerprints
+    assert Counter(shard for shard, _ in readings(here)) == {str(shard): 1 for shard in range(6)}
     assert capsys.readouterr().out.rstrip().endswith("\nrows: sent")
 
 
