@@ -10,6 +10,7 @@ from typing import Any, Literal
 from remit_lit.errors import ConfigError
 
 _MODELS = ("torch", "transformers", "tokenizers")
+_LATE = ("transformers.modeling_utils", "transformers.masking_utils")  # with the first model
 MODEL, RESUME = "model.path", "resume"
 """What every verb calls the model that it works on, and the field with which an interrupted command goes on."""
 _OF_POLICY = {MODEL: "model.policy.path", "model.revision": "model.policy.revision"}
@@ -80,6 +81,7 @@ VERBS: dict[str, Verb] = {
         "mid-train a policy with a token-weighting strategy",
         "remit_lit.cli.training:run_trainer",
         parses=True,
+        late=_LATE,
         output="run_dir",
         holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "lightning", "datasets"),
@@ -119,6 +121,7 @@ VERBS: dict[str, Verb] = {
     "score": Verb(
         "write a frozen model's NLLs, entropies or most likely tokens as columns beside the rows",
         "remit_lit.reference.score:score",
+        late=(*_LATE, "lightning.fabric"),
         output="output",
         resume={},
         ranks="gpus",
@@ -131,6 +134,7 @@ VERBS: dict[str, Verb] = {
     "posttrain": Verb(
         "one stage of post-training: SFT, DPO or RLVR",
         "remit_lit.posttraining.posttrain:posttrain",
+        late=_LATE,
         output="run_dir",
         holds=("run.json", "model/config.json"),
         packages=(*_MODELS, "trl", "datasets", "math-verify"),
@@ -141,7 +145,7 @@ VERBS: dict[str, Verb] = {
     "agreement": Verb(
         "compare a model with a reference on prepared rows: KL and top-1 agreement",
         "remit_lit.evaluation.agreement:agreement",
-        late=("lightning.fabric",),
+        late=(*_LATE, "lightning.fabric"),
         output="output",
         file="evaluation.json",
     ),
@@ -156,6 +160,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "measure a model on benchmarks, and keep the outcome of every item",
         "remit_lit.evaluation.evaluate:evaluate",
+        late=(*_LATE, "lightning.fabric"),
         output="output",
         file="evaluation.json",
         packages=(*_MODELS, "lm_eval", "datasets", "math-verify"),

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import kl_div
-from transformers import PreTrainedModel
 
 from remit_lit.data.manifest import SPLITS, Manifest, read_manifest
 from remit_lit.data.progress_bar import progress
@@ -27,6 +26,9 @@ from remit_lit.reference.reading import check_reads
 from remit_lit.reference.reference import LiveReference
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.terminal import console
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TASK, KL, TOP1, LOG_RATIO = "agreement", "kl", "top1_agreement", "log_ratio"
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets")
@@ -137,8 +139,8 @@ def agreement(
 
 @torch.inference_mode()
 def token_agreement(
-    reference: PreTrainedModel,
-    model: PreTrainedModel,
+    reference: "PreTrainedModel",
+    model: "PreTrainedModel",
     inputs: dict[str, Tensor],
     targets: Tensor,
     chunk_tokens: int = 1024,

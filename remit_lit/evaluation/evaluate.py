@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.fabric.strategies.ddp import DDPStrategy
 from transformers import PreTrainedTokenizerBase
 
 from remit_lit.benchmarks.catalogue import Unit
@@ -26,6 +23,9 @@ from remit_lit.reference.reference import LiveReference
 from remit_lit.runs.provenance import now, provenance
 from remit_lit.runs.ranks import rank, world_size
 from remit_lit.terminal import console
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 Backend = Literal["hf", "vllm"]
 
@@ -179,8 +179,11 @@ def _by_vllm(
     return _Found(results, time.perf_counter() - start, {"fingerprint": spec.fingerprint()}, "cuda by vLLM")
 
 
-def _launch(accelerator: str, devices: int | None) -> Fabric:
+def _launch(accelerator: str, devices: int | None) -> "Fabric":
     """The ranks, started here or by torchrun."""
+    from lightning.fabric import Fabric  # as late as this, which takes seconds
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
     started = _started()
     on_node = (devices or 1) if started is None else int(os.environ["LOCAL_WORLD_SIZE"])
     nodes = 1 if started is None else started // on_node
@@ -192,4 +195,6 @@ def _launch(accelerator: str, devices: int | None) -> Fabric:
 
 def _started() -> int | None:
     """How many processes torchrun started; None where it did not start this one."""
-    return int(os.environ["WORLD_SIZE"]) if TorchElasticEnvironment.detect() else None
+    from torch.distributed import is_torchelastic_launched
+
+    return int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else None

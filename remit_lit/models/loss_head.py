@@ -1,19 +1,18 @@
 """The output embedding as a loss head, and the hidden states it reads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from remit_lit.errors import ConfigError
 from remit_lit.models.packing import packing_known
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
 
@@ -32,17 +31,14 @@ class LossHead(nn.Linear):
         return super().forward(hidden) if compute is None else compute(hidden, self.weight, self.bias)
 
 
-@dataclass
-class _BodyOutput(BaseModelOutputWithPastAndCrossAttentions):
-    router_logits: Any = None  # of mixtures of experts
-
-
-def attach_loss_head(model: PreTrainedModel, field: str) -> None:
+def attach_loss_head(model: "PreTrainedModel", field: str) -> None:
     """Turn the model's output embedding into a :class:`LossHead`; keys, tying and saving stay as they were.
 
     Raises:
         ConfigError: the model's logits are not just a linear map of its hidden states (scaled or soft-capped ones).
     """
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
     head = make_loss_head(model, field)
     # The model runs with its body and its head replaced: that needs no weights, so it works where they are sharded.
     places = torch.linspace(-1, 1, 8)[None, :, None]
@@ -54,8 +50,10 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
         received.append(states)
         return planted
 
+    output: Any = BaseModelOutputWithPastAndCrossAttentions(hidden)
+    output.router_logits = None  # of mixtures of experts
     body: Any = model.base_model
-    body.forward, head.forward = lambda *_, **__: _BodyOutput(hidden), run_head  # type: ignore[method-assign, assignment]
+    body.forward, head.forward = lambda *_, **__: output, run_head  # type: ignore[method-assign, assignment]
     try:
         logits = model(input_ids=torch.zeros(1, 8, dtype=torch.long), use_cache=False).logits
     finally:
@@ -64,7 +62,7 @@ def attach_loss_head(model: PreTrainedModel, field: str) -> None:
         raise ConfigError(f"{field}: {type(model).__name__} scales or caps its logits, which the loss does not support")
 
 
-def make_loss_head(model: PreTrainedModel, field: str) -> LossHead:
+def make_loss_head(model: "PreTrainedModel", field: str) -> LossHead:
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         raise ConfigError(f"{field}: {type(model).__name__} has no plain linear output embedding, which the loss needs")
@@ -86,7 +84,7 @@ def check_recomputed(field: str, which: Recomputed) -> None:
         raise ConfigError(f"{field}: got {which}; give true, false, attention, or n of at least 1 for every n-th layer")
 
 
-def recompute_activations(model: PreTrainedModel, which: Recomputed) -> None:
+def recompute_activations(model: "PreTrainedModel", which: Recomputed) -> None:
     """Keep only the inputs of some layers, or of their attention, for backward, which computes the rest again.
 
     Args:
@@ -100,8 +98,10 @@ def recompute_activations(model: PreTrainedModel, which: Recomputed) -> None:
         model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=int(which))
 
 
-def compile_body(model: PreTrainedModel, *, by_layer: bool) -> None:
+def compile_body(model: "PreTrainedModel", *, by_layer: bool) -> None:
     """Compile the model without its head, as one graph or each layer by itself; parameters keep their names."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     layers = [layer for layer in model.base_model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     for part in layers if by_layer and layers else [model.base_model]:
         part.compile()

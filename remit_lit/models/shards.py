@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from remit_lit.errors import ConfigError
 from remit_lit.runs.weights import ENGINE
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
+    from transformers import PreTrainedModel
 
     from remit_lit.models.spec import ModelSpec
 
 
-def load_sharded(spec: "ModelSpec", field: str) -> PreTrainedModel:
+def load_sharded(spec: "ModelSpec", field: str) -> "PreTrainedModel":
     """A frozen model whose weights ZeRO stage 3 shards over the ranks. Every rank must call it, and run it in step.
 
     Raises:

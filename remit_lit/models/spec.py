@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from remit_lit.benchmarks.hub import hub_note
 from remit_lit.errors import ConfigError
@@ -15,6 +15,9 @@ from remit_lit.models.fingerprint import files_fingerprint
 from remit_lit.models.locations import check_location, check_model_path, reading, resolve
 from remit_lit.models.loss_head import attach_loss_head, make_loss_head
 from remit_lit.models.tokenization import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -110,8 +113,11 @@ class ModelSpec:
         revision = self.revision if self.tokenizer is None else None
         return load_tokenizer(self.tokenizer or self.path or "", revision, trust_remote_code=self.trust_remote_code)
 
-    def load(self, field: str = "model") -> PreTrainedModel:
+    def load(self, field: str = "model") -> "PreTrainedModel":
         """The model in evaluation mode on the CPU, its output embedding turned into a :class:`LossHead`."""
+        # As late as this: models take seconds to import, for which a mistake in a config need not wait.
+        from transformers import AutoModelForCausalLM
+
         config = self.load_config(field)
         options: dict[str, Any] = {
             "attn_implementation": self._attention,
@@ -140,7 +146,7 @@ class ModelSpec:
         attach_loss_head(model.eval(), field)
         return model
 
-    def build_empty(self, field: str = "model") -> PreTrainedModel:
+    def build_empty(self, field: str = "model") -> "PreTrainedModel":
         """The model built from its config alone, in evaluation mode: no weights are read, and its values are random.
 
         For shapes and counts. On the meta device it takes no memory.
@@ -148,6 +154,8 @@ class ModelSpec:
         Raises:
             ConfigError: as :meth:`load`, but for models that scale or cap their logits.
         """
+        from transformers import AutoModelForCausalLM
+
         config = self.load_config(field)
         try:
             model = AutoModelForCausalLM.from_config(

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from remit_lit.data.batch import Batch
 from remit_lit.data.columns import (
@@ -26,6 +26,9 @@ from remit_lit.data.progress_bar import progress
 from remit_lit.data.rows import Collate, PackedRows
 from remit_lit.data.storage import is_remote
 from remit_lit.errors import ConfigError, NonFiniteError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def require_space(columns: Sequence[Column]) -> None:
         )
 
 
-def write_columns(columns: Sequence[Column], scorer: Scorer, fabric: Fabric) -> None:
+def write_columns(columns: Sequence[Column], scorer: Scorer, fabric: "Fabric") -> None:
     """Score the shards that any column lacks, and write each where it is lacking; the others stay as they are.
 
     Args:

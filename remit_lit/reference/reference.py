@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from remit_lit.data.batch import Batch
 from remit_lit.errors import ConfigError, NonFiniteError
@@ -22,10 +21,12 @@ from remit_lit.models.top_tokens import TopTokens
 from remit_lit.reference.reading import check_reads
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from remit_lit.data.columns import ColumnFacts
     from remit_lit.data.manifest import Manifest
 
-Reader = Callable[[PreTrainedModel, Tensor, Tensor], TokenScores | TopTokens]
+Reader = Callable[["PreTrainedModel", Tensor, Tensor], TokenScores | TopTokens]
 
 
 class OutputEmbedding(NamedTuple):
@@ -215,7 +216,7 @@ class LiveReference(Reference):
         self._model = None
 
     @property
-    def model(self) -> PreTrainedModel:
+    def model(self) -> "PreTrainedModel":
         """The frozen model."""
         assert self._model is not None, "load() comes first"
         return self._model

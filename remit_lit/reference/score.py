@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from remit_lit.data.batch import Batch
@@ -142,6 +140,9 @@ def score(
     if aligned:
         names["align"] = f"{column}_spread"
     columns = _columns(rows, split, names, facts, top_k)
+    from lightning.fabric import Fabric  # as late as this, which takes seconds
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
     strategy: Any = DDPStrategy(timeout=_TIMEOUT) if devices * num_nodes > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     with ExitStack() as holding:
