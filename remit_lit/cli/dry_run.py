@@ -20,6 +20,9 @@ _SMALL = (
     "--report=false",
 )
 
+SHORT = "REMIT_LIT_SHORT"
+"""The environment variable that has callbacks with a method ``shorten`` measure a few items only."""
+
 
 def dry_run(arguments: Sequence[str], run_dir: str) -> None:
     """Train one step and write a checkpoint; go on from it for another; remove what that left behind.
@@ -41,7 +44,7 @@ def dry_run(arguments: Sequence[str], run_dir: str) -> None:
         ("another step from that checkpoint", ["--trainer.max_steps=2", "--ckpt_path=last"]),
     ):
         command = [sys.executable, "-m", "remit_lit", *kept, *_SMALL, f"--run_dir={trial}", *extra]
-        code = subprocess.run(command, env=os.environ, check=False).returncode
+        code = subprocess.run(command, env={**os.environ, SHORT: "1"}, check=False).returncode
         if code:
             _say(f"{what}: failed (exit code {code}); its files are kept in {trial}")
             raise SystemExit(code)

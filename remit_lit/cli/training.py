@@ -26,7 +26,7 @@ import remit_lit.training.callbacks.lab_evaluation
 import remit_lit.training.callbacks.lab_weights
 import remit_lit.training.callbacks.policy_ema
 import remit_lit.training.callbacks.stop_when_reached  # noqa: F401
-from remit_lit.cli.dry_run import dry_run
+from remit_lit.cli.dry_run import SHORT, dry_run
 from remit_lit.cli.loggers import default_loggers, keep_metrics, log_hyperparameters
 from remit_lit.cli.noise import silence_libraries
 from remit_lit.cli.parser import Parser, config_files, refuse_unresolved
@@ -223,6 +223,9 @@ class TrainerCLI(LightningCLI):
                 f"takes long; give at most {cores}"
             )
         check_strategy(trainer)
+        if SHORT in os.environ:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                getattr(callback, "shorten", lambda: None)()
         if not isinstance(trainer.strategy, ZeRO):
             trainer.strategy.checkpoint_io = CheckpointFiles()
         if self.checkpoint is not None:

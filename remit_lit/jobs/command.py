@@ -11,6 +11,7 @@ from remit_lit.jobs.job import Job
 from remit_lit.jobs.result import Notes
 from remit_lit.jobs.scheduler import run_jobs
 from remit_lit.jobs.slurm import states
+from remit_lit.jobs.slurm_queue import require_slurm
 
 FOLDER = Path("runs/slurm")
 """Where the logs of such commands lie."""
@@ -59,6 +60,8 @@ def run_on_cluster(verb: str, words: Sequence[str], slurm: SlurmSettings) -> Non
         ConfigError: there is no cluster here, or it refuses the job.
         SystemExit: the command failed.
     """
+    slurm.check_all()
+    require_slurm()
     job = Command(verb, FOLDER, verb, words=tuple(words), directory=str(Path.cwd()), kind=verb)
     if not states([job]):
         job.forget()

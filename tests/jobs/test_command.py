@@ -49,7 +49,12 @@ def test_without_a_cluster_nothing_is_sent(
     monkeypatch.setenv("PATH", str(tmp_path))
     output = {"prepare": "--output", "evaluate": "--output", "posttrain": "--run_dir"}.get(verb)
     given = [f"{output}={tmp_path / 'result'}"] if output else []
-    with pytest.raises(SystemExit, match="2"):
-        main([verb, *WORDS[verb], *given, "--launcher=slurm"])
-    assert "error: launcher: got 'slurm', but there is no sbatch on PATH" in capsys.readouterr().err
+    for wrong, message in (
+        ([], "launcher: got 'slurm', but there is no sbatch on PATH"),
+        (["--slurm.cpus=0"], "slurm.cpus: got 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main([verb, *WORDS[verb], *given, "--launcher=slurm", *wrong])
+        said = capsys.readouterr()
+        assert f"error: {message}" in said.err and not said.out
     assert not (tmp_path / "result").exists()

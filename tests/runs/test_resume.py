@@ -263,6 +263,16 @@ def test_a_dry_run_goes_the_whole_way_and_leaves_nothing(settings: dict[str, Any
     assert sorted(path.name for path in run.folder.parent.iterdir()) == ["config.yaml", "printed.txt"]
 
 
+def test_a_dry_run_shortens_what_callbacks_measure(settings: dict[str, Any], tmp_path: Path) -> None:
+    told = tmp_path / "told.txt"
+    settings["trainer"]["callbacks"] = [{"class_path": "tests.runs.telling.Telling", "init_args": {"file": str(told)}}]
+    run = Run(tmp_path / "dry", settings)
+    assert run.run("--dry_run=true") == 0, run.output
+    assert told.read_text().splitlines() == ["short", "short"]
+    assert run.run() == 0, run.output
+    assert told.read_text().splitlines() == ["short", "short", "whole"]
+
+
 def test_a_dry_run_fails_where_the_run_would(settings: dict[str, Any], tmp_path: Path) -> None:
     settings["model"]["horizon"]["steps"] = 0
     run = Run(tmp_path / "dry", settings)

@@ -50,6 +50,11 @@ class LabEvaluation(pl.Callback):
         self.after: dict[str, float] = {}
         self.test: TaskResult | None = None
 
+    def shorten(self) -> None:
+        """Measure a few problems and documents only, as a dry run does."""
+        self.problems, self.test_problems = min(self.problems, 8), min(self.test_problems, 8)
+        self.documents = min(self.documents, 8)
+
     def summary(self) -> list[str]:
         """A line for the end of a run."""
         if self.test is None:

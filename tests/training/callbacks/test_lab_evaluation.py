@@ -90,6 +90,13 @@ def test_a_run_leaves_what_evaluate_finds(tmp_path, parts):
         assert metric.outcomes.tolist() == kept.metrics[name].outcomes.tolist(), name
 
 
+def test_shortened_it_measures_a_few_problems(tmp_path, parts):
+    callback = LabEvaluation(problems=10, test_problems=20, documents=5)
+    callback.shorten()
+    trainer(tmp_path, callback).fit(*parts)
+    assert callback.test is not None and len(callback.test.items) == 8 and callback.after.keys() == FIGURES
+
+
 def test_evaluation_does_not_change_training(tmp_path, parts):
     weights = []
     for callback in (LabEvaluation(problems=10, test_problems=10, documents=5), pl.Callback()):
