@@ -1,7 +1,6 @@
 """``remit_lit VERB --config A.yaml --config B.yaml --field=value``, which is ``python -m remit_lit VERB ...``."""
 
 import contextlib
-import importlib
 import os
 import signal
 import sys
@@ -10,11 +9,12 @@ from typing import NoReturn
 
 from remit_lit import __version__
 from remit_lit.cli.construction import DEBUG
+from remit_lit.cli.functions import function_of, function_parser
 from remit_lit.cli.given import read_file
-from remit_lit.cli.launching import add_launcher, launched
+from remit_lit.cli.launching import launched
 from remit_lit.cli.messages import explain
 from remit_lit.cli.names import own_arguments, own_values, with_found_configs
-from remit_lit.cli.parser import Parser, config_files, parse, verb_parser
+from remit_lit.cli.parser import Parser, config_files, parse
 from remit_lit.errors import Preempted, did_you_mean
 from remit_lit.runs.folder import global_rank
 from remit_lit.runs.lock import held
@@ -65,15 +65,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(verb: str, arguments: list[str]) -> None:
-    module, name = VERBS[verb].function.split(":")
-    function = getattr(importlib.import_module(module), name)
+    function = function_of(verb)
     if VERBS[verb].parses:
         function(verb, arguments)
         return
-    parser = verb_parser(verb)
-    parser.add_function_arguments(function)
-    if VERBS[verb].launches:
-        add_launcher(parser, "it")
+    parser = function_parser(verb)
     built = parser.instantiate_classes(parse(parser, arguments))
     if VERBS[verb].launches and launched(verb, arguments, built):
         return
