@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import secrets
 import socket
 import threading
@@ -18,14 +19,14 @@ from queue import SimpleQueue
 from remit_lit.data.segments import Segment
 from remit_lit.data.tokenizing import Shard, Tokenizing
 from remit_lit.data.tokenizing_workers import StartWorkers, Workers, answer, end_with, settle
-from remit_lit.errors import DataError
+from remit_lit.errors import ConfigError, DataError
 
 _LOOK_EVERY = 0.5  # seconds
 # So long, in seconds, a process waits for the first one's address, and the first one at its end for all that were to
 # come: nodes of a cluster read Python and its packages from a network disk at different speeds.
 _PATIENCE = 600.0
 
-_Wanted = tuple[Tokenizing, Shard, "Future[list[Segment]]"]
+_Wanted = tuple[bytes, Shard, "Future[list[Segment]]"]
 
 
 @contextmanager
@@ -83,8 +84,8 @@ class _Server:
         aside.replace(address)
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def submit(self, job: Tokenizing, shard: Shard) -> "Future[list[Segment]]":
-        """Have the next process that is free read a shard."""
+    def submit(self, job: bytes, shard: Shard) -> "Future[list[Segment]]":
+        """Have the next process that is free read a shard; ``job`` is pickled."""
         future: Future[list[Segment]] = Future()
         self._wanted.put((job, shard, future))
         return future
@@ -111,7 +112,7 @@ class _Server:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        known: Tokenizing | None = None
+        known: bytes | None = None
         with connection:
             while (wanted := self._wanted.get()) is not None:
                 job, shard, future = wanted
@@ -133,7 +134,11 @@ class _Server:
 
 class _RankWorkers(Workers):
     def __init__(self, job: Tokenizing, server: _Server) -> None:
-        self._job, self._server = job, server
+        try:
+            self._job = pickle.dumps(job)
+        except Exception as error:  # whatever an attribute's class raises
+            raise ConfigError(f"{job.field}: a source cannot be sent to other processes ({error})") from error
+        self._server = server
 
     @property
     def number(self) -> int:
@@ -154,7 +159,7 @@ def _work(address: Path, parent: int) -> None:
                 news, shard = connection.recv()
             except EOFError:
                 return
-            job = news or job
+            job = job if news is None else pickle.loads(news)
             assert job is not None
             connection.send(answer(job, shard))
 

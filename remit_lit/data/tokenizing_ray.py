@@ -5,6 +5,7 @@ import os
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from remit_lit.data.segments import Segment
@@ -39,7 +40,7 @@ class _RayWorkers(Workers):
         import ray
 
         self._number = number
-        self._answer: Any = ray.remote(num_cpus=1)(answer)
+        self._answer: Any = ray.remote(num_cpus=1)(_answer_in)
         self._job = ray.put(replace(job, directory=job.directory.absolute()))
 
     @property
@@ -50,10 +51,16 @@ class _RayWorkers(Workers):
     def submit(self, shard: Shard) -> "Future[list[Segment]]":
         """Have a shard read."""
         future: Future[list[Segment]] = Future()
-        answered: Future[Any] = self._answer.remote(self._job, shard).future()
+        answered: Future[Any] = self._answer.remote(str(Path.cwd()), self._job, shard).future()
         future.set_running_or_notify_cancel()
         answered.add_done_callback(partial(_settle, future))
         return future
+
+
+def _answer_in(directory: str, job: Tokenizing, shard: Shard) -> list[Segment] | Exception:
+    """As :func:`answer` does, in the directory in which the command was given: paths may begin there."""
+    os.chdir(directory)
+    return answer(job, shard)
 
 
 def _settle(future: "Future[list[Segment]]", answered: "Future[Any]") -> None:

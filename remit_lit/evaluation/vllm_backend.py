@@ -36,7 +36,10 @@ def check_vllm(accelerator: str, devices: int, options: Mapping[str, Any]) -> No
     if found < needed:
         raise ConfigError(f"backend: vllm needs {needed} GPU(s), but this machine shows {found}; give hf")
     if devices > 1 and importlib.util.find_spec("ray") is None:
-        raise ConfigError(f"devices: got {devices}, but ray, by which vLLM runs replicas, is not installed; give 1")
+        raise ConfigError(
+            f"devices: got {devices}, but ray, by which vLLM runs replicas, is not installed; pip install "
+            "'remit_lit[ray]', or give 1"
+        )
     ours = {*vllm_arguments(ModelSpec(path=""), None, None, 0, devices, {}), "max_model_len"}
     for name in options:
         if name in ours:

@@ -1,6 +1,7 @@
 """Documents of numbered shards, whose readings leave a trace."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,14 @@ class Logged(Source):
         yield from corpus(f"shard {shard} ", self.documents)
         while Path(self.directory, f"hold-{shard}").exists():
             time.sleep(0.02)
+
+
+class Unsendable(Logged):
+    """Has what no other process can be sent."""
+
+    def __init__(self, directory: str, shards: int = 8) -> None:
+        super().__init__(directory, shards)
+        self.lock = threading.Lock()
 
 
 def readings(directory: Path) -> list[tuple[str, str]]:

@@ -86,6 +86,14 @@ def test_what_a_rank_finds_wrong_is_the_error_of_the_command(byte_tokenizer_dir:
     assert not (tmp_path / "sent").exists() and not list(tmp_path.glob(".sent*"))
 
 
+def test_a_source_that_cannot_be_sent_is_named(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
+    source = {"class_path": "tests.data.logged.Unsendable", "init_args": {"directory": str(tmp_path)}}
+    arguments = [*words(tmp_path, byte_tokenizer_dir, "sent"), f"--sources={json.dumps({'web': source})}"]
+    processes = started(tmp_path, [*arguments, "--validation=null"])
+    assert [process.wait(120) for process in processes] == [2, 0, 0]
+    assert "error: sources: a source cannot be sent to other processes" in (tmp_path / "printed-0.txt").read_text()
+
+
 @pytest.mark.fault("kill -9 of a process that tokenizes on another node", "the command says so and ends")
 def test_a_killed_rank_ends_the_command(byte_tokenizer_dir: Path, tmp_path: Path) -> None:
     for shard in range(12):

@@ -52,9 +52,10 @@ def launched(cluster: None) -> list[str]:
     return ["--launcher=ray", "--num_workers=2"]
 
 
-def prepared(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def prepared(arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "remit_lit", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    found = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=directory, env=found, check=False)
 
 
 # Before the others, which have one.
@@ -71,7 +72,7 @@ def test_without_a_cluster_the_command_says_how_to_start_one(
 def test_tasks_make_the_rows_of_one_process(byte_tokenizer_dir: Path, tmp_path: Path, launched: list[str]) -> None:
     main(words(tmp_path, byte_tokenizer_dir, "alone"))
     (tmp_path / "readings").unlink()
-    sent = prepared([*words(tmp_path, byte_tokenizer_dir, "sent"), *launched])
+    sent = prepared([*words(tmp_path, byte_tokenizer_dir, "sent"), *launched], tmp_path)
     assert sent.returncode == 0, sent.stderr
     assert read_manifest(tmp_path / "sent").fingerprints == read_manifest(tmp_path / "alone").fingerprints
     assert Counter(shard for shard, _ in readings(tmp_path)) == {str(shard): 1 for shard in range(6)}
@@ -83,8 +84,9 @@ def test_what_a_task_finds_wrong_is_the_error_of_the_command(
     byte_tokenizer_dir: Path, tmp_path: Path, launched: list[str]
 ) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "abc"}\n{"text": 1}\n')
-    bad = {"bad": {"class_path": "JsonLines", "init_args": {"files": str(tmp_path / "bad.jsonl")}}}
-    sent = prepared([*words(tmp_path, byte_tokenizer_dir, "sent"), f"--sources={json.dumps(bad)}", *launched])
+    bad = {"bad": {"class_path": "JsonLines", "init_args": {"files": "bad.jsonl"}}}
+    arguments = [*words(tmp_path, byte_tokenizer_dir, "sent"), f"--sources={json.dumps(bad)}", *launched]
+    sent = prepared(arguments, tmp_path)
     assert sent.returncode == 2
-    assert f"{tmp_path / 'bad.jsonl'}, line 2" in sent.stderr and "Traceback" not in sent.stderr
+    assert "bad.jsonl, line 2" in sent.stderr and "Traceback" not in sent.stderr
     assert not list(tmp_path.glob(".sent*"))

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def test_the_labs_test_is_not_run(tmp_path: Path) -> None:
 def test_what_cannot_run_here_is_refused_before_a_model_is_loaded(
     gpus: int | None, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     if gpus is not None:
         install(monkeypatch, gpus)
     with pytest.raises(ConfigError, match=message):

@@ -31,7 +31,6 @@ class Made:
 
     def __init__(self, place: Path, seeds: Sequence[int] = (0, 1, 2)) -> None:
         self.place, self.cells, self.output = place, place / "cells", place / "figure"
-        (place / "stage.yaml").write_text("stage: SFT\n")
         (place / "fit.yaml").write_text("data: {rows: nowhere, prepare: null}\n")
         (place / "curve.yaml").write_text("trainer: {callbacks: []}\n")
         self.content: dict[str, Any] = {
@@ -48,7 +47,7 @@ class Made:
                 },
             },
             "stages": {
-                stage: {"verb": "posttrain", "configs": [str(place / "stage.yaml")], "fields": {"name": stage}}
+                stage: {"verb": "posttrain", "configs": [f"experiments/lab/{stage.lower()}.yaml"]}
                 for stage in ("SFT", "RLVR")
             },
             "baseline": "ntp",
