@@ -85,21 +85,22 @@ def replaced(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_beside(path: Path, recipe: Mapping[str, object] | None = None) -> Iterator[Path]:
+def scratch_beside(path: Path, recipe: Mapping[str, object] | None = None, *, alone: bool = False) -> Iterator[Path]:
     """A directory on the disk of ``path``, removed when the context ends.
 
     It is empty but for what a process that died left in one of an equal recipe, which is taken over. Others of
-    processes that died on this machine are removed; so are those of other machines that have a recipe, and such a
-    caller must hold a lock on ``path``.
+    processes that died are removed.
 
     Args:
         path: what is to be written in the end.
         recipe: JSON values that decide all that is written in the directory; None takes nothing over.
+        alone: whether the caller holds a lock on ``path`` that counts on all machines. Only then are those of other
+            machines, which have a recipe, known to be of processes that died.
     """
     make_directory(path.parent)
     scratch = _aside(path)
     wanted = json.dumps({"of": path.name, **(recipe or {})}, indent=2, sort_keys=True)
-    for stale in _stale(path, of_all_machines=recipe is not None):
+    for stale in _stale(path, of_all_machines=alone):
         if recipe is not None and not scratch.exists() and _recipe(stale) == json.loads(wanted):
             stale.rename(scratch)
         else:

@@ -54,8 +54,8 @@ def run_prepare(verb: str, arguments: Sequence[str]) -> None:
             start = stack.enter_context(first_rank(_address(output), ranks, settings.num_workers))
         elif is_ray:
             start = ray_workers(settings.num_workers)
-        stack.enter_context(held("output", output))
-        rows = prepare(output, settings, overwrite=values.overwrite, start=start)
+        is_locked = stack.enter_context(held("output", output))
+        rows = prepare(output, settings, overwrite=values.overwrite, start=start, alone=is_locked)
     print("\n".join([*read_manifest(rows).summary(), f"rows: {rows}"]))
 
 

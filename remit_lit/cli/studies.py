@@ -76,7 +76,7 @@ def _common(values: Namespace) -> dict[str, Any]:
     return {"dry_run": values.dry_run, "slurm": slurm, "check": check_fields}
 
 
-def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[None]:
+def _writing(output: str, *, dry_run: bool) -> AbstractContextManager[object]:
     return nullcontext() if dry_run else held("output", output)
 
 

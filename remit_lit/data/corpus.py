@@ -6,7 +6,7 @@ import numpy as np
 
 from remit_lit.data.mixing import Stage
 from remit_lit.data.packing import choose_documents
-from remit_lit.data.progress_bar import SHORT, progress
+from remit_lit.data.progress_bar import BRIEF, progress
 from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment
 from remit_lit.data.settings import PrepareSettings
@@ -101,7 +101,7 @@ def _read(job: Tokenizing, start: StartWorkers) -> Corpus:
     segments: list[list[Segment]] = [[] for _ in job.names]
     shards = (Shard(source, index) for source, names in enumerate(job.shards) for index in range(len(names)))
     number = sum(map(len, job.shards))
-    with start(job) as workers, progress(f"tokenizing {job.field}", number, "shard", delay=SHORT) as bar:
+    with start(job) as workers, progress(f"tokenizing {job.field}", number, "shard", delay=BRIEF) as bar:
         for shard, found in workers.in_order(lambda _: next(shards, None)):
             segments[shard.source] += found
             bar.update()

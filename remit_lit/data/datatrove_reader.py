@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from remit_lit.data.sources import MalformedRecord, Source
@@ -47,6 +48,13 @@ class DatatroveReader(Source):
             return sorted(_files(reader))
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"arguments: {self.reader} lists no files ({error})") from error
+
+    def files_read(self) -> list[str]:
+        reader = self._open()
+        if not hasattr(reader, "read_file"):
+            return []
+        paths = [reader.data_folder.resolve_paths(shard) for shard in self.shards()]
+        return [path for path in paths if Path(path).is_file()]  # those of a storage are none here
 
     def read(self, shard: str) -> Iterator[str | None]:
         reader = self._open()

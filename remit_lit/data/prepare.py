@@ -20,7 +20,7 @@ from remit_lit.data.manifest import (
     versions,
     write_manifest,
 )
-from remit_lit.data.progress_bar import SHORT, progress
+from remit_lit.data.progress_bar import BRIEF, progress
 from remit_lit.data.row_checksums import write_checksums
 from remit_lit.data.row_files import RowWriter
 from remit_lit.data.settings import PrepareSettings
@@ -34,19 +34,25 @@ from remit_lit.models.tokenization import load_tokenizer
 
 
 def prepare(
-    output: str | Path, settings: PrepareSettings, *, overwrite: bool = False, start: StartWorkers | None = None
+    output: str | Path,
+    settings: PrepareSettings,
+    *,
+    overwrite: bool = False,
+    start: StartWorkers | None = None,
+    alone: bool = False,
 ) -> Path:
     """Write packed rows to ``output``: ``train/``, ``validation/`` (``datasets``, Arrow) and ``manifest.json``.
 
     The same seed gives the same bytes, whatever the number of workers. Nothing is at ``output`` until all is written.
     A run that was killed leaves its tokenised shards beside it, which the next one with the same settings, tokenizer
-    and files takes over. No other process may write ``output``.
+    and files takes over.
 
     Args:
         output: directory.
         settings: what the rows are made from.
         overwrite: replace ``output`` where it exists.
         start: what tokenises; by default ``settings.num_workers`` processes of this machine.
+        alone: whether the caller holds a lock on ``output``; only then is what another machine left taken over.
 
     Raises:
         ConfigError: settings that cannot work, or ``output`` exists and ``overwrite`` is False.
@@ -69,7 +75,7 @@ def prepare(
     then = "make room, or give an --output on another disk"
     with (
         full_disk_named(f"output: cannot write {output}", then),
-        scratch_beside(output, _recipe(settings, decontamination, training, held_out)) as scratch,
+        scratch_beside(output, _recipe(settings, decontamination, training, held_out), alone=alone) as scratch,
     ):
         start = start or partial(LocalWorkers, number=settings.num_workers)
         taken = _take(scratch, training, held_out, settings, start)
@@ -129,7 +135,7 @@ def _write(
     counts, fingerprints = {}, {}
     for split, taken in zip(SPLITS, splits, strict=True):
         number, ends = taken.tokens // settings.sequence_length, []
-        with progress(f"writing rows, {split}", number, "row", delay=SHORT) as bar:
+        with progress(f"writing rows, {split}", number, "row", delay=BRIEF) as bar:
             writer = RowWriter(rows / split, settings.sequence_length, bar.update)
             for write in taken.stages:
                 write(writer)

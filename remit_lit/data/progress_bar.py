@@ -5,7 +5,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-SHORT = 5.0
+BRIEF = 5.0
 """What takes fewer seconds needs no bar, of verbs that do many such things."""
 
 

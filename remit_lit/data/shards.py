@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from remit_lit.data.progress_bar import SHORT, progress
+from remit_lit.data.progress_bar import BRIEF, progress
 from remit_lit.data.row_files import RowWriter
 from remit_lit.data.segments import Segment, gathered, starts_of
 from remit_lit.data.settings import PrepareSettings
@@ -61,7 +61,7 @@ def take_shards(job: Tokenizing, settings: PrepareSettings, start: StartWorkers)
     job = replace(job, parts=_parts_of(settings))
     tokens = [stage.num_tokens for stage in settings.all_stages]
     total = None if None in tokens else sum(count for count in tokens if count is not None)
-    with start(job) as workers, progress(f"tokenizing {job.field}", total, "token", delay=SHORT) as bar:
+    with start(job) as workers, progress(f"tokenizing {job.field}", total, "token", delay=BRIEF) as bar:
         drawn = [_Draw(job, settings, index, bar.update).run(workers) for index in range(len(job.names))]
     stages = [
         [(source, segment) for source, each in enumerate(drawn) for segment in each.segments[number]]

@@ -255,6 +255,9 @@ class HuggingFaceDataset(Source):
         if is_meant_as_path(self.path) and not Path(self.path).exists():
             raise ConfigError(f"path: there is no {self.path!r}; {near_path(self.path)}give a directory or a hub id")
 
+    def files_read(self) -> list[str]:
+        return sorted(str(path) for path in Path(self.path).rglob("*") if path.is_file())
+
     def shards(self) -> list[str]:
         return [str(piece) for piece in range(min(_DATASET_PIECES, len(self._load())))]
 

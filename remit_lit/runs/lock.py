@@ -19,8 +19,10 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
-def held(field: str, folder: str | Path) -> Iterator[None]:
+def held(field: str, folder: str | Path) -> Iterator[bool]:
     """Hold ``folder``, which need not exist yet, for as long as the context lasts; of several ranks the first does.
+
+    The context's value is whether this process holds it.
 
     The lock is the kernel's, on the file ``.NAME.lock`` beside the folder (in it, where only the folder itself can be
     written), which says who holds it. It ends with the process, however that ends, and workers that outlive it hold
@@ -35,7 +37,7 @@ def held(field: str, folder: str | Path) -> Iterator[None]:
         ConfigError: another process holds it, or the folder cannot be written.
     """
     if global_rank():
-        yield
+        yield False
         return
     folder = Path(folder).absolute()
     try:
@@ -47,10 +49,10 @@ def held(field: str, folder: str | Path) -> Iterator[None]:
         raise ConfigError(f"{field}: {folder} cannot be written ({error.strerror}); give another folder") from error
     if handle is None:
         warn(f"{field}: this file system locks no files; see that no other command writes {folder}")
-        yield
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         path.unlink(missing_ok=True)  # before others can hold it
         os.close(handle)

@@ -1,16 +1,23 @@
 """A preparation that is killed leaves its tokenised shards to the next one, and to that of the same rows only."""
 
+import json
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from remit_lit.cli.dispatch import main
+from remit_lit.data.datatrove_reader import DatatroveReader
 from remit_lit.data.prepare import prepare
 from remit_lit.data.settings import PrepareSettings
+from remit_lit.data.sources import HuggingFaceDataset, JsonLines, PlainText, Source
+from remit_lit.data.tokenizing import Tokenizing
+from remit_lit.models.tokenization import load_tokenizer
 from tests.data.logged import Logged, readings
 from tests.data.texts import digest
 from tests.processes import kill
@@ -86,6 +93,30 @@ def test_files_that_changed_are_read_anew(settings: PrepareSettings, tmp_path: P
     assert set(done) < set(again(settings, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda place: JsonLines(f"{place}/*.jsonl"),
+        lambda place: PlainText(f"{place}/*.jsonl", document="line"),
+        lambda place: HuggingFaceDataset(str(place)),
+        lambda place: DatatroveReader("datatrove.pipeline.readers.JsonlReader", {"data_folder": str(place)}),
+    ],
+    ids=["JsonLines", "PlainText", "HuggingFaceDataset", "DatatroveReader"],
+)
+def test_a_changed_file_of_each_source_is_another_job(
+    source: Callable[[Path], Source], byte_tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "texts" / "a.jsonl"
+    file.parent.mkdir()
+    tokenizer = load_tokenizer(str(byte_tokenizer_dir))
+    found = []
+    for text in ("a text", "a text", "another one"):
+        if not file.exists() or text not in file.read_text():
+            file.write_text(json.dumps({"text": text}) + "\n")
+        found.append(Tokenizing.of({"web": source(file.parent)}, tokenizer, tmp_path).identity())
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.fault("a damaged file of tokens of a `prepare` that goes on", "its shard is read again")
 @pytest.mark.parametrize("suffix", ["-0", "-0.lengths", ".shard.npz"])
 @pytest.mark.parametrize("damage", ["cut", "removed"])
@@ -109,6 +140,19 @@ def test_a_run_goes_on_from_one_of_another_machine_and_leaves_other_outputs_alon
     other = scratch.with_name(".rows.v2.node17.4712.0a1b2c3d")
     other.mkdir()
     (other / "recipe.json").write_text('{"of": "rows.v2"}')
-    prepare(tmp_path / "out" / "rows", settings)
+    source = {"class_path": "tests.data.logged.Logged", "init_args": {"directory": str(tmp_path)}}
+    arguments = [f"--tokenizer={settings.tokenizer}", f"--sources={json.dumps({'web': source})}"]
+    main(["prepare", *arguments, "--sequence_length=32", "--validation_share=0.1", f"--output={tmp_path}/out/rows"])
     assert not {shard for shard, _ in readings(tmp_path)} & set(done)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [other.name, "rows"]
+
+
+def test_without_a_lock_what_another_machine_writes_is_left_alone(settings: PrepareSettings, tmp_path: Path) -> None:
+    """As two jobs of a table on two nodes do, which make the same rows at once."""
+    done = killed(settings, tmp_path)
+    (scratch,) = (tmp_path / "out").glob(".rows.*")
+    written = scratch.rename(scratch.with_name(".rows.node17.4711.0a1b2c3d"))
+    held = digest(written)
+    prepare(tmp_path / "out" / "rows", settings)
+    assert set(done) < {shard for shard, _ in readings(tmp_path)}
+    assert digest(written) == held

@@ -93,7 +93,7 @@ def drawing_tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_training_is_the_same(
+def test_training_is_the_same_to_the_last_bit(
     compiled: bool,
     tiny_rows_split: Path,
     policy_with_dropout: Path,
@@ -119,14 +119,10 @@ def test_training_is_the_same(
         runs.append((run, draws))
     (plain, numbers), (evaluated, others) = runs
     assert len(drawing_tasks) == 3
-    assert others.numbers == numbers.numbers and len(plain.losses) == 5
-    # A compiled backward on a CPU does not repeat its own last bits: two runs without an evaluation differ so, too, in
-    # about one of three, with one thread and under MKL_CBWR as well.
-    rounding = 1e-6 if compiled else 0.0
-    for expected, found in zip(plain.recorder.metrics, evaluated.recorder.metrics, strict=True):
-        assert found == pytest.approx(expected, rel=rounding, abs=0.0)
+    assert evaluated.recorder.metrics == plain.recorder.metrics and len(plain.losses) == 5
+    assert others.numbers == numbers.numbers
     for name, value in plain.parameters.items():
-        torch.testing.assert_close(evaluated.parameters[name], value, rtol=0.0, atol=rounding)
+        assert torch.equal(evaluated.parameters[name], value)
 
 
 def test_dropout_tells_random_states_apart(tiny_rows_split: Path, policy_with_dropout: Path, tmp_path: Path) -> None:
